@@ -1,0 +1,38 @@
+"""Frostline's search: which freezing strategy wins at each data-set size, and how sure that is.
+
+    from search import best_strategy
+    strategy = best_strategy("digits", size=200)
+
+Names are loaded on first use, so that `python -m search --help` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
+
+if TYPE_CHECKING:
+    from search.best import best_strategy
+    from search.pruning import PhasePruner
+    from search.spec import StudySpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FrostlineError",
+    "PhasePruner",
+    "SpecError",
+    "StorageError",
+    "StudyError",
+    "StudySpec",
+    "TaskError",
+    "best_strategy",
+]
+
+_HOMES = {"PhasePruner": "search.pruning", "StudySpec": "search.spec", "best_strategy": "search.best"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,105 @@
+"""The strategy to take at a size, with where it came from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from search.errors import StudyError
+from search.home import OUT, Home
+from search.results import load_results
+from search.rows import Results, Row
+from search.verdict import judge
+from strategies import FreezingStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """A strategy with its status and provenance."""
+
+    strategy: FreezingStrategy
+    status: str
+    provenance: dict[str, Any]
+
+
+def best_strategy(
+    study: str,
+    *,
+    size: int,
+    storage: str | None = None,
+    out: str | Path = OUT,
+    unconfirmed: bool = False,
+) -> FreezingStrategy:
+    """The recommended strategy of a study at a size: the cheapest of the contenders.
+
+    `study` is its name (or its study file), looked up under `out`, or in the database `storage`.
+    `unconfirmed=True` also takes a finalist of the search that no confirm trial has checked.
+    Raises `StudyError` or `StorageError`. No code that the study's file names is imported.
+    """
+    home = Home.of(study_name(study), out=Path(out), storage=storage)
+    return find_best(load_results(home), size, unconfirmed=unconfirmed).strategy
+
+
+def study_name(study: str) -> str:
+    """A study's name, from its name or its file."""
+    return Path(study).stem if study.endswith(".toml") else study
+
+
+def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best:
+    """The recommended strategy at a size of these results. Raises `StudyError`."""
+    name = results.home.name
+    if size not in results.sizes:
+        known = ", ".join(map(str, results.sizes)) or "none"
+        raise StudyError(f"Study {name!r} has no trials at size {size}; it has: {known}.")
+    verdict = judge(results, size)
+    if verdict is not None:
+        chosen = verdict.recommended
+        return Best(
+            strategy=_with_budget(chosen.strategy, results),
+            status=verdict.sentence,
+            provenance={
+                "study": name,
+                "size": size,
+                "family": chosen.family,
+                "status": verdict.sentence,
+                "test_accuracy": round(chosen.score, 4),
+                "interval_90": [round(chosen.low, 4), round(chosen.high, 4)],
+                "p_best": round(chosen.p_best, 3),
+                "seconds_to_train": round(chosen.seconds, 2),
+                "chains": verdict.chains,
+            }
+            | _training(results),
+        )
+    complete = [row for row in results.explored(size) if row.state == "COMPLETE" and row.value is not None]
+    if not unconfirmed or not complete:
+        raise StudyError(
+            f"Study {name!r} is not confirmed at size {size}; run it to its end, or take what the search has so far "
+            f"with {'--unconfirmed' if complete else 'more trials: none is complete yet'}."
+        )
+    found = _leader(complete, results)
+    status = "unconfirmed: the best trial of the search, whose own score is too good to be true"
+    return Best(
+        strategy=_with_budget(found.strategy, results),
+        status=status,
+        provenance={"study": name, "size": size, "family": found.family, "status": status} | _training(results),
+    )
+
+
+def _leader(rows: list[Row], results: Results) -> Row:
+    sign = 1.0 if results.spec.task.direction == "maximize" else -1.0
+    return max(rows, key=lambda row: sign * (row.value or 0.0))
+
+
+def _with_budget(strategy: FreezingStrategy, results: Results) -> FreezingStrategy:
+    train = results.spec.train
+    return replace(strategy, epochs=train.epochs, steps_per_epoch=train.steps)
+
+
+def _training(results: Results) -> dict[str, Any]:
+    # What a strategy's rates were found with: they mean little under another optimizer.
+    train = results.spec.train
+    return {
+        "layer_groups": results.num_groups,
+        "optimizer": train.optimizer,
+        "weight_decay": train.weight_decay,
+        "batch_size": train.batch_size,
+    }

@@ -1,0 +1,185 @@
+"""The command line: thin, and quick to start; what is heavy is imported inside the commands."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from search.errors import FrostlineError, SpecError
+
+app = typer.Typer(
+    name="frostline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Finds which freezing strategy wins at each data-set size, and how sure that is.",
+    epilog="`frostline ...` and `python -m search ...` are the same.",
+)
+
+
+class Format(StrEnum):
+    """How `best` prints a strategy."""
+
+    TOML = "toml"
+    JSON = "json"
+    PYTHON = "python"
+
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its study file.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The database, if not the study's own SQLite file: a SQLAlchemy URL."),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live: results are in DIR/<name>/.")]
+DEFAULT_OUT = Path("studies")
+
+
+@app.command()
+def run(
+    spec: Annotated[str, typer.Argument(metavar="[SPEC]", help="A study file, or the name of one.")] = "digits",
+    storage: Storage = None,
+    sizes: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study file's sizes.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials at each size, instead of the file's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 2,
+    out: Out = DEFAULT_OUT,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and for how long.")] = False,
+) -> None:
+    """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
+    from rich.console import Console
+
+    from search.run import Stopped, estimate, run_study
+
+    job = estimate if dry_run else run_study
+    try:
+        job(
+            spec,
+            console=Console(),
+            storage=storage,
+            sizes=_sizes(sizes),
+            trials=trials,
+            workers=workers,
+            out=out,
+            seed=seed,
+        )
+    except Stopped as stopped:
+        again = " ".join(["python -m search", *(argument for argument in sys.argv[1:])])
+        print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
+        raise typer.Exit(stopped.code) from None
+
+
+@app.command()
+def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
+    """Write a study's page (report.html) and its trials (trials.csv) anew."""
+    from search.home import Home
+    from search.report import write_report
+    from search.results import load_results
+
+    page = write_report(load_results(Home.of(_name(study), out=out, storage=storage)))
+    print(page)
+    print(page.with_name("trials.csv"))
+
+
+@app.command()
+def best(
+    study: Study,
+    size: Annotated[int, typer.Option(min=1, help="How many labelled examples, the validation ones included.")],
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TOML,
+    unconfirmed: Annotated[
+        bool, typer.Option("--unconfirmed", help="Take the search's best trial where nothing is confirmed yet.")
+    ] = False,
+    storage: Storage = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Print the recommended strategy at a size, to save or to paste."""
+    from search.best import find_best
+    from search.home import Home
+    from search.results import load_results
+    from strategies import format_strategy
+
+    found = find_best(load_results(Home.of(_name(study), out=out, storage=storage)), size, unconfirmed=unconfirmed)
+    print(format_strategy(found.strategy, format.value, provenance=found.provenance), end="")
+
+
+@app.command()
+def dashboard(
+    study: Study = "digits",
+    storage: Storage = None,
+    out: Out = DEFAULT_OUT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
+) -> None:
+    """Open optuna-dashboard on a study's database, on this machine only."""
+    from search.dashboard import serve
+    from search.home import Home
+
+    try:
+        serve(Home.of(_name(study), out=out, storage=storage), port=port)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command(name="list")
+def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
+    """List the studies there are, and how far each is."""
+    from search.results import known_homes, load_results
+    from search.verdict import judge_all
+
+    homes = known_homes(out=out, storage=storage)
+    if not homes:
+        print(f"No studies in {storage or out}.")
+    for home in homes:
+        try:
+            results = load_results(home)
+        except FrostlineError as error:
+            print(f"{home.name}: {error}")
+            continue
+        finished = sum(row.is_finished for row in results.rows)
+        confirmed = ", ".join(map(str, judge_all(results))) or "none"
+        sizes = ", ".join(map(str, results.sizes))
+        print(f"{home.name}: sizes {sizes}; {finished} finished trials; confirmed: {confirmed}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The study's name; writes studies/NAME.toml.")],
+) -> None:
+    """Write a commented study file to start from."""
+    from search.spec import NAME
+
+    file = Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml"
+    if not NAME.fullmatch(file.stem) or (file.parent != Path("studies") and not name.endswith(".toml")):
+        raise SpecError(f"{name[:120]!r} can't name a study: at most 100 of letters, digits, '.', '_' and '-'.")
+    if file.exists():
+        raise SpecError(f"{file} is there already; nothing was written.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text((Path(__file__).parent / "starter.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    print(f"{file}: edit it, then `python -m search run {name}`.")
+
+
+def main() -> NoReturn:
+    """Run the command line; what a user got wrong is one line on stderr and exit code 2."""
+    try:
+        app()
+    except FrostlineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _name(study: str) -> str:
+    from search.best import study_name
+
+    return study_name(study)
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise SpecError(f"--sizes {text!r} is not a list of whole numbers, like 50,200.") from None

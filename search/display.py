@@ -1,0 +1,119 @@
+"""Progress while a study runs, and the answer when it ends: one calm display, or plain lines without a terminal."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.rows import Results
+from search.verdict import Verdict, judge
+
+FAMILIES = 6
+"""Finalists to expect at a size that is not explored yet."""
+
+
+class Progress:
+    """A live table of the sizes on a terminal; elsewhere one line whenever a size gets its verdict."""
+
+    def __init__(self, console: Console, sizes: list[int]) -> None:
+        self.console = console
+        self.sizes = sizes
+        self.started = time.monotonic()
+        self.done_before: int | None = None
+        self.verdicts: dict[int, Verdict] = {}
+        self._explored: set[int] = set()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+            self._live.update(Text("Loading the data and the model ..."), refresh=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, at)
+
+    def update(self, results: Results) -> None:
+        """Show how far the study is."""
+        for size in self.sizes:
+            explored = bool(results.finalists(size))
+            if self._live is None and explored and size not in self._explored:
+                self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
+            if explored:
+                self._explored.add(size)
+            if size not in self.verdicts and (verdict := judge(results, size)) is not None:
+                self.verdicts[size] = verdict
+                if self._live is None:
+                    took = _clock(time.monotonic() - self.started)
+                    self.console.print(f"{size} labels: {verdict.sentence}, {took}", soft_wrap=True)
+        if self._live is not None:
+            self._live.update(self._table(results), refresh=True)
+
+    def _table(self, results: Results) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), title=self._title(results), title_justify="left")
+        for heading in ("labels", "explore", "", "confirm", ""):
+            table.add_column(heading, justify="right" if heading == "labels" else "left")
+        table.add_column("verdict", overflow="ellipsis", no_wrap=True)
+        for size in self.sizes:
+            explored, budget, confirmed, chains = _counts(results, size)
+            verdict = self.verdicts.get(size)
+            table.add_row(
+                str(size),
+                ProgressBar(total=budget, completed=explored, width=16),
+                f"{explored}/{budget}",
+                ProgressBar(total=max(chains, 1), completed=confirmed, width=16),
+                f"{confirmed}/{chains}" if results.finalists(size) else "",
+                verdict.sentence if verdict else "",
+            )
+        return table
+
+    def _title(self, results: Results) -> str:
+        counts = [_counts(results, size) for size in self.sizes]
+        done = sum(explored + confirmed for explored, _, confirmed, _ in counts)
+        total = sum(budget + chains for _, budget, _, chains in counts)
+        if self.done_before is None:
+            self.done_before = done
+        elapsed = time.monotonic() - self.started
+        left = ""
+        if done > self.done_before + 3:
+            left = f", about {_clock(elapsed / (done - self.done_before) * (total - done))} left"
+        return f"{results.home.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
+
+
+def answer_table(verdicts: dict[int, Verdict]) -> Table:
+    """The answer: a row a size."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("labels", justify="right")
+    for heading in ("verdict", "recommended", "accuracy (90 %)", "ruled out"):
+        table.add_column(heading, overflow="fold")
+    for size, verdict in sorted(verdicts.items()):
+        best = verdict.recommended
+        table.add_row(
+            str(size),
+            verdict.sentence,
+            Text(best.family, style="bold"),
+            f"{100 * best.score:.1f} ({100 * best.low:.1f}-{100 * best.high:.1f})",
+            ", ".join(c.family for c in verdict.ruled_out) or "none",
+        )
+    return table
+
+
+def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
+    finalists = results.finalists(size)
+    return (
+        sum(row.is_finished for row in results.explored(size)),
+        max(results.spec.search.trials, len(results.explored(size))),
+        sum(row.is_finished for row in results.confirmed(size)),
+        (len(finalists) or FAMILIES) * results.spec.confirm.chains,
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,30 @@
+"""What a user can get wrong, one class per place to look.
+
+    FrostlineError
+      SpecError      a study file or an option: file, key, value, what is allowed
+      TaskError      the data, the model or the weights that a study file names
+      StorageError   the database: a malformed URL, out of reach, not ours
+      StudyError     a study: unknown, unfinished, or stored with another spec
+
+Each message is one line that says what to do. The command line prints it and exits with code 2.
+"""
+
+
+class FrostlineError(Exception):
+    """The base of everything a caller may want to catch."""
+
+
+class SpecError(FrostlineError):
+    """A study file, or an option that overrides it, says something that is not allowed."""
+
+
+class TaskError(FrostlineError):
+    """The data, the model or the weights can't be what the study file says."""
+
+
+class StorageError(FrostlineError):
+    """The database can't be reached, or the URL is malformed."""
+
+
+class StudyError(FrostlineError):
+    """There is no such study, it is not finished, or it was stored with another spec."""

@@ -1,0 +1,108 @@
+"""What a study has found, as plain values: no torch, no optuna."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.home import Home
+from search.spec import StudySpec
+from strategies import FreezingStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """One trial. `curve` has (epoch, value of the metric that steers); what is not known yet is None or empty.
+
+    `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again.
+    """
+
+    number: int
+    state: str
+    size: int
+    chain: int
+    strategy: FreezingStrategy
+    family: str
+    value: float | None
+    best_epoch: int | None
+    epochs: int | None
+    seconds: float | None
+    trainable_parameters: int | None
+    seed: int | None
+    curve: tuple[tuple[int, float], ...]
+    anchor: bool
+    explored: int | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_macro_f1: float | None = None
+    reason: str | None = None
+    correct: NDArray[np.bool_] | None = None
+
+    @property
+    def confirms(self) -> bool:
+        return self.explored is not None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Results:
+    """All that a study has found so far, and the spec it was run with."""
+
+    home: Home
+    spec: StudySpec
+    num_groups: int
+    rows: tuple[Row, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted({row.size for row in self.rows})
+
+    def explored(self, size: int) -> list[Row]:
+        return [row for row in self.rows if row.size == size and not row.confirms]
+
+    def confirmed(self, size: int) -> list[Row]:
+        """The confirm trials of the size's present finalists; those of former ones count no more."""
+        numbers = {row.number for row in self.finalists(size)}
+        return [row for row in self.rows if row.size == size and row.explored in numbers]
+
+    def finalists(self, size: int) -> list[Row]:
+        """The best complete trial of each family, once the size is explored to its budget; else none."""
+        explored = self.explored(size)
+        if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
+            return []
+        return best_of_each_family(explored, maximize=self.spec.task.direction == "maximize")
+
+    def is_confirmed(self, size: int) -> bool:
+        """Whether every finalist has finished every chain."""
+        finalists = self.finalists(size)
+        done = {(row.explored, row.chain) for row in self.confirmed(size) if row.is_finished}
+        chains = range(1, self.spec.confirm.chains + 1)
+        return bool(finalists) and all((row.number, chain) in done for row in finalists for chain in chains)
+
+    def is_finished(self, sizes: Sequence[int]) -> bool:
+        """Whether these sizes are explored to the budget, and confirmed where anything was complete."""
+        return all(
+            len(self.explored(size)) >= self.spec.search.trials
+            and all(row.is_finished for row in self.explored(size))
+            and (not self.finalists(size) or self.is_confirmed(size))
+            for size in sizes
+        )
+
+
+def best_of_each_family(rows: Sequence[Row], *, maximize: bool) -> list[Row]:
+    """One row a family, in the order in which the families first appear. Pruned trials never compete."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        if row.state == "COMPLETE" and row.value is not None:
+            rival = best.get(row.family)
+            if (
+                rival is None
+                or rival.value is None
+                or (row.value > rival.value if maximize else row.value < rival.value)
+            ):
+                best[row.family] = row
+    return list(best.values())

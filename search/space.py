@@ -1,0 +1,110 @@
+"""The search space: defaults for what a study file leaves open, anchors, and params -> strategy."""
+
+from typing import Any
+
+import optuna
+
+from search.spec import Choice, Range, Space, StudySpec
+from strategies import FreezingStrategy
+
+# What an anchor is about, as against the rates it is run at.
+_STRUCTURE = ("freeze_depth", "unfreeze_epoch", "epochs_per_group", "pretrained")
+
+
+def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choice]:
+    """The space of a study, every field with what it is sampled from."""
+    epochs = spec.train.epochs
+    defaults: dict[str, Choice] = {
+        "freeze_depth": Range(low=0, high=num_groups),
+        "unfreeze_epoch": Range(low=0, high=epochs - 1),
+        "backbone_lr_ratio": Range(low=0.03, high=1.0, log=True),
+        "head_lr": Range(low=3e-4, high=3e-2, log=True),
+        "epochs_per_group": sorted({0, max(1, epochs // (4 * num_groups)), max(1, epochs // (2 * num_groups))}),
+        "layer_lr_decay": 1.0,
+        # Never sampled: from scratch is an arm of its own, a few anchors.
+        "pretrained": True if spec.model.weights == "none" else [True, False],
+    }
+    given = {name: getattr(spec.space, name) for name in Space.model_fields}
+    return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
+
+
+def anchors(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
+    """The strategies everybody would try, at their usual rates: trial i of a study is anchor i while there is one.
+
+    Rates move to the nearest that the study's space allows; an anchor whose structure the space excludes is
+    left out.
+    """
+    epochs = spec.train.epochs
+    space = complete_space(spec, num_groups=num_groups)
+    usual = [
+        FreezingStrategy.linear_probing(num_groups=num_groups, head_lr=1e-2),
+        FreezingStrategy.full_fine_tuning(head_lr=3e-3, backbone_lr_ratio=0.3),
+        FreezingStrategy.partial_freezing(freeze_depth=num_groups - 1, head_lr=3e-3),
+        FreezingStrategy.partial_freezing(freeze_depth=num_groups // 2, head_lr=3e-3),
+        FreezingStrategy.freeze_then_unfreeze(unfreeze_epoch=max(1, epochs // 4), head_lr=3e-3),
+        FreezingStrategy.gradual_unfreezing(epochs_per_group=max(1, epochs // (4 * num_groups)), head_lr=3e-3),
+        FreezingStrategy.from_scratch(head_lr=1e-3),
+        FreezingStrategy.from_scratch(head_lr=3e-3),
+    ]
+    found: list[FreezingStrategy] = []
+    for strategy in usual:
+        fields = {name: getattr(strategy, name) for name in space}
+        if all(_contains(space[name], fields[name]) for name in _STRUCTURE):
+            rates = {name: _nearest(space[name], value) for name, value in fields.items() if name not in _STRUCTURE}
+            anchor = FreezingStrategy.from_params(fields | rates).canonical(num_groups, epochs)
+            if anchor not in found:
+                found.append(anchor)
+    return found
+
+
+def fixed_params(anchor: FreezingStrategy, *, num_groups: int) -> dict[str, Any]:
+    """An anchor as the params to enqueue: every field that `suggest` will ask for, default or not."""
+    return {name: getattr(anchor, name) for name in _asked(anchor.freeze_depth, anchor.pretrained, num_groups)}
+
+
+def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained: bool = True) -> FreezingStrategy:
+    """Sample one strategy, define-by-run: a field is asked for only where it means something.
+
+    `pretrained=False` asks for the from-scratch arm, whose params are enqueued, never sampled.
+    """
+    space = complete_space(spec, num_groups=num_groups)
+    depth = _suggest(trial, "freeze_depth", space["freeze_depth"])
+    params = {"freeze_depth": depth}
+    for name in _asked(depth, pretrained, num_groups)[1:]:
+        choice = [True, False] if name == "pretrained" else space[name]
+        params[name] = _suggest(trial, name, choice)
+    return strategy_of(params, spec, num_groups=num_groups)
+
+
+def strategy_of(params: dict[str, Any], spec: StudySpec, *, num_groups: int) -> FreezingStrategy:
+    """The canonical strategy that a trial's params spell."""
+    return FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
+
+
+def _asked(depth: int, pretrained: bool, num_groups: int) -> list[str]:
+    names = ["freeze_depth", "head_lr"]
+    if depth < num_groups:
+        names += ["unfreeze_epoch", "backbone_lr_ratio"]
+    if num_groups - depth > 1:
+        names += ["epochs_per_group", "layer_lr_decay"]
+    return names if pretrained else [*names, "pretrained"]
+
+
+def _suggest(trial: optuna.Trial, name: str, choice: Choice) -> Any:
+    if not isinstance(choice, Range):
+        return trial.suggest_categorical(name, choice if isinstance(choice, list) else [choice])
+    if name in ("freeze_depth", "unfreeze_epoch", "epochs_per_group"):
+        return trial.suggest_int(name, int(choice.low), int(choice.high), log=choice.log)
+    return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
+
+
+def _contains(choice: Choice, value: Any) -> bool:
+    if isinstance(choice, Range):
+        return bool(choice.low <= value <= choice.high)
+    return bool(value in choice if isinstance(choice, list) else value == choice)
+
+
+def _nearest(choice: Choice, value: float) -> float:
+    if isinstance(choice, Range):
+        return min(max(value, choice.low), choice.high)
+    return min(choice, key=lambda option: abs(option - value)) if isinstance(choice, list) else choice

@@ -1,0 +1,278 @@
+"""A study file, read and checked: every error names the file, the key, the value and what is allowed."""
+
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from search.errors import SpecError
+from strategies import FreezingStrategy
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
+"""The study files that travel with the package."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Range(_Table):
+    """A range to sample from, both ends included; `log` samples its logarithm evenly."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"low = {self.low} must be at most high = {self.high}, both finite")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low} must be greater than 0 where log = true")
+        return self
+
+
+Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
+"""What a study samples a field from: a range, a list, or a constant."""
+
+
+def ends(choice: Choice | None) -> list[Any]:
+    """The values that bound a choice: a range's two, all of a list, or the constant."""
+    if choice is None:
+        return []
+    if isinstance(choice, Range):
+        return [choice.low, choice.high]
+    return list(choice) if isinstance(choice, list) else [choice]
+
+
+class Task(_Table):
+    """What is learned."""
+
+    data: str
+    sizes: Annotated[list[Count], Field(min_length=1)]
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    shuffle_labels: bool = False
+
+    @field_validator("sizes")
+    @classmethod
+    def _distinct(cls, sizes: list[int]) -> list[int]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError("each size may stand there once")
+        return sorted(sizes)
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        return "minimize" if self.metric == "val_loss" else "maximize"
+
+
+class Model(_Table):
+    """The pretrained network: `weights` is "source", "none" or a state-dict file."""
+
+    backbone: str
+    weights: str = "source"
+
+
+class Source(_Table):
+    """The task whose labels the backbone is trained on first, where the weights come from one of our own."""
+
+    data: str
+    epochs: Count = 20
+    steps_per_epoch: Count = 10
+    lr: Positive = 1e-3
+
+
+class Train(_Table):
+    """How every trial is trained; an epoch is a fixed number of steps, the same at every size, or a "pass"."""
+
+    epochs: Count = 20
+    steps_per_epoch: Count | Literal["pass"] = 10
+    batch_size: Count = 32
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: Count = 1
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps an epoch; None for a pass over the training data."""
+        return None if self.steps_per_epoch == "pass" else self.steps_per_epoch
+
+
+class Space(_Table):
+    """What each field of a strategy is sampled from; a field left out takes Frostline's default."""
+
+    freeze_depth: Choice | None = None
+    unfreeze_epoch: Choice | None = None
+    backbone_lr_ratio: Choice | None = None
+    head_lr: Choice | None = None
+    epochs_per_group: Choice | None = None
+    layer_lr_decay: Choice | None = None
+    pretrained: Choice | None = None
+
+    @model_validator(mode="after")
+    def _each_value_is_one(self) -> Self:
+        for name in type(self).model_fields:
+            choice = getattr(self, name)
+            if isinstance(choice, list) and (not choice or len(set(choice)) < len(choice)):
+                raise ValueError(f"{name} = {choice!r}: a list names at least one value, and each once")
+            for value in ends(choice):
+                try:
+                    FreezingStrategy.from_params({"freeze_depth": 0, name: value})
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{name} = {value!r}: {error}") from None
+        return self
+
+
+class Search(_Table):
+    """How the space is searched, at each size."""
+
+    trials: Count = 30
+    sampler: Literal["tpe", "random"] = "tpe"
+    pruner: Literal["median", "none"] = "median"
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class Confirm(_Table):
+    """How a winner is decided: fresh chains, and the margin of practical equivalence in score (0.01 = 1 point)."""
+
+    chains: Annotated[int, Field(ge=0)] = 10
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+
+class StudySpec(_Table):
+    """A study file: what is learned, with which network, over which space, at what budget."""
+
+    task: Task
+    model: Model
+    source: Source | None = None
+    train: Train = Train()
+    space: Space = Space()
+    search: Search = Search()
+    confirm: Confirm = Confirm()
+
+    @model_validator(mode="after")
+    def _source_where_used(self) -> Self:
+        if (self.model.weights == "source") != (self.source is not None):
+            raise ValueError('[source] and weights = "source" go together: give both or neither')
+        return self
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a study file. Raises `SpecError`."""
+        if not NAME.fullmatch(path.stem):
+            raise SpecError(
+                f"{path}: a study is named by its file: at most 100 of letters, digits, '.', '_' and '-', "
+                f"got {path.stem[:120]!r}."
+            )
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"{path}: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise SpecError(f"{path}: not a TOML file: it is not UTF-8 text.") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{path}: not a TOML file: {error}.") from None
+        return cls.from_dict(content, where=str(path))
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], *, where: str) -> Self:
+        """Check a study file's content; `where` is what errors name as its origin. Raises `SpecError`."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise SpecError(f"{where}: {_explain(error.errors()[0], content)}") from None
+
+    def changed(self, **tables: dict[str, Any]) -> Self:
+        """The spec with some keys of some tables replaced, checked like a file: what command-line options do."""
+        content = self.model_dump(mode="json", exclude_unset=True)
+        for table, keys in tables.items():
+            content[table] = {**content.get(table, {}), **keys}
+        return self.from_dict(content, where="the command line")
+
+    def differences(self, stored: Self) -> list[str]:
+        """How this spec differs from the one a study was started with, growing budgets apart.
+
+        Sizes may be added, and trials and chains may grow; the finished part then stays what it is.
+        """
+        ours, theirs = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
+        grown = {
+            "task.sizes": set(ours["task.sizes"]) >= set(theirs["task.sizes"]),
+            "search.trials": ours["search.trials"] >= theirs["search.trials"],
+            "confirm.chains": ours["confirm.chains"] >= theirs["confirm.chains"],
+        }
+        return [
+            f"{key} is {ours.get(key)!r}, stored is {theirs.get(key)!r}"
+            for key in sorted(ours.keys() | theirs.keys())
+            if ours.get(key) != theirs.get(key) and not grown.get(key)
+        ]
+
+
+def find_study_file(study: str) -> Path:
+    """The study file of that path, or of that name: here, in `./studies`, or among the embedded ones.
+
+    Raises `SpecError` where there is none.
+    """
+    if study.endswith(".toml") or "/" in study or "\\" in study:
+        path = Path(study)
+        if not path.is_file():
+            raise SpecError(f"{study}: there is no such study file.")
+        return path
+    for folder in (Path("studies"), Path("."), EMBEDDED):
+        if NAME.fullmatch(study) and (path := folder / f"{study}.toml").is_file():
+            return path
+    known = sorted({path.stem for folder in (Path("studies"), EMBEDDED) for path in folder.glob("*.toml")})
+    raise SpecError(f"There is no study file for {study[:120]!r}; known studies: {', '.join(known) or 'none'}.")
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and not prefix:
+            flat |= _flat(value, f"{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
+    """One line for a validation error: `[search] trials = -3: must be ...`."""
+    table, *keys = [str(part) for part in error["loc"]] or [""]
+    # Branches of a union appear in the location; what the user wrote does not have them.
+    keys = keys[:1]
+    place = f"[{table}] {keys[0]}" if keys else f"[{table}]" if table else "the file"
+    if error["type"] == "missing":
+        return f"{place} is missing."
+    if error["type"] == "extra_forbidden":
+        model = StudySpec.model_fields[table].annotation if keys else StudySpec
+        allowed = _tables().get(table, StudySpec) if keys else model
+        names = ", ".join(getattr(allowed, "model_fields", {}))
+        return f"{place} is not a known {'key' if keys else 'table'}; allowed: {names}."
+    value: Any = content.get(table)
+    if keys and isinstance(value, dict):
+        value = value.get(keys[0])
+    message = error["msg"].removeprefix("Value error, ")
+    if table == "space" and keys:
+        message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
+    shown = f" = {value!r}" if keys else ""
+    return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."
+
+
+def _tables() -> dict[str, type[_Table]]:
+    return {
+        "task": Task,
+        "model": Model,
+        "source": Source,
+        "train": Train,
+        "space": Space,
+        "search": Search,
+        "confirm": Confirm,
+    }

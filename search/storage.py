@@ -1,0 +1,128 @@
+"""The relational database: settings, and what a URL may say."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from search.errors import StorageError
+from search.home import sqlite_url
+
+ALLOWED = "sqlite:///path/to/study.db or postgresql+psycopg://user@host/database"
+
+
+def check_url(url: str) -> URL:
+    """The URL, parsed. Raises `StorageError` where it is malformed or of another kind of database."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        hint = f"; for a file write {sqlite_url(Path(url))}" if "://" not in url and url else ""
+        raise StorageError(f"--storage {url!r} is not a database URL{hint}; allowed: {ALLOWED}.") from None
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql") or (backend == "sqlite" and parsed.database in (None, "", ":memory:")):
+        raise StorageError(f"--storage {shown(parsed)!r} can't hold a study; allowed: {ALLOWED}.")
+    return parsed
+
+
+def shown(url: URL | str) -> str:
+    """A URL for people: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The database file of a SQLite URL, else None."""
+    parsed = check_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    return Path(str(parsed.database).replace("{{", "{").replace("}}", "}"))
+
+
+def check_parent(url: str, *, made_by_us: bool) -> None:
+    """Raises `StorageError` for a URL that can't be: malformed, or a SQLite file in a folder that is not there."""
+    file = sqlite_file(url)
+    if file is not None and not made_by_us and not file.absolute().parent.is_dir():
+        raise StorageError(f"--storage {shown(url)!r}: there is no folder {str(file.parent)!r}.")
+
+
+def exists(url: str) -> bool:
+    """Whether there is a database with studies of Optuna's at the URL; writes nothing. Raises `StorageError`."""
+    file = sqlite_file(url)
+    if file is not None:
+        if not file.exists():
+            return False
+        try:
+            with file.open("rb") as stream:
+                header = stream.read(16)
+        except OSError as error:
+            raise StorageError(f"{file}: {error.strerror}.") from None
+        if header and header != b"SQLite format 3\x00":
+            raise StorageError(f"{file} is not a SQLite database.")
+    with _errors(url):
+        engine = sqlalchemy.create_engine(_driver(url).replace("{{", "{").replace("}}", "}"), **_engine_options(url))
+        try:
+            return sqlalchemy.inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+
+
+def open_storage(url: str, *, create: bool = False) -> BaseStorage:
+    """Open the database; `create` makes its tables (call it under a lock: Optuna does not take one).
+
+    SQLite runs in WAL mode with a busy timeout of 60 s. Raises `StorageError`.
+    """
+    file = sqlite_file(url)
+    if file is not None and not create and not file.exists():
+        raise StorageError(f"{file}: there is no such database.")
+    with _errors(url):
+        backend = RDBStorage(_driver(url), engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        if file is not None:
+            sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
+            backend.engine.dispose()
+    return optuna.storages.get_storage(backend)
+
+
+def _sqlite_pragmas(connection: Any, record: Any) -> None:
+    # WAL: readers do not block the writer. NORMAL: no fsync a commit; a power cut may cost the last moments,
+    # never the file (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    if check_url(url).get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": 60}}
+    # Workers in several time zones must write one clock; REPEATABLE READ gives duplicate trial numbers.
+    return {
+        "pool_pre_ping": True,
+        "pool_size": 2,
+        "isolation_level": "READ COMMITTED",
+        "connect_args": {"connect_timeout": 10, "options": "-c timezone=UTC -c statement_timeout=60000"},
+    }
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise StorageError(f"--storage {shown(url)!r} needs {error.name}: pip install 'frostline[postgres]'.") from None
+    except ImportError as error:
+        raise StorageError(
+            f"--storage {shown(url)!r} needs a driver: pip install 'frostline[postgres]' ({error})."
+        ) from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        cause = getattr(error, "orig", None) or error
+        reason = " ".join(str(cause).split())[:200]
+        raise StorageError(f"--storage {shown(url)!r} can't be opened: {reason}") from error

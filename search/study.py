@@ -1,0 +1,272 @@
+"""Explore and confirm: which trial comes next, claimed by exactly one process, to exactly the budget."""
+
+import math
+import os
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search.errors import StudyError
+from search.home import Home, Owner
+from search.pruning import PhasePruner
+from search.results import read_results, stored_spec
+from search.rows import best_of_each_family
+from search.space import anchors, fixed_params, strategy_of, suggest
+from search.spec import StudySpec
+from strategies import FreezingStrategy
+
+if TYPE_CHECKING:
+    from search.tasks.task import Task
+
+ATTEMPTS = 3
+"""A trial whose process died this often stays failed."""
+
+
+def check_stored(storage: BaseStorage, home: Home, spec: StudySpec) -> None:
+    """Raises `StudyError` if a study is stored under another spec; growing budgets are no difference."""
+    stored = stored_spec(storage, home)
+    if stored is not None and (differences := spec.differences(stored)):
+        raise StudyError(
+            f"Study {home.name!r} is stored with another spec: {'; '.join(differences)}. Only sizes, trials and "
+            "chains may grow: give this study file another name, or --out or --storage another place."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A trial that this process, and no other, is to run."""
+
+    study: optuna.Study
+    trial: optuna.Trial
+    strategy: FreezingStrategy
+    size: int
+    chain: int
+    confirms: bool
+
+
+class TrialQueue:
+    """The studies of one spec as a queue of trials: per size explore on chain 0, then confirm on fresh chains.
+
+    What comes next is decided under a lock from what the database holds, so any number of processes share the
+    queue, and one that starts again goes on where the last one stopped. Trial i is anchor i while there is
+    one; the sampler of the others is seeded from (seed, size, i). The trial of a process that died goes back
+    into the queue as itself - same number, same params - so the budget stays exact by construction.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, home: Home, spec: StudySpec, *, num_groups: int, owner: Owner | None = None
+    ) -> None:
+        self.storage = storage
+        self.home = home
+        self.spec = spec
+        self.num_groups = num_groups
+        self.owner = owner
+        self.anchors = anchors(spec, num_groups=num_groups)
+        self._lock = home.lock("queue")
+        with self._lock:
+            check_stored(storage, home, spec)
+            self._explore = {size: self._open(home.explore_name(size)) for size in spec.task.sizes}
+            self._confirm = self._open(home.confirm_name)
+
+    def claim(self, sizes: list[int]) -> Claim | None:
+        """The next trial of these sizes, or None if there is none just now (or none any more)."""
+        assert self.owner is not None
+        with self._lock:
+            for size in sizes:
+                if claim := self._claim_explore(size) or self._claim_confirm(size):
+                    return claim
+        return None
+
+    def finished(self, sizes: list[int]) -> bool:
+        """Whether nothing is left to do at these sizes."""
+        return read_results(self.storage, self.home, with_outcomes=False).is_finished(sizes)
+
+    def requeue_dead(self) -> None:
+        """Put the trials of processes that ended back into the queue."""
+        with self._lock:
+            for study in [*self._explore.values(), self._confirm]:
+                self._trials(study)
+
+    def finish(
+        self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
+    ) -> None:
+        """Store a trial's attributes, then its end."""
+        for key, content in attributes.items():
+            claim.trial.set_user_attr(key, content)
+        claim.study.tell(claim.trial, value, state=state)
+
+    # -- under the lock ------------------------------------------------------------------------------------
+
+    def _claim_explore(self, size: int) -> Claim | None:
+        study = self._explore[size]
+        trials = self._trials(study)
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        number = waiting[0].number if waiting else len(trials)
+        if not waiting and number >= self.spec.search.trials:
+            return None
+        anchor = self.anchors[number] if number < len(self.anchors) else None
+        if not waiting and anchor is not None:
+            study.enqueue_trial(fixed_params(anchor, num_groups=self.num_groups), user_attrs={"anchor": True})
+        study.sampler = self._sampler(size, number)
+        trial = study.ask()
+        trial.set_user_attr("owner", str(self.owner))
+        pretrained = anchor is None or anchor.pretrained
+        strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
+        return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=0, confirms=False)
+
+    def _claim_confirm(self, size: int) -> Claim | None:
+        finalists = self._finalists(size)
+        if not finalists or self.spec.confirm.chains == 0:
+            return None
+        trials = [trial for trial in self._trials(self._confirm) if trial.user_attrs["size"] == size]
+        there = {(trial.user_attrs["explored"], trial.user_attrs["chain"]) for trial in trials}
+        for chain in range(1, self.spec.confirm.chains + 1):
+            for finalist in finalists:
+                if (finalist.number, chain) not in there:
+                    self._confirm.add_trial(self._again(finalist, size, chain))
+        for trial in self._trials(self._confirm):
+            attrs = trial.user_attrs
+            current = attrs["size"] == size and attrs["explored"] in {finalist.number for finalist in finalists}
+            if trial.state == TrialState.WAITING and current:
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+                claimed = optuna.Trial(self._confirm, trial._trial_id)
+                claimed.set_user_attr("owner", str(self.owner))
+                strategy = strategy_of(trial.params, self.spec, num_groups=self.num_groups)
+                return Claim(
+                    study=self._confirm,
+                    trial=claimed,
+                    strategy=strategy,
+                    size=size,
+                    chain=attrs["chain"],
+                    confirms=True,
+                )
+        return None
+
+    def _finalists(self, size: int) -> list[FrozenTrial]:
+        trials = self._trials(self._explore[size])
+        if any(not trial.state.is_finished() for trial in trials):
+            return []
+        results = read_results(self.storage, self.home, with_outcomes=False)
+        rows = best_of_each_family(results.explored(size), maximize=self.spec.task.direction == "maximize")
+        return [trials[row.number] for row in rows]
+
+    def _again(self, finalist: FrozenTrial, size: int, chain: int) -> FrozenTrial:
+        return optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=finalist.params,
+            distributions=finalist.distributions,
+            user_attrs={
+                "size": size,
+                "chain": chain,
+                "explored": finalist.number,
+                "family": finalist.user_attrs["family"],
+            },
+        )
+
+    def _trials(self, study: optuna.Study) -> list[FrozenTrial]:
+        """The study's trials, after those of dead processes have gone back into the queue."""
+        trials = study.get_trials(deepcopy=False)
+        dead = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
+        for trial in dead:
+            deaths = trial.user_attrs.get("deaths", 0) + 1
+            self.storage.set_trial_user_attr(trial._trial_id, "deaths", deaths)
+            if deaths < ATTEMPTS:
+                # In place, so the trial keeps its number and its params; what it reported stays, and
+                # `PruningCallback` passes over those steps.
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            else:
+                reason = f"its process died {deaths} times"
+                self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return study.get_trials(deepcopy=False) if dead else trials
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        # Claims happen under the lock that is held here, so a running trial without an owner lost its process
+        # in the middle of its claim.
+        owner = trial.user_attrs.get("owner")
+        if owner is None:
+            return True
+        return owner != str(self.owner) and Owner.parse(owner).is_gone(self.home)
+
+    def _open(self, name: str) -> optuna.Study:
+        study = optuna.create_study(
+            study_name=name,
+            storage=self.storage,
+            direction=self.spec.task.direction,
+            pruner=self._pruner(confirms=name == self.home.confirm_name),
+            load_if_exists=True,
+        )
+        spec = self.spec.model_dump(mode="json", exclude_none=True)
+        if study.user_attrs.get("spec") != spec:
+            study.set_user_attr("num_groups", self.num_groups)
+            study.set_user_attr("spec", spec)
+        return study
+
+    def _pruner(self, *, confirms: bool) -> optuna.pruners.BasePruner:
+        if confirms or self.spec.search.pruner == "none":
+            return optuna.pruners.NopPruner()
+        # The anchors run to their end: they are what a winner has to beat.
+        median = optuna.pruners.MedianPruner(n_startup_trials=max(5, len(self.anchors)))
+        return PhasePruner(median, num_groups=self.num_groups, epochs=self.spec.train.epochs)
+
+    def _sampler(self, size: int, number: int) -> optuna.samplers.BaseSampler:
+        seed = int(np.random.SeedSequence([self.spec.search.seed, size, number]).generate_state(1)[0])
+        if self.spec.search.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        # group=True: fields that are asked for only at some depths stay in the joint model.
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+
+
+def run_trial(queue: TrialQueue, claim: Claim, task: "Task") -> str | None:
+    """Run one claimed trial to its end, whatever that is; if it fails, returns the reason, which is stored."""
+    from search.trial import PruningCallback, attributes, score_on_test, train
+
+    known: dict[str, Any] = {
+        "size": claim.size,
+        "chain": claim.chain,
+        "seed": task.seed(claim.chain),
+        "family": str(claim.strategy.family(queue.num_groups)),
+    }
+    try:
+        report = PruningCallback(claim.trial, task.spec.task.metric)
+        outcome = train(
+            task, claim.strategy, size=claim.size, chain=claim.chain, report=report, keep_best=claim.confirms
+        )
+        known |= attributes(outcome)
+        report.check()
+        if not math.isfinite(outcome.value):
+            raise FloatingPointError(f"{task.spec.task.metric} was finite in no epoch")
+        if claim.confirms:
+            scores, correct = score_on_test(outcome.model, task.data.test)
+            known |= scores
+            _save_outcomes(queue.home, claim.trial.number, correct.numpy())
+    except optuna.TrialPruned:
+        queue.finish(claim, TrialState.PRUNED, known)
+    except Exception as error:
+        traceback.print_exc()
+        reason = _reason(error)
+        queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
+        return reason
+    else:
+        queue.finish(claim, TrialState.COMPLETE, known, value=outcome.value)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
+
+
+def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> None:
+    file = home.outcomes_file(number)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    with partial.open("wb") as stream:
+        np.save(stream, correct)
+    partial.replace(file)

@@ -1,0 +1,56 @@
+"""Batches: the training set read on and on, a fixed number of steps an epoch."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from search.tasks.data import Examples, gathered
+
+EVAL_BATCH = 1024
+
+
+class EndlessSampler(Sampler[int]):
+    """Shuffled passes over `size` examples, laid end to end and cut into epochs of `length`.
+
+    What an epoch reads is a pure function of (seed, epoch): pass p is the permutation drawn from (seed, p), and
+    Lightning calls `set_epoch` before each epoch. So runs with the same seed see the same batches, and a run
+    that resumes goes on where it stopped. With `length=None` an epoch is one pass.
+    """
+
+    def __init__(self, size: int, *, length: int | None, seed: int) -> None:
+        self.size = size
+        self.length = length if length is not None else size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        start = self.epoch * self.length
+        first, last = start // self.size, (start + self.length - 1) // self.size
+        stream = torch.cat([self._pass(number) for number in range(first, last + 1)])
+        begin = start - first * self.size
+        return iter(stream[begin : begin + self.length].tolist())
+
+    def _pass(self, number: int) -> Tensor:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        return torch.randperm(self.size, generator=generator)
+
+
+def train_loader(
+    examples: Examples, *, batch_size: int, steps: int | None, seed: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of `batch_size`, `steps` of them an epoch; with None an epoch is one pass over the examples."""
+    sampler = EndlessSampler(len(examples), length=steps and steps * batch_size, seed=seed)
+    return DataLoader(examples, batch_size=batch_size, sampler=sampler, collate_fn=gathered)
+
+
+def eval_loader(examples: Examples) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The examples in order."""
+    return DataLoader(examples, batch_size=EVAL_BATCH, collate_fn=gathered)

@@ -1,0 +1,62 @@
+"""Nested, stratified subsets of the pool: the 50 are inside the 100 are inside the 200."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.errors import TaskError
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """One order of the pool: its first n labels are the subset of size n, each for training or validation.
+
+    `order` (N,) holds indices into the pool; `validates` (N,) says which of them are validation examples.
+    """
+
+    order: NDArray[np.int64]
+    validates: NDArray[np.bool_]
+
+    def split(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of the training and of the validation examples at that size."""
+        order, validates = self.order[:size], self.validates[:size]
+        return order[~validates], order[validates]
+
+
+def draw_chain(labels: NDArray[np.int64], *, seed: int, chain: int) -> Chain:
+    """Draw chain number `chain`: stratified at every size, training and validation sets nested separately.
+
+    Two labels of every class come first (one to train on, one to validate with). Then the class that is
+    furthest behind its share of the pool is next, which is Webster's apportionment and so never takes a label
+    back as the size grows. Within a class, a fifth of the labels validate, at least one.
+    """
+    rng = np.random.default_rng([seed, chain])
+    keys = np.empty(len(labels))
+    validates = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        rank = np.arange(len(members))
+        keys[members] = np.where(rank < 2, rank - 2, (rank + 0.5) / len(members))
+        wanted = np.maximum(1, np.floor(VALIDATION_SHARE * (rank + 1) + 0.5))
+        validates[members] = np.diff(wanted, prepend=0) > 0
+    tie_break = rng.permutation(len(labels))
+    order = np.lexsort((tie_break, keys))
+    return Chain(order, validates[order])
+
+
+def check_sizes(labels: NDArray[np.int64], sizes: list[int], *, num_classes: int) -> None:
+    """Raises `TaskError` for a size larger than the pool, or with fewer than two labels a class."""
+    counts = np.bincount(labels, minlength=num_classes)
+    if counts.min() < 2:
+        raise TaskError(
+            f"Class {int(counts.argmin())} has {int(counts.min())} labels in the pool; each class needs at least 2."
+        )
+    for size in sizes:
+        if not 2 * num_classes <= size <= len(labels):
+            raise TaskError(
+                f"[task] sizes: {size} is not possible; allowed: {2 * num_classes} (two labels for each of "
+                f"{num_classes} classes) to {len(labels)} (the pool)."
+            )

@@ -1,0 +1,155 @@
+"""One trial: one Lightning run of one strategy, on one chain, at one size."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from optuna_integration import PyTorchLightningPruningCallback
+from sklearn.metrics import f1_score
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from search.tasks.data import Examples
+from search.tasks.loading import eval_loader, train_loader
+from search.tasks.module import Classifier, build_optimizer, lean_trainer, predict
+from search.tasks.task import Task
+from strategies import FreezingCallback, FreezingStrategy, layer_groups, param_groups
+
+
+class PruningCallback(PyTorchLightningPruningCallback):
+    """Optuna's callback, made to end a run instead of breaking out of it.
+
+    The stock one raises inside the hook, so that epoch's other callbacks, `on_train_end` and `teardown` never
+    run; a missing metric only warns, and the trial is then never pruned; and a trial that starts again after
+    its process died would be judged by what it had reported before. This one asks the Trainer to stop and
+    leaves it to the caller to raise (`check`), insists on the metric, and passes over steps already reported.
+    """
+
+    def __init__(self, trial: optuna.Trial, monitor: str) -> None:
+        super().__init__(trial, monitor)
+        last_step = trial.storage.get_trial(trial._trial_id).last_step
+        self._reported = -1 if last_step is None else last_step
+        self._pruned: optuna.TrialPruned | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.current_epoch <= self._reported:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+            raise ValueError(f"The metric {self.monitor!r} is not logged; logged: {known}.")
+        try:
+            super().on_validation_end(trainer, pl_module)
+        except optuna.TrialPruned as pruned:
+            self._pruned = pruned
+            trainer.should_stop = True
+
+    def check(self) -> None:
+        """Raise `TrialPruned` if the run was stopped for it; call it after `fit`."""
+        if self._pruned is not None:
+            raise self._pruned
+
+
+class BestEpoch(Callback):
+    """The best epoch by the metric that steers, and, where asked for, the weights it had."""
+
+    def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
+        self.metric = metric
+        self.sign = 1.0 if maximize else -1.0
+        self.keep_weights = keep_weights
+        self.epoch: int | None = None
+        self.value = math.nan
+        self.weights: dict[str, Tensor] | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        value = trainer.callback_metrics[self.metric].item()
+        if not math.isfinite(value) or (self.epoch is not None and self.sign * value <= self.sign * self.value):
+            return
+        self.epoch, self.value = trainer.current_epoch, value
+        if self.keep_weights:
+            self.weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to: its value is its best epoch's, and `model` has that epoch's weights if they were kept."""
+
+    value: float
+    best_epoch: int | None
+    epochs: int
+    seconds: float
+    trainable_parameters: int
+    model: Classifier
+
+
+def train(
+    task: Task,
+    strategy: FreezingStrategy,
+    *,
+    size: int,
+    chain: int,
+    report: PruningCallback | None = None,
+    keep_best: bool = False,
+) -> Outcome:
+    """Train one strategy on one chain's subset; with `report`, under Optuna's eyes."""
+    spec = task.spec
+    started = time.perf_counter()
+    train_examples, validation_examples = task.split(chain=chain, size=size)
+    backbone, head = task.parts(strategy, chain=chain)
+    optimizer = build_optimizer(spec.train, param_groups(backbone, head, strategy))
+    model = Classifier(backbone, head, optimizer=optimizer)
+    best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=keep_best)
+    trainer = lean_trainer(
+        spec.train,
+        epochs=spec.train.epochs,
+        callbacks=[FreezingCallback(strategy), best, *([report] if report else [])],
+    )
+    seed = task.seed(chain)
+    torch.manual_seed(seed)
+    trainer.fit(
+        model,
+        train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed),
+        eval_loader(validation_examples),
+    )
+    if best.weights is not None:
+        model.load_state_dict(best.weights)
+    return Outcome(
+        value=best.value,
+        best_epoch=best.epoch,
+        epochs=trainer.current_epoch,
+        seconds=time.perf_counter() - started,
+        trainable_parameters=_trained(model, strategy, task),
+        model=model,
+    )
+
+
+def score_on_test(model: Classifier, test: Examples) -> tuple[dict[str, float], Tensor]:
+    """Scores on the test set, and which of its examples (N,) the model gets right."""
+    logits = predict(model, test)
+    predicted = logits.argmax(1)
+    correct = predicted == test.targets
+    scores = {
+        "test_accuracy": correct.float().mean().item(),
+        "test_loss": cross_entropy(logits, test.targets).item(),
+        "test_macro_f1": float(f1_score(test.targets, predicted, average="macro", zero_division=0.0)),
+    }
+    return scores, correct
+
+
+def attributes(outcome: Outcome) -> dict[str, Any]:
+    """What a trial stores of its outcome beside its value."""
+    return {
+        "best_epoch": outcome.best_epoch,
+        "epochs": outcome.epochs,
+        "seconds": round(outcome.seconds, 4),
+        "trainable_parameters": outcome.trainable_parameters,
+    }
+
+
+def _trained(model: Classifier, strategy: FreezingStrategy, task: Task) -> int:
+    frozen = strategy.schedule(task.num_groups, task.spec.train.epochs).frozen_prefix(task.spec.train.epochs)
+    trained = [p for part in layer_groups(model.backbone)[frozen:] for p in part.parameters]
+    return sum(parameter.numel() for parameter in [*trained, *model.head.parameters()])

@@ -1,0 +1,170 @@
+"""Local worker processes: long-lived, each loads torch and the data once, and dies with its parent."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from search.errors import FrostlineError, StudyError, TaskError
+from search.home import Home, Owner
+from search.spec import StudySpec
+from search.storage import open_storage
+
+TICK = 0.5
+"""Seconds between two looks at what the workers have done."""
+FAILURES = 3
+"""A worker whose first trials all fail stops and says why."""
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    ready: bool = False
+
+
+def run_workers(
+    spec: StudySpec, home: Home, sizes: list[int], *, count: int, tick: Callable[[], None] = lambda: None
+) -> None:
+    """Run `count` workers until nothing is left to do at these sizes; one that dies is replaced.
+
+    Each checks the task before anything is written, and the first error ends them all: `FrostlineError` for
+    what a user got wrong, `RuntimeError` with the worker's traceback for what we did. `tick` is called about
+    twice a second once a worker is at work.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers: list[_Worker] = []
+
+    def start(index: int) -> _Worker:
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index)
+        process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    try:
+        workers = [start(index) for index in range(count)]
+        while True:
+            codes = [worker.process.exitcode for worker in workers]
+            for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
+                _listen(worker)  # after the exit code, so that nothing a worker said before it ended is missed
+                if code not in (None, 0):
+                    if not worker.ready:
+                        raise RuntimeError(f"A worker ended with code {code} before it began.")
+                    workers[index] = start(index)
+            if any(worker.ready for worker in workers):
+                tick()
+            if all(code == 0 for code in codes):
+                return
+            open_ends = [worker.connection for worker in workers if not worker.connection.closed]
+            wait([*open_ends, *(worker.process.sentinel for worker in workers if worker.process.is_alive())], TICK)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+
+
+def _listen(worker: _Worker) -> None:
+    while not worker.connection.closed and worker.connection.poll():
+        try:
+            kind, text = worker.connection.recv()
+        except EOFError:
+            worker.connection.close()
+            return
+        if kind == "ready":
+            worker.ready = True
+        elif kind == "error":
+            raise TaskError(text)
+        else:
+            raise RuntimeError(f"A worker crashed:\n{text}")
+
+
+def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _redirect(os.devnull)
+    try:
+        spec = StudySpec.from_dict(content, where="the study file")
+        _quieten()
+        import torch
+
+        from search.tasks.task import Task
+
+        torch.set_num_threads(spec.train.threads)
+        task = Task.load(spec)
+        home.folder.mkdir(parents=True, exist_ok=True)
+        (home.folder / "logs").mkdir(exist_ok=True)
+        _redirect(home.folder / "logs" / f"worker-{index}.log")
+        connection.send(("ready", ""))
+        work(spec, home, sizes, task)
+    except FrostlineError as error:
+        connection.send(("error", str(error)))
+    except BaseException:
+        connection.send(("crash", traceback.format_exc()))
+        raise
+
+
+def work(spec: StudySpec, home: Home, sizes: list[int], task: Any) -> None:
+    """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`."""
+    import time
+
+    from search.study import TrialQueue, run_trial
+    from search.tasks.source import with_source_weights
+
+    with home.lock("queue"):
+        storage = open_storage(home.url, create=True)
+    with Owner.enter(home) as owner:
+        queue = TrialQueue(storage, home, spec, num_groups=task.num_groups, owner=owner)
+        task = with_source_weights(task, home)
+        failures = successes = 0
+        while True:
+            claim = queue.claim(sizes)
+            if claim is not None:
+                reason = run_trial(queue, claim, task)
+                failures, successes = failures + (reason is not None), successes + (reason is None)
+                if failures == FAILURES and not successes:
+                    raise StudyError(f"The first {FAILURES} trials all failed; the last: {reason}")
+            elif queue.finished(sizes):
+                return
+            else:
+                time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _redirect(target: str | os.PathLike[str]) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _quieten() -> None:
+    import logging
+    import warnings
+
+    import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Known and meant: frozen parts are in eval mode, data that lies in memory needs no worker processes.
+    for message in (".*module.s. in eval mode", ".*does not have many workers", ".*no `val_dataloader`", ".*LeafSpec"):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -1,0 +1,74 @@
+"""Strategies as files: TOML or JSON to keep, Python to paste."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from strategies.strategy import FreezingStrategy
+
+Format = Literal["toml", "json", "python"]
+
+
+def save_strategy(strategy: FreezingStrategy, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a strategy to a `.toml` or `.json` file, with where it came from beside it.
+
+    `provenance` maps names to strings, numbers, booleans or lists of them; `load_strategy` ignores it. The
+    file is replaced whole or not at all. Raises `ValueError` for another suffix.
+    """
+    path = Path(path)
+    text = format_strategy(strategy, _format_of(path), provenance=provenance)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def load_strategy(path: str | Path) -> FreezingStrategy:
+    """Read a strategy from a file that `save_strategy` or `python -m search best` wrote.
+
+    Raises `FileNotFoundError`, or `ValueError` naming the file, the key and what is allowed.
+    """
+    path = Path(path)
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    try:
+        content = tomllib.loads(text) if _format_of(path) == "toml" else json.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a valid {path.suffix[1:].upper()} file: {error}") from None
+    table = content.get("strategy") if isinstance(content, dict) else None
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: there is no table named `strategy`.")
+    try:
+        return FreezingStrategy.from_params(table)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: strategy: {error}") from None
+
+
+def format_strategy(strategy: FreezingStrategy, format: Format, *, provenance: Mapping[str, Any] | None = None) -> str:
+    """The text of a strategy file, or the Python lines that make the same value."""
+    params, origin = strategy.to_params(), dict(provenance or {})
+    if format == "json":
+        return json.dumps({"strategy": params, "provenance": origin}, indent=2) + "\n"
+    if format == "toml":
+        lines = ["# A freezing strategy: `from strategies import load_strategy`. Fields left out have their defaults."]
+        for name, table in (("strategy", params), ("provenance", origin)):
+            if table:
+                lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        return "\n".join(lines) + "\n"
+    arguments = "".join(f"    {key}={value!r},\n" for key, value in params.items())
+    comments = "".join(f"# {key}: {json.dumps(value)}\n" for key, value in origin.items())
+    return f"{comments}from strategies import FreezingStrategy\n\nstrategy = FreezingStrategy(\n{arguments})\n"
+
+
+def _format_of(path: Path) -> Format:
+    if path.suffix == ".toml":
+        return "toml"
+    if path.suffix == ".json":
+        return "json"
+    raise ValueError(f"{path}: a strategy file ends in .toml or .json.")
+
+
+def _toml(value: Any) -> str:
+    # JSON's spelling of strings, numbers, booleans and lists of them is TOML's too, but for DEL.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
