@@ -2,7 +2,8 @@
 
 import errno
 import logging
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna_dashboard import wsgi
 
@@ -12,6 +13,10 @@ from search.results import load_results
 from search.storage import open_storage
 
 HOST = "127.0.0.1"
+
+
+class _Threaded(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
 
 
 class _Quiet(WSGIRequestHandler):
@@ -26,7 +31,7 @@ def serve(home: Home, *, port: int) -> None:
     """
     load_results(home, with_outcomes=False)
     try:
-        server = make_server(HOST, port, wsgi(open_storage(home.url)), handler_class=_Quiet)
+        server = make_server(HOST, port, wsgi(open_storage(home.url)), _Threaded, _Quiet)
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise StorageError(f"--port {port} can't be had: {error.strerror}; name another.") from None

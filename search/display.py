@@ -1,6 +1,7 @@
 """Progress while a study runs, and the answer when it ends: one calm display, or plain lines without a terminal."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.rows import Results
-from search.verdict import Verdict, judge
+from search.verdict import Verdict
 
 FAMILIES = 6
 """Finalists to expect at a size that is not explored yet."""
@@ -39,15 +40,15 @@ class Progress:
         if self._live is not None:
             self._live.__exit__(kind, error, at)
 
-    def update(self, results: Results) -> None:
-        """Show how far the study is."""
+    def update(self, results: Results, judge: Callable[[int], Verdict | None]) -> None:
+        """Show how far the study is; `judge` is asked once for each size that has just been confirmed."""
         for size in self.sizes:
             explored = bool(results.finalists(size))
             if self._live is None and explored and size not in self._explored:
                 self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
             if explored:
                 self._explored.add(size)
-            if size not in self.verdicts and (verdict := judge(results, size)) is not None:
+            if size not in self.verdicts and results.is_confirmed(size) and (verdict := judge(size)) is not None:
                 self.verdicts[size] = verdict
                 if self._live is None:
                     took = _clock(time.monotonic() - self.started)
@@ -86,22 +87,22 @@ class Progress:
         return f"{results.home.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
 
 
-def answer_table(verdicts: dict[int, Verdict]) -> Table:
-    """The answer: a row a size."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("labels", justify="right")
-    for heading in ("verdict", "recommended", "accuracy (90 %)", "ruled out"):
-        table.add_column(heading, overflow="fold")
-    for size, verdict in sorted(verdicts.items()):
-        best = verdict.recommended
-        table.add_row(
-            str(size),
-            verdict.sentence,
-            Text(best.family, style="bold"),
-            f"{100 * best.score:.1f} ({100 * best.low:.1f}-{100 * best.high:.1f})",
-            ", ".join(c.family for c in verdict.ruled_out) or "none",
-        )
-    return table
+def answer(verdict: Verdict) -> str:
+    """The answer at one size, in lines for a terminal of any width."""
+    best = verdict.recommended
+    params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
+    lines = [f"{verdict.size} labels: {verdict.sentence}"]
+    for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out)):
+        named = [f"{c.family} {100 * c.score:.1f} ({100 * c.low:.1f}-{100 * c.high:.1f})" for c in contestants]
+        lines.append(f"  {label:<12} {', '.join(named) or 'none'}")
+    if verdict.failed:
+        lines.append(f"  {'failed':<12} {', '.join(verdict.failed)}")
+    lines.append(f"  {'recommended':<12} {best.family}: {params}")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, bool | int) else f"{value:.3g}"
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:

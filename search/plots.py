@@ -188,8 +188,8 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
                 "size": 10,
                 "line": {"width": 1.4, "color": colour},
             },
-            customdata=[[row.state.lower(), _brief(row)] for row in ours],
-            hovertemplate=f"trial %{{x}}, {family}, %{{customdata[0]}}: %{{y:.4f}}<br>%{{customdata[1]}}<extra></extra>",
+            customdata=[[f"{family}, {row.state.lower()}", _brief(row)] for row in ours],
+            hovertemplate="trial %{x}, %{customdata[0]}: %{y:.4f}<br>%{customdata[1]}<extra></extra>",
         )
     complete = [row for row in finished if row.state == "COMPLETE"]
     best: list[float] = []

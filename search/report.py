@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from search import plots
 from search.rows import Results
+from search.spec import Space
 from search.verdict import Contestant, Verdict, judge_all
 
 _STYLE = """
@@ -30,11 +31,20 @@ pre { padding: .7rem; overflow-x: auto; } details { margin: .6rem 0; } summary {
 tr.recommended td { font-weight: 600; } @media print { details > * { display: block; } }
 """
 
+# A figure drawn inside closed details has no width yet.
+_RESIZE = """
+document.querySelectorAll("details").forEach(details => details.addEventListener("toggle", () =>
+  details.querySelectorAll(".plotly-graph-div").forEach(figure => Plotly.Plots.resize(figure))));
+"""
+
 COLUMNS = (
     "size", "confirms", "number", "state", "chain", "family", "freeze_depth", "unfreeze_epoch", "backbone_lr_ratio",
     "head_lr", "epochs_per_group", "layer_lr_decay", "pretrained", "value", "best_epoch", "epochs", "seconds",
     "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1", "reason",
 )  # fmt: skip
+
+
+_OF_STRATEGY = frozenset(Space.model_fields)
 
 
 def write_report(results: Results) -> Path:
@@ -64,7 +74,7 @@ def render(results: Results) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{name} - Frostline</title><link rel="icon" href="data:,"><style>{_STYLE}</style>'
-        f"<script>{get_plotlyjs()}</script></head>\n<body>{''.join(parts)}</body></html>\n"
+        f"<script>{get_plotlyjs()}</script></head>\n<body>{''.join(parts)}<script>{_RESIZE}</script></body></html>\n"
     )
 
 
@@ -74,12 +84,8 @@ def trials_csv(results: Results) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in results.rows:
-        writer.writerow(
-            [
-                getattr(row.strategy if hasattr(row.strategy, column) and column != "epochs" else row, column)
-                for column in COLUMNS
-            ]  # fmt: skip
-        )
+        params = row.strategy
+        writer.writerow([getattr(params if column in _OF_STRATEGY else row, column) for column in COLUMNS])
     return text.getvalue()
 
 
@@ -181,11 +187,12 @@ def _contestant_row(contestant: Contestant, verdict: Verdict) -> str:
 def _how_to_read(results: Results) -> str:
     confirm = results.spec.confirm
     return (
-        '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The search '
-        f"explores one draw of the examples; the best strategy of each family is then trained again on "
-        f"{confirm.chains} fresh draws, and judged on the test set from those trials alone. A contender is best with a probability of at "
-        f"least 5 %, or within {100 * confirm.margin:g} points of the leader; a winner is the only contender, with a "
-        "probability of at least 95 %. The recommended strategy is the cheapest contender to train. "
+        '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The '
+        "search explores one draw of the examples; the best strategy of each family is then trained again on "
+        f"{confirm.chains} fresh draws, and judged on the test set from those trials alone. A contender is best with "
+        f"a probability of at least 5 %, or within {100 * confirm.margin:g} points of the leader; a winner is the "
+        "only contender, with a probability of at least 95 %. The recommended strategy is the cheapest contender to "
+        "train. "
         "All trials are in <code>trials.csv</code>, beside this page.</p>"
     )
 
@@ -204,6 +211,6 @@ def _short(value: Any) -> str:
 
 def _figure(figure: go.Figure) -> str:
     html: str = plotly.io.to_html(
-        figure, full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False}
+        figure, full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
     )
     return html

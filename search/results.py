@@ -12,7 +12,7 @@ from search.errors import StudyError
 from search.home import Home
 from search.rows import Results, Row
 from search.spec import StudySpec
-from search.storage import exists, open_storage, shown
+from search.storage import exists, open_storage, shown, storage_errors
 from strategies import FreezingStrategy
 
 
@@ -48,7 +48,8 @@ def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
     """Read a stored study. Raises `StudyError` where there is none."""
     if not exists(home.url):
         raise StudyError(f"There is no study {home.name!r}: nothing is stored at {shown(home.url)}.")
-    return read_results(open_storage(home.url), home, with_outcomes=with_outcomes)
+    with storage_errors(home.url):
+        return read_results(open_storage(home.url), home, with_outcomes=with_outcomes)
 
 
 def known_homes(*, out: Path, storage: str | None) -> list[Home]:

@@ -1,23 +1,28 @@
 """The main job: a study file in; a study, a verdict per size, a page and a strategy to import out."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from search.display import Progress, answer_table
-from search.errors import SpecError
+from search.display import Progress, answer
+from search.errors import FrostlineError, SpecError
 from search.home import OUT, Home
 from search.report import write_report
-from search.results import load_results, read_results
+from search.results import load_results, read_results, stored_spec
 from search.rows import Results
 from search.spec import StudySpec, find_study_file
-from search.storage import check_parent, exists, open_storage
+from search.storage import check_parent, exists, open_storage, storage_errors
 from search.study import TrialQueue, check_stored
-from search.verdict import judge_all
+from search.verdict import Verdict, judge, judge_all
 from search.workers import run_workers
 
 
@@ -65,8 +70,7 @@ def run_study(
     if not _is_finished(home, spec, chosen):
         with _stopping(), Progress(console, chosen) as progress:
             try:
-                run_workers(spec, home, chosen, count=workers, tick=lambda: _show(progress, home))
-                _show(progress, home)
+                run_workers(spec, home, chosen, count=workers, tick=_Watch(home, progress))
             except Stopped:
                 _requeue(home, spec)
                 raise
@@ -95,7 +99,7 @@ def estimate(
     if exists(home.url):
         opened = open_storage(home.url)
         check_stored(opened, home, spec)
-        with suppress(Exception):
+        if stored_spec(opened, home) is not None:
             done = sum(row.is_finished and row.size in chosen for row in read_results(opened, home).rows)
     from search.timing import seconds_per_trial
 
@@ -118,21 +122,39 @@ def _is_finished(home: Home, spec: StudySpec, sizes: list[int]) -> bool:
     if not exists(home.url):
         return False
     storage = open_storage(home.url)
-    check_stored(storage, home, spec)
-    with suppress(Exception):
-        results = read_results(storage, home, with_outcomes=False)
-        grown = results.spec.model_copy(update={"search": spec.search, "confirm": spec.confirm})
-        return Results(home=home, spec=grown, num_groups=results.num_groups, rows=results.rows).is_finished(sizes)
-    return False
+    with storage_errors(home.url):
+        if stored_spec(storage, home) is None:
+            return False
+        check_stored(storage, home, spec)
+        # Its budgets may have grown since it was stored.
+        return replace(read_results(storage, home, with_outcomes=False), spec=spec).is_finished(sizes)
 
 
-def _show(progress: Progress, home: Home) -> None:
-    with suppress(Exception):  # the database may not have been made yet, or be busy: next time, then
-        progress.update(load_results(home))
+class _Watch:
+    """Shows a study's progress at most once a second, over one connection that keeps what is finished."""
+
+    def __init__(self, home: Home, progress: Progress) -> None:
+        self.home = home
+        self.progress = progress
+        self.storage: BaseStorage | None = None
+        self.next = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + 1.0
+        with suppress(FrostlineError, SQLAlchemyError, StorageInternalError):  # not made yet, or busy: next time
+            if self.storage is None:
+                self.storage = open_storage(self.home.url)
+            self.progress.update(read_results(self.storage, self.home, with_outcomes=False), self._judge)
+
+    def _judge(self, size: int) -> Verdict | None:
+        assert self.storage is not None
+        return judge(read_results(self.storage, self.home), size)
 
 
 def _requeue(home: Home, spec: StudySpec) -> None:
-    with suppress(Exception):
+    with suppress(FrostlineError):  # stopped before there was a study
         results = load_results(home, with_outcomes=False)
         TrialQueue(open_storage(home.url), home, spec, num_groups=results.num_groups).requeue_dead()
 
@@ -142,10 +164,9 @@ def _say(console: Console, results: Results, page: Path, *, study: str, storage:
     options = (f" --storage {storage}" if storage else "") + (f" --out {out}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     name = results.home.name
-    if verdicts:
-        console.print(answer_table(verdicts))
-        console.print()
-    else:
+    for size in sorted(verdicts):
+        console.print(answer(verdicts[size]), soft_wrap=True, highlight=False, markup=False)
+    if not verdicts:
         console.print("No size is confirmed: there are no verdicts, only the search's own scores.")
     size = max(verdicts or results.sizes)
     flag = "" if verdicts else ", unconfirmed=True"

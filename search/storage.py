@@ -63,7 +63,7 @@ def exists(url: str) -> bool:
             raise StorageError(f"{file}: {error.strerror}.") from None
         if header and header != b"SQLite format 3\x00":
             raise StorageError(f"{file} is not a SQLite database.")
-    with _errors(url):
+    with storage_errors(url):
         engine = sqlalchemy.create_engine(_driver(url).replace("{{", "{").replace("}}", "}"), **_engine_options(url))
         try:
             return sqlalchemy.inspect(engine).has_table("studies")
@@ -79,7 +79,7 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     file = sqlite_file(url)
     if file is not None and not create and not file.exists():
         raise StorageError(f"{file}: there is no such database.")
-    with _errors(url):
+    with storage_errors(url):
         backend = RDBStorage(_driver(url), engine_kwargs=_engine_options(url), skip_table_creation=not create)
         if file is not None:
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
@@ -113,7 +113,8 @@ def _engine_options(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _errors(url: str) -> Iterator[None]:
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what SQLAlchemy and Optuna raise when a database fails into a `StorageError` of one line."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -122,7 +123,8 @@ def _errors(url: str) -> Iterator[None]:
         raise StorageError(
             f"--storage {shown(url)!r} needs a driver: pip install 'frostline[postgres]' ({error})."
         ) from None
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-        cause = getattr(error, "orig", None) or error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ or error
+        cause = getattr(cause, "orig", None) or cause
         reason = " ".join(str(cause).split())[:200]
-        raise StorageError(f"--storage {shown(url)!r} can't be opened: {reason}") from error
+        raise StorageError(f"--storage {shown(url)!r} fails: {reason}") from error

@@ -59,9 +59,11 @@ class Verdict:
         """The verdict in words."""
         if self.winner is not None:
             return f"{self.winner.family} wins (P = {self.winner.p_best:.2f})"
-        few = f" ({self.chains} chains; {LEAST_CHAINS} are the least that may rule anything out)"
-        names = ", ".join(c.family for c in self.contenders)
-        return f"no clear winner: {names}{few if self.chains < LEAST_CHAINS else ''}"
+        if self.chains < LEAST_CHAINS:
+            return f"no verdict: {self.chains} chains, and {LEAST_CHAINS} are the least that may rule anything out"
+        if len(self.contenders) == 1:
+            return f"no clear winner: {self.contenders[0].family} leads (P = {self.contenders[0].p_best:.2f})"
+        return f"no clear winner: {', '.join(c.family for c in self.contenders)}"
 
 
 def judge_all(results: Results) -> dict[int, Verdict]:

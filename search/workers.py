@@ -5,17 +5,19 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
-from search.errors import FrostlineError, StudyError, TaskError
+from search.errors import FrostlineError, StorageError, StudyError, TaskError
 from search.home import Home, Owner
 from search.spec import StudySpec
-from search.storage import open_storage
+from search.storage import open_storage, storage_errors
 
 TICK = 0.5
 """Seconds between two looks at what the workers have done."""
@@ -90,6 +92,8 @@ def _listen(worker: _Worker) -> None:
 
 def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls ours.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _redirect(os.devnull)
     try:
@@ -101,11 +105,10 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
 
         torch.set_num_threads(spec.train.threads)
         task = Task.load(spec)
-        home.folder.mkdir(parents=True, exist_ok=True)
-        (home.folder / "logs").mkdir(exist_ok=True)
-        _redirect(home.folder / "logs" / f"worker-{index}.log")
+        _redirect(_log_file(home, index))
         connection.send(("ready", ""))
-        work(spec, home, sizes, task)
+        with storage_errors(home.url):
+            work(spec, home, sizes, task)
     except FrostlineError as error:
         connection.send(("error", str(error)))
     except BaseException:
@@ -115,8 +118,6 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
 
 def work(spec: StudySpec, home: Home, sizes: list[int], task: Any) -> None:
     """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`."""
-    import time
-
     from search.study import TrialQueue, run_trial
     from search.tasks.source import with_source_weights
 
@@ -137,6 +138,16 @@ def work(spec: StudySpec, home: Home, sizes: list[int], task: Any) -> None:
                 return
             else:
                 time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
+
+
+def _log_file(home: Home, index: int) -> Path:
+    file = home.folder / "logs" / f"worker-{index}.log"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise StorageError(f"{home.folder}: can't write there: {error.strerror}.") from None
+    return file
 
 
 def _die_with_parent() -> None:
