@@ -11,7 +11,6 @@ from search.errors import FrostlineError, SpecError
 
 app = typer.Typer(
     name="frostline",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Finds which freezing strategy wins at each data-set size, and how sure that is.",
@@ -160,14 +159,18 @@ def new(
 
 def main() -> NoReturn:
     """Run the command line; what a user got wrong is one line on stderr and exit code 2."""
+    code: int | None = 0
     try:
-        app()
-    except FrostlineError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (typer.TyperException, FrostlineError) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+        code = 2
+    except typer.Abort:
+        code = 130
     except BrokenPipeError:
-        sys.exit(1)
-    sys.exit(0)
+        code = 1
+    sys.exit(code)
 
 
 def _name(study: str) -> str:

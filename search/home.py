@@ -60,9 +60,17 @@ class Owner:
     def enter(cls, home: Home) -> Iterator["Owner"]:
         """Be an owner until the block, or the process, ends."""
         owner = cls(socket.gethostname(), uuid4().hex)
-        with home.lock(owner._lock_name):
+        mine = home.lock(owner._lock_name)
+        # Under the lock of claims, so that nobody takes a lock file that is just being made for a dead one's.
+        with home.lock("queue"):
+            for file in (home.folder / "locks").glob("owner-*.lock"):
+                cls(owner.host, file.stem.removeprefix("owner-")).is_gone(home)
+            mine.acquire()
+        try:
             yield owner
-        (home.folder / "locks" / f"{owner._lock_name}.lock").unlink(missing_ok=True)
+        finally:
+            mine.release()
+            Path(mine.lock_file).unlink(missing_ok=True)
 
     @classmethod
     def parse(cls, text: str) -> "Owner":
@@ -77,7 +85,7 @@ class Owner:
         return f"owner-{self.token}"
 
     def is_gone(self, home: Home) -> bool:
-        """Whether the process has ended; of a process on another host nothing is known."""
+        """Whether the process has ended (its lock file then goes too); of one on another host nothing is known."""
         if self.host != socket.gethostname():
             return False
         lock = home.lock(self._lock_name)

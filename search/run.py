@@ -14,7 +14,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.display import Progress, answer
-from search.errors import FrostlineError, SpecError
+from search.errors import FrostlineError, SpecError, TaskError
 from search.home import OUT, Home
 from search.report import write_report
 from search.results import load_results, read_results, stored_spec
@@ -33,8 +33,8 @@ class Stopped(BaseException):
         self.code = code
 
 
-def read_spec(study: str, *, trials: int | None, seed: int | None, sizes: list[int] | None) -> tuple[str, StudySpec]:
-    """The study's name and its spec, options applied. Raises `SpecError`."""
+def read_spec(study: str, *, trials: int | None, seed: int | None, sizes: list[int] | None) -> tuple[Path, StudySpec]:
+    """The study file and its spec, options applied. Raises `SpecError`."""
     file = find_study_file(study)
     spec = StudySpec.from_file(file)
     search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
@@ -44,7 +44,7 @@ def read_spec(study: str, *, trials: int | None, seed: int | None, sizes: list[i
         if size not in spec.task.sizes:
             allowed = ", ".join(map(str, spec.task.sizes))
             raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
-    return file.stem, spec
+    return file, spec
 
 
 def run_study(
@@ -63,14 +63,15 @@ def run_study(
     Raises `FrostlineError` before anything is written where the study file, the task or the storage is not
     right, and `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
     """
-    name, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
-    home = Home.of(name, out=out, storage=storage)
+    file, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
+    home = Home.of(file.stem, out=out, storage=storage)
     chosen = sizes or spec.task.sizes
     check_parent(home.url, made_by_us=storage is None)
     if not _is_finished(home, spec, chosen):
         with _stopping(), Progress(console, chosen) as progress:
             try:
-                run_workers(spec, home, chosen, count=workers, tick=_Watch(home, progress))
+                with _naming(file):
+                    run_workers(spec, home, chosen, count=workers, tick=_Watch(home, progress))
             except Stopped:
                 _requeue(home, spec)
                 raise
@@ -91,8 +92,8 @@ def estimate(
     seed: int | None = None,
 ) -> None:
     """Say what a run would do and about how long it would take, from a few epochs trained here; writes nothing."""
-    name, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
-    home = Home.of(name, out=out, storage=storage)
+    file, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
+    home = Home.of(file.stem, out=out, storage=storage)
     chosen = sizes or spec.task.sizes
     check_parent(home.url, made_by_us=storage is None)
     done = 0
@@ -103,16 +104,18 @@ def estimate(
             done = sum(row.is_finished and row.size in chosen for row in read_results(opened, home).rows)
     from search.timing import seconds_per_trial
 
-    num_groups, families, seconds = seconds_per_trial(spec, max(chosen))
+    with _naming(file):
+        num_groups, families, seconds = seconds_per_trial(spec, max(chosen))
     explore = len(chosen) * spec.search.trials
     confirm = len(chosen) * families * spec.confirm.chains
     left = max(explore + confirm - done, 0)
     console.print(
-        f"Study {name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer groups.\n"
+        f"Study {home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer groups.\n"
         f"Sizes {', '.join(map(str, chosen))}: {explore} exploring trials and up to {confirm} confirm trials "
         f"({families} families, {spec.confirm.chains} chains); {done} are done.\n"
         f"A full fine-tuning trial at {max(chosen)} labels takes about {seconds:.1f} s here. With {workers} workers: "
-        f"about {max(left * seconds / workers / 60, 0.1):.1f} minutes, less what is pruned or frozen.",
+        f"{f'about {max(left * seconds / workers / 60, 0.1):.1f} minutes' if left else 'nothing is left to do'}"
+        f"{', less what is pruned or frozen' if left else ''}.",
         soft_wrap=True,
         highlight=False,
     )
@@ -177,6 +180,15 @@ def _say(console: Console, results: Results, page: Path, *, study: str, storage:
         ("save", f"python -m search best {name} --size {size}{options} > best.toml"),
     ):
         console.print(f"{label:>10}  {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    # What a worker finds wrong with the task, it finds wrong with this file.
+    try:
+        yield
+    except (SpecError, TaskError) as error:
+        raise type(error)(f"{file}: {error}") from None
 
 
 @contextmanager

@@ -249,9 +249,9 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     # Branches of a union appear in the location; what the user wrote does not have them.
     keys = keys[:1]
     place = f"[{table}] {keys[0]}" if keys else f"[{table}]" if table else "the file"
-    if error["type"] == "missing":
+    if error["type"] == "missing" and table != "space":
         return f"{place} is missing."
-    if error["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden" and len(error["loc"]) <= 2:
         model = StudySpec.model_fields[table].annotation if keys else StudySpec
         allowed = _tables().get(table, StudySpec) if keys else model
         names = ", ".join(getattr(allowed, "model_fields", {}))
@@ -259,7 +259,7 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     value: Any = content.get(table)
     if keys and isinstance(value, dict):
         value = value.get(keys[0])
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if table == "space" and keys:
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
     shown = f" = {value!r}" if keys else ""

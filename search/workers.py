@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from search.errors import FrostlineError, StorageError, StudyError, TaskError
+from search.errors import FrostlineError, StorageError, StudyError
 from search.home import Home, Owner
 from search.spec import StudySpec
 from search.storage import open_storage, storage_errors
@@ -78,16 +78,16 @@ def run_workers(
 def _listen(worker: _Worker) -> None:
     while not worker.connection.closed and worker.connection.poll():
         try:
-            kind, text = worker.connection.recv()
+            kind, content = worker.connection.recv()
         except EOFError:
             worker.connection.close()
             return
         if kind == "ready":
             worker.ready = True
         elif kind == "error":
-            raise TaskError(text)
+            raise content
         else:
-            raise RuntimeError(f"A worker crashed:\n{text}")
+            raise RuntimeError(f"A worker crashed:\n{content}")
 
 
 def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int) -> None:
@@ -110,7 +110,7 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         with storage_errors(home.url):
             work(spec, home, sizes, task)
     except FrostlineError as error:
-        connection.send(("error", str(error)))
+        connection.send(("error", error))
     except BaseException:
         connection.send(("crash", traceback.format_exc()))
         raise

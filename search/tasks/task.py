@@ -50,6 +50,8 @@ class Task:
                     f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; allowed: 0 to {num_groups}."
                 )
         features = feature_width(backbone, data.pool.inputs[:2])
+        if spec.source is not None:
+            feature_width(backbone, load_data(spec.source.data, where="[source] data").pool.inputs[:2])
         weights = None
         if spec.model.weights not in ("source", "none"):
             weights = load_weights(spec.model.weights, backbone)
