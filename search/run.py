@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from rich.console import Console
@@ -20,7 +21,7 @@ from search.report import write_report
 from search.results import load_results, read_results, stored_spec
 from search.rows import Results
 from search.spec import StudySpec, find_study_file
-from search.storage import check_parent, exists, open_storage, storage_errors
+from search.storage import check_parent, exists, open_storage, shown, storage_errors
 from search.study import TrialQueue, check_stored
 from search.verdict import Verdict, judge, judge_all
 from search.workers import run_workers
@@ -63,6 +64,7 @@ def run_study(
     Raises `FrostlineError` before anything is written where the study file, the task or the storage is not
     right, and `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     file, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
     home = Home.of(file.stem, out=out, storage=storage)
     chosen = sizes or spec.task.sizes
@@ -164,6 +166,7 @@ def _requeue(home: Home, spec: StudySpec) -> None:
 
 def _say(console: Console, results: Results, page: Path, *, study: str, storage: str | None, out: Path) -> None:
     verdicts = judge_all(results)
+    storage = storage and shown(storage)
     options = (f" --storage {storage}" if storage else "") + (f" --out {out}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     name = results.home.name

@@ -146,7 +146,7 @@ def resample(
 
 def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each strategy's share of the draws (draws, strategies) in which it is best; ties are shared."""
-    best = np.isclose(draws, draws.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
+    best = np.isclose(draws, draws.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from search.errors import TaskError
-from search.tasks.imports import import_named
+from search.tasks.imports import call_named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ def load_data(name: str, *, where: str) -> TaskData:
     if name in DATA:
         return DATA[name]()
     if ":" in name:
-        data = import_named(name, where=where)()
+        data = call_named(name, where=where)
         if not isinstance(data, TaskData):
             raise TaskError(f"{where} = {name!r} returned a {type(data).__name__}; it must return a TaskData.")
         return data

@@ -1,18 +1,17 @@
 """Code that a study file names: "package.module:attribute"."""
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from search.errors import TaskError
 
 
-def import_named(name: str, *, where: str) -> Callable[..., Any]:
-    """Import what "package.module:function" names, with the working directory on the path.
+def call_named(name: str, *, where: str) -> Any:
+    """Import what "package.module:function" names, the working directory on the path, and call it.
 
-    This runs that module's code, so it is called only for a study file that the user named on the command
-    line, never for what a stored study says. Raises `TaskError`.
+    This runs that module's code, so it is done only for a study file that the user named on the command line,
+    never for what a stored study says. Raises `TaskError`, naming the key `where` it was asked for.
     """
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
@@ -21,6 +20,7 @@ def import_named(name: str, *, where: str) -> Callable[..., Any]:
         found = getattr(import_module(module), attribute)
     except Exception as error:
         raise TaskError(f"{where} = {name!r} can't be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise TaskError(f"{where} = {name!r} is not callable.")
-    return found  # type: ignore[no-any-return]
+    try:
+        return found()
+    except Exception as error:
+        raise TaskError(f"{where} = {name!r} fails: {type(error).__name__}: {error}") from error

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from search.errors import TaskError
-from search.tasks.imports import import_named
+from search.tasks.imports import call_named
 
 
 def build_backbone(name: str) -> nn.Module:
@@ -18,7 +18,7 @@ def build_backbone(name: str) -> nn.Module:
     if name in BACKBONES:
         return BACKBONES[name]()
     if ":" in name:
-        backbone = import_named(name, where="[model] backbone")()
+        backbone = call_named(name, where="[model] backbone")
         if not isinstance(backbone, nn.Module):
             raise TaskError(
                 f"[model] backbone = {name!r} returned a {type(backbone).__name__}; it must return a torch module."

@@ -1,0 +1,74 @@
+"""What several test modules share: the assets, a tiny study file, and one finished run of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TINY = """
+[task]
+data = "digits"
+sizes = [20, 40]
+[model]
+backbone = "small_cnn"
+[source]
+data = "digits-0-4"
+epochs = 2
+[train]
+epochs = 4
+steps_per_epoch = 3
+accelerator = "cpu"
+[search]
+trials = 10
+[confirm]
+chains = 5
+"""
+"""Real data, the real network, too few steps to learn much: 20 exploring and some 60 confirm trials."""
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real data and weights; skips where there is none."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    folder = Path(os.environ.get("FROSTLINE_ASSETS", beside))
+    if not folder.is_dir():
+        pytest.skip("no assets: set FROSTLINE_ASSETS to their folder")
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny study file, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY)
+    return file
+
+
+Search = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def search() -> Search:
+    """`python -m search ...` as a user runs it."""
+
+    def call(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "search", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, search: Search) -> Path:
+    """A working directory in which the tiny study has been run to its end by the command; read, don't write."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.toml").write_text(TINY)
+    done = search("run", "tiny.toml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder

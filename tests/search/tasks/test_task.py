@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from search.errors import SpecError, TaskError
+from search.spec import StudySpec, find_study_file
+from search.tasks.task import Task
+from strategies import FreezingStrategy
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return StudySpec.from_file(find_study_file("digits"))
+
+
+@pytest.fixture(scope="module")
+def task(spec):
+    task = Task.load(spec)
+    backbone, _ = task.parts(FreezingStrategy.from_scratch(), chain=9)
+    return task.with_weights(backbone.state_dict())
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_in_a_chain_every_trial_starts_from_the_same_head_and_weights(task):
+    probing, scratch = FreezingStrategy.linear_probing(num_groups=4), FreezingStrategy.from_scratch()
+    (backbone, head), (other, other_head) = task.parts(probing, chain=1), task.parts(scratch, chain=1)
+    assert same(head, other_head)
+    assert not same(backbone, other), "from scratch does not start from the weights"
+    assert same(backbone, task.parts(probing, chain=2)[0])
+    assert not same(head, task.parts(probing, chain=2)[1])
+    assert not same(other, task.parts(scratch, chain=2)[0])
+
+
+def test_building_parts_leaves_the_global_random_stream_alone(task):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    task.parts(FreezingStrategy.from_scratch(), chain=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_shuffled_labels_keep_the_balance_and_nothing_else(spec):
+    plain, shuffled = Task.load(spec), Task.load(spec.changed(task={"shuffle_labels": True}))
+    for one, other in ((plain.data.pool, shuffled.data.pool), (plain.data.test, shuffled.data.test)):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets.bincount(), other.targets.bincount())
+        assert (one.targets == other.targets).float().mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"task": {"data": "nope"}}, TaskError, r"\[task\] data = 'nope' is not known; allowed: digits"),
+        ({"task": {"data": "digits-0-4"}}, TaskError, "has no test set"),
+        ({"task": {"sizes": [900]}}, TaskError, "sizes: 900 is not possible"),
+        ({"model": {"backbone": "nope"}}, TaskError, r"\[model\] backbone = 'nope' is not known; allowed: small_cnn"),
+        ({"model": {"backbone": "torch.nn:Flatten"}}, TaskError, "no parameters, so there is nothing to freeze"),
+        ({"model": {"backbone": "search.spec:ends"}}, TaskError, r"'search.spec:ends' fails: TypeError"),
+        ({"model": {"backbone": "builtins:int"}}, TaskError, r"returned a int; it must return a torch module"),
+        ({"source": {"data": "nope"}}, TaskError, r"\[source\] data = 'nope' is not known"),
+        ({"space": {"freeze_depth": [0, 5]}}, SpecError, r"freeze_depth = 5 is beyond .* allowed: 0 to 4"),
+    ],
+)
+def test_a_task_that_can_not_be_is_refused(spec, changes, error, message):
+    with pytest.raises(error, match=message):
+        Task.load(spec.changed(**changes))
+
+
+@pytest.mark.parametrize("content", [None, b"not a checkpoint", {"wrong": torch.zeros(2)}])
+def test_weights_that_do_not_fit_are_refused(spec, tmp_path, content):
+    file = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    table = spec.model_dump(mode="json", exclude_none=True) | {"model": {"backbone": "small_cnn", "weights": str(file)}}
+    del table["source"]
+    with pytest.raises(TaskError, match=r"\[model\] weights = .*weights.pt") as caught:
+        Task.load(StudySpec.from_dict(table, where="test"))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_from_a_file_are_what_pretrained_strategies_start_from(spec, tmp_path, task):
+    torch.save(task.weights, tmp_path / "weights.pt")
+    model = {"backbone": "small_cnn", "weights": str(tmp_path / "weights.pt")}
+    table = spec.model_dump(mode="json", exclude_none=True) | {"model": model}
+    del table["source"]
+    loaded = Task.load(StudySpec.from_dict(table, where="test"))
+    probing = FreezingStrategy.linear_probing(num_groups=4)
+    assert same(loaded.parts(probing, chain=1)[0], task.parts(probing, chain=1)[0])

@@ -1,0 +1,93 @@
+import math
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from search.pruning import PhasePruner
+
+GROUPS, EPOCHS, GRACE = 4, 20, 3
+
+
+class Always(optuna.pruners.BasePruner):
+    """A pruner without mercy, to see when it is asked."""
+
+    def prune(self, study, trial):
+        return True
+
+
+def prunes(params, *values, pruner=None):
+    distributions = {
+        name: FloatDistribution(0, 10) if isinstance(value, float) else IntDistribution(0, 100)
+        for name, value in params.items()
+    }
+    study = optuna.create_study()
+    trial = create_trial(
+        state=TrialState.RUNNING,
+        params=params,
+        distributions=distributions,
+        intermediate_values=dict(enumerate(values)),
+    )
+    phase = PhasePruner(pruner or Always(), num_groups=GROUPS, epochs=EPOCHS, grace=GRACE)
+    return phase.prune(study, trial)
+
+
+@pytest.mark.parametrize(
+    ("params", "first"),
+    [
+        ({"freeze_depth": 0}, GRACE),
+        ({"freeze_depth": 0, "unfreeze_epoch": 8}, 8 + GRACE),
+        # Gradual: groups 3, 2, 1 thaw at 2, 5, 8, and the last is what counts.
+        ({"freeze_depth": 1, "unfreeze_epoch": 2, "epochs_per_group": 3}, 8 + GRACE),
+        # Group 0 would thaw at 20 = never, so the last thaw is group 1's.
+        ({"freeze_depth": 0, "unfreeze_epoch": 2, "epochs_per_group": 6}, 14 + GRACE),
+    ],
+)
+def test_no_verdict_before_the_last_unfreezing_and_grace(params, first):
+    for step in range(EPOCHS):
+        assert prunes(params, *[1.0] * (step + 1)) == (step >= first), step
+
+
+def test_linear_probing_is_never_pruned():
+    assert not prunes({"freeze_depth": GROUPS}, *[1.0] * EPOCHS)
+    assert not prunes({"freeze_depth": 0, "unfreeze_epoch": EPOCHS}, *[1.0] * EPOCHS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_a_trial_at_once(value):
+    assert prunes({"freeze_depth": 0, "unfreeze_epoch": 8}, 1.0, value)
+    assert prunes({"freeze_depth": GROUPS}, value)
+
+
+def test_a_trial_that_has_reported_nothing_goes_on():
+    assert not prunes({"freeze_depth": 0})
+
+
+def test_it_asks_the_pruner_it_wraps():
+    assert not prunes({"freeze_depth": 0}, *[1.0] * EPOCHS, pruner=optuna.pruners.NopPruner())
+
+
+def test_it_works_in_a_plain_optuna_study():
+    pruner = PhasePruner(optuna.pruners.MedianPruner(n_startup_trials=1), num_groups=GROUPS, epochs=EPOCHS)
+    study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def objective(trial):
+        trial.suggest_int("freeze_depth", 0, GROUPS - 1)
+        unfreeze = trial.suggest_int("unfreeze_epoch", 0, 9)
+        for epoch in range(EPOCHS):
+            trial.report(1.0 + trial.number, epoch)
+            if trial.should_prune():
+                assert epoch >= unfreeze + 3
+                raise optuna.TrialPruned
+        return 1.0 + trial.number
+
+    study.optimize(objective, n_trials=8)
+    states = [trial.state for trial in study.trials]
+    assert states[0] == TrialState.COMPLETE
+    assert states[1:] == [TrialState.PRUNED] * 7
+
+
+def test_negative_grace_is_refused():
+    with pytest.raises(ValueError, match="`grace` must be at least 0"):
+        PhasePruner(Always(), num_groups=4, epochs=20, grace=-1)

@@ -1,0 +1,105 @@
+import sqlite3
+
+import pytest
+
+from search.errors import StorageError, StudyError
+from search.home import Home, Owner
+from search.results import load_results
+from search.storage import check_parent, check_url, exists, open_storage, shown, sqlite_file
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("study.db", "is not a database URL; for a file write sqlite:///study.db; allowed: sqlite:///"),
+        ("mysql://u@h/d", "can't hold a study; allowed: sqlite:///"),
+        ("sqlite://", "can't hold a study"),
+        ("sqlite:///:memory:", "can't hold a study"),
+        ("", "is not a database URL; allowed"),
+        ("://", "is not a database URL"),
+    ],
+)
+def test_a_url_that_can_not_be_is_refused_with_what_to_type(url, message):
+    with pytest.raises(StorageError) as caught:
+        check_url(url)
+    assert message in str(caught.value)
+
+
+def test_passwords_are_not_shown():
+    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(StorageError, match="there is no folder '/no/such'"):
+        check_parent("sqlite:////no/such/x.db", made_by_us=False)
+
+
+def test_reading_makes_no_database(tmp_path):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    assert not exists(home.url)
+    with pytest.raises(StudyError, match="There is no study 'digits': nothing is stored at sqlite:///"):
+        load_results(home)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
+    file = tmp_path / "x.db"
+    file.write_text("something else altogether, and long enough for a header")
+    with pytest.raises(StorageError, match=r"x.db is not a SQLite database"):
+        exists(f"sqlite:///{file}")
+    assert file.read_text().startswith("something else")
+
+
+def test_a_corrupt_database_is_one_line(tmp_path):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    home.folder.mkdir()
+    open_storage(home.url, create=True)
+    file = sqlite_file(home.url)
+    content = bytearray(file.read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    file.write_bytes(content)
+    with pytest.raises(StorageError) as caught:
+        load_results(home)
+    assert "\n" not in str(caught.value)
+
+
+def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
+    file = tmp_path / "x.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table cats (name text)")
+    with pytest.raises(StudyError, match="There is no study 'digits'"):
+        load_results(Home.of("digits", out=tmp_path, storage=f"sqlite:///{file}"))
+
+
+def test_sqlite_runs_in_wal_mode(tmp_path):
+    file = tmp_path / "x.db"
+    storage = open_storage(f"sqlite:///{file}", create=True)
+    storage.get_all_studies()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("name", ["a b", "a{b}", "a%20b", "a?b", "a#b", "ü"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    home = Home.of("digits", out=tmp_path / name, storage=None)
+    home.folder.mkdir(parents=True)
+    open_storage(home.url, create=True)
+    assert (home.folder / "study.db").is_file()
+    assert exists(home.url)
+
+
+def test_an_unreachable_server_is_one_line_without_the_password():
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    with pytest.raises(StorageError) as caught:
+        exists("postgresql://me:secret@127.0.0.1:1/db")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_owner_is_gone_when_its_block_ends(tmp_path):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    with Owner.enter(home) as owner:
+        assert Owner.parse(str(owner)) == owner
+        assert not owner.is_gone(home)
+    assert owner.is_gone(home)
+    assert not Owner("another-host", owner.token).is_gone(home), "of other hosts nothing is known"

@@ -1,0 +1,211 @@
+"""The queue of trials: exact budgets, one owner a trial, nothing lost when a process dies."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.errors import StudyError
+from search.home import Home, Owner
+from search.results import read_results
+from search.spec import StudySpec
+from search.storage import open_storage
+from search.study import ATTEMPTS, TrialQueue, check_stored
+
+GROUPS = 4
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home.of("tiny", out=tmp_path, storage=None)
+    home.folder.mkdir()
+    return home
+
+
+@pytest.fixture
+def spec(tiny):
+    return StudySpec.from_file(tiny)
+
+
+def open_queue(home, spec, owner=None):
+    return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
+
+
+def work(queue, sizes, *, most=1000):
+    """Run claimed trials on a torch-free objective; returns what was claimed."""
+    claims = []
+    while len(claims) < most and (claim := queue.claim(sizes)) is not None:
+        value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
+        if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
+            claim.trial.report(value, 0)
+        attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
+        if claim.confirms:
+            attrs["test_accuracy"] = 1 - value / 10
+        queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
+        claims.append(claim)
+    return claims
+
+
+def states(home):
+    return Counter(row.state for row in read_results(open_storage(home.url), home).rows)
+
+
+def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(home, spec):
+    with Owner.enter(home) as owner:
+        queue = open_queue(home, spec, owner)
+        claims = work(queue, [20, 40])
+        assert queue.finished([20, 40])
+    explored = [claim for claim in claims if not claim.confirms]
+    confirmed = [claim for claim in claims if claim.confirms]
+    assert Counter(claim.size for claim in explored) == {20: 10, 40: 10}
+    assert {claim.chain for claim in explored} == {0}
+    for size in (20, 40):
+        families = {claim.strategy.family(GROUPS) for claim in explored if claim.size == size}
+        pairs = Counter((claim.strategy.family(GROUPS), claim.chain) for claim in confirmed if claim.size == size)
+        assert pairs == Counter(itertools.product(families, range(1, 6)))
+    results = read_results(open_storage(home.url), home)
+    for size in (20, 40):
+        for row in results.finalists(size):
+            rivals = [other.value for other in results.explored(size) if other.family == row.family]
+            assert row.value == min(rivals), "the finalist is its family's best"
+
+
+def test_the_first_trials_are_the_anchors(home, spec):
+    with Owner.enter(home) as owner:
+        queue = open_queue(home, spec, owner)
+        claims = [claim for claim in work(queue, [20]) if not claim.confirms]
+    assert [claim.strategy for claim in claims[: len(queue.anchors)]] == queue.anchors
+
+
+def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp_path, spec):
+    params = []
+    for name, first in (("a", 1000), ("b", 7), ("c", 9)):
+        home = Home.of(name, out=tmp_path, storage=None)
+        home.folder.mkdir()
+        for most in (first, 1000):
+            with Owner.enter(home) as owner:
+                work(open_queue(home, spec, owner), [20, 40], most=most)
+        rows = read_results(open_storage(home.url), home).rows
+        params.append([(row.size, row.confirms, row.number, row.strategy) for row in rows])
+    assert params[0] == params[1] == params[2]
+
+
+def test_budgets_may_grow_and_finished_trials_stay(home, spec):
+    with Owner.enter(home) as owner:
+        work(open_queue(home, spec, owner), [20, 40])
+        before = {
+            (r.size, r.number): r.strategy
+            for r in read_results(open_storage(home.url), home).rows
+            if r.explored is None
+        }
+        grown = spec.changed(search={"trials": 12}, task={"sizes": [20, 30, 40]}, confirm={"chains": 6})
+        work(open_queue(home, grown, owner), [20, 30, 40])
+    results = read_results(open_storage(home.url), home)
+    after = {(row.size, row.number): row.strategy for row in results.rows if not row.confirms}
+    assert before.items() <= after.items()
+    assert Counter(size for size, _ in after) == {20: 12, 30: 12, 40: 12}
+    assert results.is_finished([20, 30, 40])
+    assert results.spec == grown
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"search": {"seed": 1}}, "search.seed is 1, stored is 0"),
+        ({"search": {"trials": 5}}, "search.trials is 5, stored is 10"),
+        ({"task": {"sizes": [20]}}, r"task.sizes is \[20\], stored is \[20, 40\]"),
+        ({"space": {"head_lr": 0.1}}, "space.head_lr is 0.1, stored is None"),
+    ],
+)
+def test_another_spec_under_the_same_name_is_refused(home, spec, changes, difference):
+    open_queue(home, spec)
+    with pytest.raises(StudyError, match=difference):
+        check_stored(open_storage(home.url), home, spec.changed(**changes))
+
+
+def _die_in_a_trial(home, content, how):
+    spec = StudySpec.from_dict(content, where="test")
+    with Owner.enter(home) as owner:
+        queue = open_queue(home, spec, owner)
+        claim = queue.claim([20])
+        claim.trial.report(1.0, 0)
+        os.kill(os.getpid(), how)
+        time.sleep(60)
+
+
+def die_in_a_trial(home, spec, how=signal.SIGKILL):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_die_in_a_trial, args=(home, spec.model_dump(mode="json", exclude_unset=True), how)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -how
+
+
+def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
+    with Owner.enter(home) as owner:
+        queue = open_queue(home, spec, owner)
+        work(queue, [20], most=9)
+        die_in_a_trial(home, spec)
+        lost = optuna.load_study(study_name="tiny/n=20", storage=home.url).trials[9]
+        assert lost.state == TrialState.RUNNING
+        (claim, *_) = work(queue, [20], most=1)
+        assert claim.trial.number == 9
+        assert claim.trial.params == lost.params
+        work(queue, [20])
+    assert states(home) == {"COMPLETE": 10 + 5 * 6}
+
+
+def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec):
+    for _ in range(ATTEMPTS):
+        die_in_a_trial(home, spec)
+    with Owner.enter(home) as owner:
+        work(open_queue(home, spec, owner), [20])
+    first = read_results(open_storage(home.url), home).explored(20)[0]
+    assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
+    assert len(read_results(open_storage(home.url), home).explored(20)) == 10
+
+
+def test_the_trial_of_a_living_process_is_left_alone(home, spec):
+    with Owner.enter(home) as one, Owner.enter(home) as other:
+        mine = open_queue(home, spec, one).claim([20])
+        theirs = open_queue(home, spec, other).claim([20])
+        assert (mine.trial.number, theirs.trial.number) == (0, 1)
+    # Both have ended now, without finishing.
+    with Owner.enter(home) as third:
+        again = open_queue(home, spec, third).claim([20])
+        assert again.trial.number == 0
+
+
+def _work(home, content):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with Owner.enter(home) as owner:
+        with home.lock("queue"):
+            storage = open_storage(home.url, create=True)
+        queue = TrialQueue(storage, home, StudySpec.from_dict(content, where="test"), num_groups=GROUPS, owner=owner)
+        while not queue.finished([20, 40]):
+            work(queue, [20, 40])
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spec):
+    context = multiprocessing.get_context("spawn")
+    content = spec.model_dump(mode="json", exclude_unset=True)
+    processes = [context.Process(target=_work, args=(home, content)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    results = read_results(open_storage(home.url), home)
+    assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
+    pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
+    assert set(pairs.values()) == {1}, "no confirm trial is there twice"
+    assert states(home).keys() == {"COMPLETE"}

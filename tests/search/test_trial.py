@@ -1,0 +1,166 @@
+"""One trial, and the promise that what is imported is what was searched."""
+
+import math
+
+import optuna
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.optim import AdamW
+from torch.utils.data import DataLoader
+
+from search.spec import StudySpec, find_study_file
+from search.tasks.data import gathered
+from search.tasks.loading import EndlessSampler
+from search.tasks.source import train_source
+from search.tasks.task import Task
+from search.trial import PruningCallback, score_on_test, train
+from strategies import FreezingCallback, FreezingStrategy, load_strategy, param_groups, save_strategy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def task():
+    spec = StudySpec.from_file(find_study_file("digits")).changed(
+        train={"epochs": 6, "steps_per_epoch": 5}, source={"data": "digits-0-4", "epochs": 2}
+    )
+    return Task.load(spec).with_weights(train_source(spec))
+
+
+def ask(pruner=None):
+    study = optuna.create_study(pruner=pruner or optuna.pruners.NopPruner())
+    return study, study.ask()
+
+
+GRADUAL = FreezingStrategy(
+    freeze_depth=1, unfreeze_epoch=1, epochs_per_group=2, backbone_lr_ratio=0.3, head_lr=0.01, layer_lr_decay=0.5
+)
+
+
+def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task, tmp_path):
+    study, trial = ask()
+    train(task, GRADUAL, size=50, chain=2, report=PruningCallback(trial, "val_loss"))
+    searched = list(study.trials[0].intermediate_values.values())
+    save_strategy(GRADUAL, tmp_path / "best.toml")
+
+    # From here on: somebody's own Lightning code, which knows `strategies` and nothing of the search.
+    strategy = load_strategy(tmp_path / "best.toml")
+    (examples, held_out), (body, top) = task.split(chain=2, size=50), task.parts(strategy, chain=2)
+
+    class Mine(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head, self.curve = body, top, []
+
+        def training_step(self, batch, index):
+            return nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+
+        def validation_step(self, batch, index):
+            loss = nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+            self.curve.append(loss.item())
+
+        def configure_optimizers(self):
+            return AdamW(param_groups(self.backbone, self.head, strategy))
+
+    sampler = EndlessSampler(len(examples), length=5 * 32, seed=task.seed(2))
+    mine = Mine()
+    Trainer(
+        max_epochs=6,
+        accelerator="cpu",
+        callbacks=[FreezingCallback(strategy)],
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    ).fit(
+        mine,
+        DataLoader(examples, batch_size=32, sampler=sampler, collate_fn=gathered),
+        DataLoader(held_out, batch_size=64, collate_fn=gathered),
+    )
+    assert mine.curve == searched
+
+
+def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
+    curves = []
+    for _ in range(2):
+        study, trial = ask()
+        train(task, GRADUAL, size=100, chain=0, report=PruningCallback(trial, "val_loss"))
+        curves.append(study.trials[0].intermediate_values)
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 6
+
+
+def test_value_and_test_score_are_the_best_epochs(task):
+    study, trial = ask()
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=100, chain=1, report=report, keep_best=True)
+    curve = study.trials[0].intermediate_values
+    assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
+    scores, correct = score_on_test(outcome.model, task.data.test)
+    assert correct.float().mean().item() == scores["test_accuracy"]
+    # The weights are that epoch's: the validation loss comes out again.
+    _, held_out = task.split(chain=1, size=100)
+    outcome.model.eval()
+    with torch.no_grad():
+        again = nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
+    assert again == pytest.approx(outcome.value, abs=1e-6)
+
+
+def test_trainable_parameters_are_those_that_thaw(task):
+    head, linear, block3 = 650, 256 * 64 + 64, 32 * 64 * 9 + 64
+    for depth, expected in ((4, head), (3, head + linear), (2, head + linear + block3)):
+        outcome = train(task, FreezingStrategy(freeze_depth=depth), size=50, chain=0)
+        assert outcome.trainable_parameters == expected
+
+
+class PruneAt(optuna.pruners.BasePruner):
+    def __init__(self, step):
+        self.step = step
+
+    def prune(self, study, trial):
+        return trial.last_step >= self.step
+
+
+def test_a_pruned_run_ends_in_order(task):
+    study, trial = ask(PruneAt(2))
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=50, chain=0, report=report)
+    assert outcome.epochs == 3
+    assert list(study.trials[0].intermediate_values) == [0, 1, 2]
+    with pytest.raises(optuna.TrialPruned):
+        report.check()
+
+
+def test_a_trial_that_starts_again_reports_only_what_is_new(task):
+    study, trial = ask(PruneAt(1))
+    # What it had reported before its process died; epoch 1 was passed then, and is not judged again.
+    trial.report(9.0, 0)
+    trial.report(9.0, 1)
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=50, chain=0, report=report)
+    assert outcome.epochs == 3
+    values = study.trials[0].intermediate_values
+    assert values[0] == values[1] == 9.0 != values[2]
+
+
+def test_a_metric_that_is_not_logged_is_an_error(task):
+    _, trial = ask()
+    with pytest.raises(ValueError, match="'val_f1' is not logged; logged: val_accuracy, val_loss"):
+        train(task, GRADUAL, size=50, chain=0, report=PruningCallback(trial, "val_f1"))
+
+
+def test_a_run_that_diverges_has_no_value_but_ends(task):
+    spec = task.spec.changed(train={"optimizer": "sgd"})
+    wild = Task.load(spec).with_weights(task.weights)
+    outcome = train(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, chain=0)
+    assert outcome.best_epoch is None
+    assert math.isnan(outcome.value)
+    assert outcome.epochs == 6
