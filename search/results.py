@@ -1,5 +1,6 @@
 """Studies in the database as plain rows; no torch."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,33 @@ def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True
             f"There is no study {home.name!r} in this storage; known: {', '.join(known(storage)) or 'none'}."
         )
     num_groups = int(next(iter(studies.values())).user_attrs["num_groups"])
-    rows: list[Row] = []
-    for name, study in studies.items():
-        for trial in storage.get_all_trials(study._study_id, deepcopy=False):
-            row = _row(trial, spec, num_groups, size=_size_of(name), home=home, with_outcomes=with_outcomes)
-            if row is not None:
-                rows.append(row)
+    rows = [
+        row
+        for name, study in studies.items()
+        for row in rows_of(
+            storage.get_all_trials(study._study_id, deepcopy=False),
+            spec,
+            home,
+            num_groups=num_groups,
+            size=_size_of(name),
+            with_outcomes=with_outcomes,
+        )
+    ]
     return Results(home=home, spec=spec, num_groups=num_groups, rows=tuple(rows))
+
+
+def rows_of(
+    trials: Iterable[FrozenTrial],
+    spec: StudySpec,
+    home: Home,
+    *,
+    num_groups: int,
+    size: int | None,
+    with_outcomes: bool = False,
+) -> list[Row]:
+    """One study's trials as rows; `size` is None for confirm trials, which know their own."""
+    rows = (_row(trial, spec, num_groups, size=size, home=home, with_outcomes=with_outcomes) for trial in trials)
+    return [row for row in rows if row is not None]
 
 
 def known(storage: BaseStorage) -> list[str]:

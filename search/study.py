@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.errors import StudyError
 from search.home import Home, Owner
 from search.pruning import PhasePruner
-from search.results import read_results, stored_spec
+from search.results import read_results, rows_of, stored_spec
 from search.rows import best_of_each_family
 from search.space import anchors, fixed_params, strategy_of, suggest
 from search.spec import StudySpec
@@ -67,6 +67,7 @@ class TrialQueue:
         self.num_groups = num_groups
         self.owner = owner
         self.anchors = anchors(spec, num_groups=num_groups)
+        self._finished: set[int] = set()  # sizes that need not be looked at again
         self._lock = home.lock("queue")
         with self._lock:
             check_stored(storage, home, spec)
@@ -78,6 +79,8 @@ class TrialQueue:
         assert self.owner is not None
         with self._lock:
             for size in sizes:
+                if size in self._finished:
+                    continue
                 if claim := self._claim_explore(size) or self._claim_confirm(size):
                     return claim
         return None
@@ -120,40 +123,49 @@ class TrialQueue:
         return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=0, confirms=False)
 
     def _claim_confirm(self, size: int) -> Claim | None:
-        finalists = self._finalists(size)
-        if not finalists or self.spec.confirm.chains == 0:
+        explored = self._trials(self._explore[size])
+        if not all(trial.state.is_finished() for trial in explored):
             return None
-        trials = [trial for trial in self._trials(self._confirm) if trial.user_attrs["size"] == size]
+        rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
+        maximize = self.spec.task.direction == "maximize"
+        finalists = [explored[row.number] for row in best_of_each_family(rows, maximize=maximize)]
+        wanted = {(finalist.number, chain) for finalist in finalists for chain in self._chains}
+        trials = self._confirms(size)
         there = {(trial.user_attrs["explored"], trial.user_attrs["chain"]) for trial in trials}
-        for chain in range(1, self.spec.confirm.chains + 1):
-            for finalist in finalists:
-                if (finalist.number, chain) not in there:
-                    self._confirm.add_trial(self._again(finalist, size, chain))
-        for trial in self._trials(self._confirm):
-            attrs = trial.user_attrs
-            current = attrs["size"] == size and attrs["explored"] in {finalist.number for finalist in finalists}
-            if trial.state == TrialState.WAITING and current:
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-                claimed = optuna.Trial(self._confirm, trial._trial_id)
-                claimed.set_user_attr("owner", str(self.owner))
-                strategy = strategy_of(trial.params, self.spec, num_groups=self.num_groups)
-                return Claim(
-                    study=self._confirm,
-                    trial=claimed,
-                    strategy=strategy,
-                    size=size,
-                    chain=attrs["chain"],
-                    confirms=True,
-                )
+        if missing := wanted - there:
+            for chain in self._chains:
+                for finalist in finalists:
+                    if (finalist.number, chain) in missing:
+                        self._confirm.add_trial(self._again(finalist, size, chain))
+            trials = self._confirms(size)
+        current = [t for t in trials if (t.user_attrs["explored"], t.user_attrs["chain"]) in wanted]
+        for trial in current:
+            if trial.state == TrialState.WAITING:
+                return self._take(trial, size)
+        if all(trial.state.is_finished() for trial in current):
+            self._finished.add(size)
         return None
 
-    def _finalists(self, size: int) -> list[FrozenTrial]:
-        trials = self._trials(self._explore[size])
-        if any(not trial.state.is_finished() for trial in trials):
-            return []
-        results = read_results(self.storage, self.home, with_outcomes=False)
-        rows = best_of_each_family(results.explored(size), maximize=self.spec.task.direction == "maximize")
-        return [trials[row.number] for row in rows]
+    def _take(self, waiting: FrozenTrial, size: int) -> Claim:
+        # What `study.ask` does, but for this waiting trial instead of the first.
+        self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+        trial = optuna.Trial(self._confirm, waiting._trial_id)
+        trial.set_user_attr("owner", str(self.owner))
+        return Claim(
+            study=self._confirm,
+            trial=trial,
+            strategy=strategy_of(waiting.params, self.spec, num_groups=self.num_groups),
+            size=size,
+            chain=waiting.user_attrs["chain"],
+            confirms=True,
+        )
+
+    def _confirms(self, size: int) -> list[FrozenTrial]:
+        return [trial for trial in self._trials(self._confirm) if trial.user_attrs["size"] == size]
+
+    @property
+    def _chains(self) -> range:
+        return range(1, self.spec.confirm.chains + 1)
 
     def _again(self, finalist: FrozenTrial, size: int, chain: int) -> FrozenTrial:
         return optuna.trial.create_trial(

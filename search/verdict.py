@@ -73,8 +73,8 @@ def judge_all(results: Results) -> dict[int, Verdict]:
 
 
 def judge(results: Results, size: int) -> Verdict | None:
-    """The verdict at one size; None before every finalist has finished every chain, or if all failed."""
-    if not results.is_confirmed(size):
+    """The verdict at one size; None without chains, before every finalist has finished them, or if all failed."""
+    if results.spec.confirm.chains == 0 or not results.is_confirmed(size):
         return None
     chains = range(1, results.spec.confirm.chains + 1)
     by_place = {(row.explored, row.chain): row for row in results.confirmed(size)}

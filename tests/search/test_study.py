@@ -1,11 +1,14 @@
 """The queue of trials: exact budgets, one owner a trial, nothing lost when a process dies."""
 
 import itertools
-import multiprocessing
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
@@ -129,23 +132,14 @@ def test_another_spec_under_the_same_name_is_refused(home, spec, changes, differ
         check_stored(open_storage(home.url), home, spec.changed(**changes))
 
 
-def _die_in_a_trial(home, content, how):
-    spec = StudySpec.from_dict(content, where="test")
-    with Owner.enter(home) as owner:
-        queue = open_queue(home, spec, owner)
-        claim = queue.claim([20])
-        claim.trial.report(1.0, 0)
-        os.kill(os.getpid(), how)
-        time.sleep(60)
+def in_process(job, home, spec):
+    """Start this file as a program (below) that does the job in a process of its own."""
+    content = json.dumps(spec.model_dump(mode="json", exclude_unset=True))
+    return subprocess.Popen([sys.executable, __file__, job, home.folder.parent, content])
 
 
-def die_in_a_trial(home, spec, how=signal.SIGKILL):
-    process = multiprocessing.get_context("spawn").Process(
-        target=_die_in_a_trial, args=(home, spec.model_dump(mode="json", exclude_unset=True), how)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -how
+def die_in_a_trial(home, spec):
+    assert in_process("die", home, spec).wait(60) == -signal.SIGKILL
 
 
 def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
@@ -183,29 +177,31 @@ def test_the_trial_of_a_living_process_is_left_alone(home, spec):
         assert again.trial.number == 0
 
 
-def _work(home, content):
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with Owner.enter(home) as owner:
-        with home.lock("queue"):
-            storage = open_storage(home.url, create=True)
-        queue = TrialQueue(storage, home, StudySpec.from_dict(content, where="test"), num_groups=GROUPS, owner=owner)
-        while not queue.finished([20, 40]):
-            work(queue, [20, 40])
-            time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spec):
-    context = multiprocessing.get_context("spawn")
-    content = spec.model_dump(mode="json", exclude_unset=True)
-    processes = [context.Process(target=_work, args=(home, content)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * 4
+    processes = [in_process("work", home, spec) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
     results = read_results(open_storage(home.url), home)
     assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
     pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
     assert set(pairs.values()) == {1}, "no confirm trial is there twice"
     assert states(home).keys() == {"COMPLETE"}
+
+
+def main(job, out, content):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    home, spec = Home.of("tiny", out=Path(out), storage=None), StudySpec.from_dict(json.loads(content), where="test")
+    with Owner.enter(home) as owner:
+        with home.lock("queue"):
+            storage = open_storage(home.url, create=True)
+        queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)
+        if job == "die":
+            queue.claim([20]).trial.report(1.0, 0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        while not queue.finished([20, 40]):
+            work(queue, [20, 40])
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,56 @@
+import pytest
+
+from search import StudyError, best_strategy
+from search.best import find_best
+from search.home import Home
+from search.results import load_results
+from search.verdict import judge
+from strategies import load_strategy
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+
+
+def test_best_is_the_recommended_strategy_with_its_budget(results, finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    for size in (20, 40):
+        verdict = judge(results, size)
+        best = best_strategy("tiny", size=size)
+        assert best == best_strategy("tiny.toml", size=size, out=finished / "studies")
+        assert (best.epochs, best.steps_per_epoch) == (4, 3)
+        assert best.canonical(4, 4).to_params().items() >= verdict.recommended.strategy.to_params().items()
+        assert verdict.recommended in verdict.contenders
+        assert verdict.recommended.seconds == min(c.seconds for c in verdict.contenders)
+
+
+def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
+    for form, suffix in (("toml", ".toml"), ("json", ".json")):
+        done = search("best", "tiny", "--size", "20", "--format", form, cwd=finished)
+        assert done.returncode == 0
+        file = tmp_path / f"best{suffix}"
+        file.write_text(done.stdout)
+        assert load_strategy(file) == best_strategy("tiny", size=20, out=finished / "studies")
+    scope = {}
+    exec(search("best", "tiny", "--size", "20", "--format", "python", cwd=finished).stdout, scope)
+    assert scope["strategy"] == best_strategy("tiny", size=20, out=finished / "studies")
+
+
+def test_a_size_that_was_not_run_is_named(results):
+    with pytest.raises(StudyError, match="no trials at size 30; it has: 20, 40"):
+        find_best(results, 30)
+
+
+def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
+    tiny.write_text(tiny.read_text().replace("chains = 5", "chains = 0").replace("[20, 40]", "[20]"))
+    run = search("run", "tiny.toml", "--trials", "2", cwd=tiny.parent)
+    assert run.returncode == 0, run.stderr
+    assert "No size is confirmed" in run.stdout
+    done = search("best", "tiny", "--size", "20", cwd=tiny.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--unconfirmed" in done.stderr
+    done = search("best", "tiny", "--size", "20", "--unconfirmed", cwd=tiny.parent)
+    assert done.returncode == 0
+    assert 'status = "unconfirmed' in done.stdout
+    assert (tiny.parent / "studies" / "tiny" / "report.html").is_file()

@@ -1,0 +1,67 @@
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+
+@pytest.mark.parametrize("command", ["run", "report", "best", "dashboard", "list", "new"])
+def test_every_command_has_help(search, command):
+    done = search(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_without_a_command_it_shows_help(search):
+    done = search()
+    assert done.returncode == 0
+    assert "dashboard" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "No such command 'fly'"),
+        (["run", "--fast"], "No such option: --fast"),
+        (["best", "digits"], "Missing option '--size'"),
+        (["best", "nosuch", "--size", "50"], "There is no study 'nosuch'"),
+        (["report", "nosuch"], "There is no study 'nosuch'"),
+        (["dashboard", "nosuch"], "There is no study 'nosuch'"),
+        (["run", "nosuch"], "There is no study file for 'nosuch'; known studies: digits"),
+        (["new", "a/b"], "can't name a study"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(search, tmp_path, arguments, message):
+    done = search(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_writes_the_page_and_the_csv_anew(search, finished):
+    page = finished / "studies" / "tiny" / "report.html"
+    page.unlink()
+    done = search("report", "tiny", cwd=finished)
+    assert done.returncode == 0
+    assert done.stdout.split() == ["studies/tiny/report.html", "studies/tiny/trials.csv"]
+    assert page.stat().st_size > 1_000_000
+
+
+def test_the_dashboard_is_served_on_loopback_and_shows_every_study(finished):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "search", "dashboard", "tiny", "--port", str(port)]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert f"http://127.0.0.1:{port}/dashboard/" in server.stdout.readline()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=10) as answer:
+                text = answer.read().decode()
+            taken = subprocess.run(command, cwd=finished, capture_output=True, text=True)
+        finally:
+            server.terminate()
+    assert all(f'"tiny/{study}"' in text for study in ("n=20", "n=40", "confirm"))
+    assert taken.returncode == 2
+    assert f"--port {port} can't be had" in taken.stderr

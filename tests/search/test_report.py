@@ -1,0 +1,111 @@
+import csv
+import io
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from search import plots
+from search.home import Home
+from search.report import COLUMNS, render, trials_csv
+from search.results import load_results
+from search.verdict import judge_all
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return (finished / "studies" / "tiny" / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", markup)
+    assert 'name="viewport"' in page
+
+
+def test_the_page_gives_every_sizes_answer(page, results):
+    for size, verdict in judge_all(results).items():
+        assert f'<tr><td class="number">{size}</td>' in page
+        assert verdict.sentence in page
+        for contestant in verdict.contestants:
+            assert f"{100 * contestant.score:.1f} %" in page
+
+
+def test_what_comes_from_the_study_is_escaped(results):
+    evil = "<img src=x onerror=alert(1)>"
+    task = results.spec.task.model_copy(update={"data": evil})
+    rows = tuple(replace(row, reason=evil, state="FAIL") if row.number == 0 else row for row in results.rows)
+    html = render(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows))
+    assert evil not in html
+    assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 2
+
+
+def test_no_exploring_score_is_reported_for_a_finalist(results):
+    for size, verdict in judge_all(results).items():
+        values = {f"{row.value:.3g}" for row in results.finalists(size)}
+        shown = {f"{contestant.score:.3g}" for contestant in verdict.contestants}
+        confirmed = {f"{sum(r.test_accuracy for r in rows) / 5:.3g}" for rows in _by_finalist(results, size)}
+        assert shown == confirmed
+        assert not shown & (values - confirmed)
+
+
+def _by_finalist(results, size):
+    rows = results.confirmed(size)
+    return [[row for row in rows if row.explored == number] for number in {row.explored for row in rows}]
+
+
+def test_the_csv_has_every_trial(results):
+    table = list(csv.DictReader(io.StringIO(trials_csv(results))))
+    assert len(table) == len(results.rows)
+    assert tuple(table[0]) == COLUMNS
+    for record, row in zip(table, results.rows, strict=True):
+        assert record["freeze_depth"] == str(row.strategy.freeze_depth)
+        assert record["epochs"] == str(row.epochs), "epochs run, not the budget"
+
+
+def test_the_answer_figure_shows_the_verdicts(results):
+    verdicts = judge_all(results)
+    figure = plots.answer(verdicts)
+    lines = {trace.name: trace for trace in figure.data if trace.type == "scatter"}
+    for index, size in enumerate(sorted(verdicts)):
+        for contestant in verdicts[size].contestants:
+            trace = lines[contestant.family]
+            assert trace.y[index] == pytest.approx(100 * contestant.score)
+            assert trace.marker.symbol[index].endswith("-open") != contestant.contends
+    (strip,) = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert [sum(column) for column in zip(*strip.z, strict=True)] == pytest.approx([1.0] * len(verdicts))
+
+
+def test_families_are_told_apart_without_colour():
+    assert len({dash for _, dash, _ in plots.STYLES.values()}) == len(plots.STYLES)
+    assert len({symbol for _, _, symbol in plots.STYLES.values()}) == len(plots.STYLES)
+
+
+@pytest.mark.slow
+def test_the_page_opens_in_a_browser_offline_without_an_error(page, finished, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium: install the package to look at the page")
+    # A page's errors do not reach the exit code, so the page counts them itself.
+    counter = "<script>window.errors = 0; window.onerror = () => { window.errors++; };</script>"
+    figures = "document.querySelectorAll('.main-svg').length"
+    tail = f"<script>document.body.append(`errors=${{errors}} figures=${{{figures}}}`)</script>"
+    file = tmp_path / "page.html"
+    file.write_text(page.replace("<script>", counter + "<script>", 1).replace("</body>", tail + "</body>"))
+    done = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'user'}",
+         "--dump-dom", file.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    found = re.search(r"errors=(\d+) figures=(\d+)", done.stdout)
+    assert found is not None, done.stderr
+    assert int(found[1]) == 0
+    assert int(found[2]) >= 5

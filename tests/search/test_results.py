@@ -1,0 +1,61 @@
+import math
+
+import numpy as np
+import pytest
+
+from search.errors import StudyError
+from search.home import Home
+from search.results import known, known_homes, load_results
+from search.storage import open_storage
+from strategies import Family
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+
+
+def test_every_trial_stores_what_was_promised(results):
+    for row in results.rows:
+        assert row.state in ("COMPLETE", "PRUNED")
+        assert row.family in set(Family)
+        assert row.chain == 0 if not row.confirms else row.chain in range(1, 6)
+        assert row.seed is not None
+        assert row.epochs == len(row.curve)
+        assert row.seconds > 0
+        assert row.trainable_parameters >= 650
+        assert row.best_epoch in range(4)
+        assert row.value == min(value for _, value in row.curve) or row.state == "PRUNED"
+        if row.confirms:
+            assert row.correct.mean() == pytest.approx(row.test_accuracy, abs=1e-6)
+            assert math.isfinite(row.test_loss)
+            assert 0 <= row.test_macro_f1 <= 1
+
+
+def test_confirm_trials_are_paired(results):
+    for size in results.sizes:
+        by_chain = {}
+        for row in results.confirmed(size):
+            by_chain.setdefault(row.chain, []).append(row)
+        assert len({len(rows) for rows in by_chain.values()}) == 1
+        for rows in by_chain.values():
+            assert len({row.seed for row in rows}) == 1, "same chain, same seed for all"
+
+
+def test_the_study_is_finished(results):
+    assert results.sizes == [20, 40]
+    assert results.is_finished([20, 40])
+    assert all(len(results.explored(size)) == 10 for size in results.sizes)
+
+
+def test_lost_outcomes_are_none_not_an_error(results, tmp_path):
+    elsewhere = Home.of("tiny", out=tmp_path, storage=results.home.url)
+    assert all(row.correct is None for row in load_results(elsewhere).rows)
+    assert any(isinstance(row.correct, np.ndarray) for row in results.rows)
+
+
+def test_studies_are_known_by_name(results, finished):
+    assert known(open_storage(results.home.url)) == ["tiny"]
+    assert [home.name for home in known_homes(out=finished / "studies", storage=None)] == ["tiny"]
+    with pytest.raises(StudyError, match="There is no study 'other' in this storage; known: tiny"):
+        load_results(Home.of("other", out=finished, storage=results.home.url))

@@ -1,0 +1,192 @@
+"""The command as a user meets it: resumed, refused, killed, asked twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from search.home import Home
+from search.results import load_results
+
+
+def rows_in(folder):
+    return load_results(Home.of("tiny", out=folder / "studies", storage=None)).rows
+
+
+def test_the_run_says_what_it_found_and_what_to_do_next(finished):
+    out = (finished / "stdout.txt").read_text()
+    for part in (
+        "20 labels: explored",
+        "  contenders ",
+        "  ruled out ",
+        "  recommended ",
+        "studies/tiny/report.html",
+        "python -m search dashboard tiny",
+        'best_strategy("tiny", size=40)',
+        "python -m search best tiny --size 40",
+    ):
+        assert part in out
+    assert "litlogger" not in out
+    assert "max_epochs" not in out
+    assert (finished / "studies" / "tiny" / "logs" / "worker-0.log").is_file()
+
+
+def test_a_second_run_trains_nothing(finished, search):
+    before = {(row.size, row.confirms, row.number): row.seconds for row in rows_in(finished)}
+    done = search("run", "tiny.toml", cwd=finished)
+    assert done.returncode == 0
+    assert {(row.size, row.confirms, row.number): row.seconds for row in rows_in(finished)} == before
+    assert "recommended" in done.stdout
+
+
+def test_another_spec_under_the_name_is_refused_with_the_difference(finished, search):
+    done = search("run", "tiny.toml", "--seed", "3", cwd=finished)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Study 'tiny' is stored with another spec: search.seed is 3, stored is 0.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_estimates_and_writes_nothing(tiny, search):
+    done = search("run", "tiny.toml", "--dry-run", cwd=tiny.parent)
+    assert done.returncode == 0, done.stderr
+    assert "20 exploring trials and up to 60 confirm trials" in done.stdout
+    assert "minutes" in done.stdout
+    assert [path.name for path in tiny.parent.iterdir()] == ["tiny.toml"]
+
+
+def test_list_shows_how_far_a_study_is(finished, search):
+    assert "tiny: sizes 20, 40; 80 finished trials; confirmed: 20, 40" in search("list", cwd=finished).stdout
+
+
+def test_new_writes_a_study_file_that_is_valid_and_never_overwrites(tmp_path, search):
+    assert search("new", "mine", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "studies" / "mine.toml").read_text()
+    again = search("new", "mine", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    assert (tmp_path / "studies" / "mine.toml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "arguments", "message"),
+    [
+        ("[20, 40]", "[20, 900]", [], "Error: tiny.toml: [task] sizes: 900 is not possible; allowed: 20"),
+        ("[20, 40]", "[12]", [], "Error: tiny.toml: [task] sizes: 12 is not possible"),
+        ("small_cnn", "big_cnn", [], "Error: tiny.toml: [model] backbone = 'big_cnn' is not known"),
+        ('"digits"', '"digitz"', [], "Error: tiny.toml: [task] data = 'digitz' is not known"),
+        ("digits-0-4", "digitz", [], "Error: tiny.toml: [source] data = 'digitz' is not known"),
+        ("trials = 10", "trials = 0", [], "Error: tiny.toml: [search] trials = 0: must be"),
+        ("", "", ["--sizes", "30"], "Error: --sizes 30 is not among the sizes of tiny.toml; allowed: 20, 40"),
+        ("", "", ["--sizes", "x"], "Error: --sizes 'x' is not a list of whole numbers"),
+        ("", "", ["--trials", "0"], "Error: Invalid value for '--trials'"),
+        (
+            "",
+            "",
+            ["--storage", "a.db"],
+            "Error: --storage 'a.db' is not a database URL; for a file write sqlite:///a.db",
+        ),
+        ("", "", ["--storage", "sqlite:////no/such/a.db"], "there is no folder '/no/such'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(tiny, search, old, new, arguments, message):
+    tiny.write_text(tiny.read_text().replace(old, new))
+    done = search("run", "tiny.toml", *arguments, cwd=tiny.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tiny.parent.iterdir()] == ["tiny.toml"]
+
+
+def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
+    (tiny.parent / "broken.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def forward(self, inputs):\n"
+        "        if self.training:\n            raise ArithmeticError('no luck today')\n"
+        "        return super().forward(inputs)\n"
+        "def build():\n    return Net(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8))\n"
+    )
+    text = tiny.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
+    tiny.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
+    done = search("run", "tiny.toml", "--workers", "1", cwd=tiny.parent)
+    assert done.returncode == 2
+    assert "The first 3 trials all failed" in done.stderr
+    assert "ArithmeticError: no luck today (broken.py:5)" in done.stderr
+    assert Counter(row.state for row in rows_in(tiny.parent))["FAIL"] >= 3
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "search", "run", "tiny.toml"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until_trials(folder, count):
+    """Wait until the study has at least that many trials, finished or not."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            if len(rows_in(folder)) >= count:
+                return
+        except Exception:  # not made yet, or being made just now
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the study did not get going")
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, search, finished):
+    folder, dice = tiny.parent, random.Random(0)
+    finished_before = {}
+    for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
+        run = start(folder)
+        until_trials(folder, count)
+        time.sleep(dice.uniform(0, 0.7))
+        os.kill(run.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        rows = rows_in(folder)
+        now = {(row.size, row.confirms, row.number): row.seconds for row in rows if row.is_finished}
+        assert finished_before.items() <= now.items(), "a finished trial was repeated"
+        finished_before = now
+    done = search("run", "tiny.toml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    rows = rows_in(folder)
+    assert finished_before.items() <= {(r.size, r.confirms, r.number): r.seconds for r in rows}.items()
+    assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}
+    assert Counter(row.size for row in rows if not row.confirms) == {20: 10, 40: 10}
+    anchors = {(row.size, row.number): (row.strategy, row.value) for row in rows_in(finished) if row.anchor}
+    again = {(row.size, row.number): (row.strategy, row.value) for row in rows if row.anchor}
+    assert again == anchors, "what was interrupted came out as if it had not been"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, number, code):
+    run = start(tiny.parent)
+    until_trials(tiny.parent, 3)
+    os.kill(run.pid, number)
+    _, error = run.communicate(timeout=20)
+    assert run.returncode == code
+    assert error.strip().splitlines()[-1] == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
+    assert "RUNNING" not in {row.state for row in rows_in(tiny.parent)}
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(tiny):
+    run = start(tiny.parent)
+    until_trials(tiny.parent, 3)
+    found = subprocess.run(["pgrep", "-P", str(run.pid), "-f", "spawn_main"], capture_output=True, text=True)
+    os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
+    _, error = run.communicate(timeout=120)
+    assert run.returncode == 0, error
+    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
