@@ -51,7 +51,11 @@ def check_parent(url: str, *, made_by_us: bool) -> None:
 
 
 def exists(url: str) -> bool:
-    """Whether there is a database with studies of Optuna's at the URL; writes nothing. Raises `StorageError`."""
+    """Whether there is a database of Optuna's at the URL, made to its end; writes nothing. Raises `StorageError`.
+
+    To its end, because `RDBStorage` makes up what is missing even when it is opened to be read, and two
+    processes that stamp the schema's version at once end in an IntegrityError.
+    """
     file = sqlite_file(url)
     if file is not None:
         if not file.exists():
@@ -66,7 +70,12 @@ def exists(url: str) -> bool:
     with storage_errors(url):
         engine = sqlalchemy.create_engine(_driver(url).replace("{{", "{").replace("}}", "}"), **_engine_options(url))
         try:
-            return sqlalchemy.inspect(engine).has_table("studies")
+            with engine.connect() as connection:
+                tables = set(sqlalchemy.inspect(connection).get_table_names())
+                stamps = ("version_info", "alembic_version")
+                return {"studies", *stamps} <= tables and all(
+                    connection.execute(sqlalchemy.text(f"SELECT count(*) FROM {stamp}")).scalar() for stamp in stamps
+                )
         finally:
             engine.dispose()
 
@@ -77,8 +86,8 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     SQLite runs in WAL mode with a busy timeout of 60 s. Raises `StorageError`.
     """
     file = sqlite_file(url)
-    if file is not None and not create and not file.exists():
-        raise StorageError(f"{file}: there is no such database.")
+    if not create and not exists(url):
+        raise StorageError(f"There is no database at {shown(url)}.")
     with storage_errors(url):
         backend = RDBStorage(_driver(url), engine_kwargs=_engine_options(url), skip_table_creation=not create)
         if file is not None:

@@ -107,7 +107,7 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
         "import torch\n"
         "class Net(torch.nn.Sequential):\n"
         "    def forward(self, inputs):\n"
-        "        if self.training:\n            raise ArithmeticError('no luck today')\n"
+        "        if len(inputs) == 32:\n            raise ArithmeticError('no luck today')\n"
         "        return super().forward(inputs)\n"
         "def build():\n    return Net(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8))\n"
     )
@@ -176,7 +176,7 @@ def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, 
     until_trials(tiny.parent, 3)
     os.kill(run.pid, number)
     _, error = run.communicate(timeout=20)
-    assert run.returncode == code
+    assert run.returncode == code, error
     assert error.strip().splitlines()[-1] == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
     assert "RUNNING" not in {row.state for row in rows_in(tiny.parent)}
 

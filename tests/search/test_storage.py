@@ -103,3 +103,16 @@ def test_an_owner_is_gone_when_its_block_ends(tmp_path):
         assert not owner.is_gone(home)
     assert owner.is_gone(home)
     assert not Owner("another-host", owner.token).is_gone(home), "of other hosts nothing is known"
+
+
+def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
+    # Opening it now would stamp its version a second time, and the maker would fail.
+    file = tmp_path / "x.db"
+    open_storage(f"sqlite:///{file}", create=True)
+    with sqlite3.connect(file) as connection:
+        connection.execute("delete from alembic_version")
+    assert not exists(f"sqlite:///{file}")
+    with pytest.raises(StorageError, match="There is no database at"):
+        open_storage(f"sqlite:///{file}")
+    open_storage(f"sqlite:///{file}", create=True)
+    assert exists(f"sqlite:///{file}")
