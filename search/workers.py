@@ -22,7 +22,7 @@ from search.storage import open_storage, storage_errors
 TICK = 0.5
 """Seconds between two looks at what the workers have done."""
 FAILURES = 3
-"""A worker whose first trials all fail stops and says why."""
+"""A worker whose first trials all fail stops and says why; so do workers that die before they begin."""
 
 
 @dataclass
@@ -43,6 +43,7 @@ def run_workers(
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
+    stillborn = 0
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
@@ -59,8 +60,9 @@ def run_workers(
             for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
                 _listen(worker)  # after the exit code, so that nothing a worker said before it ended is missed
                 if code not in (None, 0):
-                    if not worker.ready:
-                        raise RuntimeError(f"A worker ended with code {code} before it began.")
+                    stillborn = 0 if worker.ready else stillborn + 1
+                    if stillborn == FAILURES:
+                        raise RuntimeError(f"{FAILURES} workers in a row ended (code {code}) before they began.")
                     workers[index] = start(index)
             if any(worker.ready for worker in workers):
                 tick()

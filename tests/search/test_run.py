@@ -3,13 +3,16 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing, suppress
 
 import pytest
 
+from search.errors import FrostlineError
 from search.home import Home
 from search.results import load_results
 
@@ -120,28 +123,40 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
     assert Counter(row.state for row in rows_in(tiny.parent))["FAIL"] >= 3
 
 
-def start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "search", "run", "tiny.toml"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+class Run:
+    """The command in a session of its own, so that all its processes can be killed at once."""
 
+    def __init__(self, folder):
+        self.folder = folder
+        self.output = (folder / "output.txt").open("w")
+        command = [sys.executable, "-m", "search", "run", "tiny.toml"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=self.output, stderr=self.output, start_new_session=True
+        )
 
-def until_trials(folder, count):
-    """Wait until the study has at least that many trials, finished or not."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            if len(rows_in(folder)) >= count:
-                return
-        except Exception:  # not made yet, or being made just now
-            pass
-        time.sleep(0.1)
-    raise AssertionError("the study did not get going")
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.output.close()
+
+    def text(self):
+        return (self.folder / "output.txt").read_text()
+
+    def until(self, trials):
+        """Wait until the study has at least that many trials, finished or not."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if len(rows_in(self.folder)) >= trials:
+                    return
+            except FrostlineError:
+                pass  # not made yet
+            time.sleep(0.1)
+        raise AssertionError(f"the study did not get to {trials} trials: {self.text()}")
 
 
 @pytest.mark.slow
@@ -149,11 +164,13 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, sear
     folder, dice = tiny.parent, random.Random(0)
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
-        run = start(folder)
-        until_trials(folder, count)
-        time.sleep(dice.uniform(0, 0.7))
-        os.kill(run.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+        with Run(folder) as run:
+            run.until(count)
+            time.sleep(dice.uniform(0, 0.7))
+            os.kill(run.process.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.process.pid, signal.SIGKILL)
+            run.process.wait()
+            if whom == "parent":
+                time.sleep(1)  # its workers notice by themselves
         rows = rows_in(folder)
         now = {(row.size, row.confirms, row.number): row.seconds for row in rows if row.is_finished}
         assert finished_before.items() <= now.items(), "a finished trial was repeated"
@@ -172,21 +189,39 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, sear
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, number, code):
-    run = start(tiny.parent)
-    until_trials(tiny.parent, 3)
-    os.kill(run.pid, number)
-    _, error = run.communicate(timeout=20)
-    assert run.returncode == code, error
-    assert error.strip().splitlines()[-1] == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
+    with Run(tiny.parent) as run:
+        run.until(3)
+        os.kill(run.process.pid, number)
+        assert run.process.wait(20) == code, run.text()
+        last = run.text().strip().splitlines()[-1]
+    assert last == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
     assert "RUNNING" not in {row.state for row in rows_in(tiny.parent)}
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tiny):
-    run = start(tiny.parent)
-    until_trials(tiny.parent, 3)
-    found = subprocess.run(["pgrep", "-P", str(run.pid), "-f", "spawn_main"], capture_output=True, text=True)
-    os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
-    _, error = run.communicate(timeout=120)
-    assert run.returncode == 0, error
+    with Run(tiny.parent) as run:
+        run.until(3)
+        found = subprocess.run(
+            ["pgrep", "-P", str(run.process.pid), "-f", "spawn_main"], capture_output=True, text=True
+        )
+        os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
+        assert run.process.wait(120) == 0, run.text()
     assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.soak
+def test_twenty_random_kills_lose_nothing_and_corrupt_nothing(tiny):
+    dice = random.Random(1)
+    tiny.write_text(tiny.read_text().replace("trials = 10", "trials = 60").replace("chains = 5", "chains = 12"))
+    for _ in range(20):
+        with Run(tiny.parent) as run:
+            run.until(1)
+            time.sleep(dice.uniform(0, 4))
+        with closing(sqlite3.connect(tiny.parent / "studies" / "tiny" / "study.db")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with Run(tiny.parent) as run:
+        assert run.process.wait(300) == 0, run.text()
+    rows = rows_in(tiny.parent)
+    assert Counter(row.size for row in rows if not row.confirms) == {20: 60, 40: 60}
+    assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}

@@ -45,7 +45,7 @@ def test_reading_makes_no_database(tmp_path):
 def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
     file = tmp_path / "x.db"
     file.write_text("something else altogether, and long enough for a header")
-    with pytest.raises(StorageError, match=r"x.db is not a SQLite database"):
+    with pytest.raises(StorageError, match=r"x.db' fails: file is not a database"):
         exists(f"sqlite:///{file}")
     assert file.read_text().startswith("something else")
 
@@ -53,7 +53,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
 def test_a_corrupt_database_is_one_line(tmp_path):
     home = Home.of("digits", out=tmp_path, storage=None)
     home.folder.mkdir()
-    open_storage(home.url, create=True)
+    open_storage(home.url, create=True)._backend.engine.dispose()
     file = sqlite_file(home.url)
     content = bytearray(file.read_bytes())
     content[100:4096] = b"\xff" * 3996
