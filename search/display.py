@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from textwrap import fill
 from types import TracebackType
 from typing import Self
 
@@ -87,18 +88,22 @@ class Progress:
         return f"{results.home.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
 
 
-def answer(verdict: Verdict) -> str:
-    """The answer at one size, in lines for a terminal of any width."""
+def answer(verdict: Verdict, *, width: int | None = None) -> str:
+    """The answer at one size in a few lines, wrapped to a terminal's width if there is one."""
     best = verdict.recommended
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
-    lines = [f"{verdict.size} labels: {verdict.sentence}"]
-    for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out)):
-        named = [f"{c.family} {100 * c.score:.1f} ({100 * c.low:.1f}-{100 * c.high:.1f})" for c in contestants]
-        lines.append(f"  {label:<12} {', '.join(named) or 'none'}")
+    entries = {
+        label: ", ".join(f"{c.family} {100 * c.score:.1f} ({100 * c.low:.1f}-{100 * c.high:.1f})" for c in contestants)
+        for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
+    }
     if verdict.failed:
-        lines.append(f"  {'failed':<12} {', '.join(verdict.failed)}")
-    lines.append(f"  {'recommended':<12} {best.family}: {params}")
-    return "\n".join(lines)
+        entries["failed"] = ", ".join(verdict.failed)
+    entries["recommended"] = f"{best.family}: {params}"
+    lines = [f"{verdict.size} labels: {verdict.sentence}"]
+    lines += [f"  {label:<12} {text or 'none'}" for label, text in entries.items()]
+    if width is None:
+        return "\n".join(lines)
+    return "\n".join(fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines)
 
 
 def _short(value: float) -> str:

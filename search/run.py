@@ -170,8 +170,9 @@ def _say(console: Console, results: Results, page: Path, *, study: str, storage:
     options = (f" --storage {storage}" if storage else "") + (f" --out {out}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     name = results.home.name
+    width = console.width if console.is_terminal else None
     for size in sorted(verdicts):
-        console.print(answer(verdicts[size]), soft_wrap=True, highlight=False, markup=False)
+        console.print(answer(verdicts[size], width=width), soft_wrap=True, highlight=False, markup=False)
     if not verdicts:
         console.print("No size is confirmed: there are no verdicts, only the search's own scores.")
     size = max(verdicts or results.sizes)
