@@ -49,20 +49,11 @@ def run(
     """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
     from rich.console import Console
 
-    from search.run import Stopped, estimate, run_study
+    from search.run import Job, Stopped, estimate, run_study
 
-    job = estimate if dry_run else run_study
+    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), trials=trials, workers=workers, out=out, seed=seed)
     try:
-        job(
-            spec,
-            console=Console(),
-            storage=storage,
-            sizes=_sizes(sizes),
-            trials=trials,
-            workers=workers,
-            out=out,
-            seed=seed,
-        )
+        (estimate if dry_run else run_study)(job, console=Console())
     except Stopped as stopped:
         again = " ".join(["python -m search", *(argument for argument in sys.argv[1:])])
         print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
@@ -166,7 +157,7 @@ def main() -> NoReturn:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         print(f"Error: {' '.join(message.split())}", file=sys.stderr)
         code = 2
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
         code = 1

@@ -4,9 +4,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -34,105 +35,98 @@ class Stopped(BaseException):
         self.code = code
 
 
-def read_spec(study: str, *, trials: int | None, seed: int | None, sizes: list[int] | None) -> tuple[Path, StudySpec]:
-    """The study file and its spec, options applied. Raises `SpecError`."""
-    file = find_study_file(study)
-    spec = StudySpec.from_file(file)
-    search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
-    if search:
-        spec = spec.changed(search=search)
-    for size in sizes or []:
-        if size not in spec.task.sizes:
-            allowed = ", ".join(map(str, spec.task.sizes))
-            raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
-    return file, spec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A study file and the options of a run, checked as far as nothing must be loaded for it."""
+
+    file: Path
+    spec: StudySpec
+    home: Home
+    sizes: list[int]
+    workers: int
+
+    @classmethod
+    def of(
+        cls,
+        study: str,
+        *,
+        storage: str | None = None,
+        sizes: list[int] | None = None,
+        trials: int | None = None,
+        workers: int = 2,
+        out: Path = OUT,
+        seed: int | None = None,
+    ) -> Self:
+        """The job of that study file or name. Raises `SpecError` and `StorageError`."""
+        file = find_study_file(study)
+        spec = StudySpec.from_file(file)
+        search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
+        if search:
+            spec = spec.changed(search=search)
+        for size in sizes or []:
+            if size not in spec.task.sizes:
+                allowed = ", ".join(map(str, spec.task.sizes))
+                raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
+        home = Home.of(file.stem, out=out, storage=storage)
+        check_parent(home.url, made_by_us=storage is None)
+        return cls(file=file, spec=spec, home=home, sizes=sizes or spec.task.sizes, workers=workers)
+
+    def stored(self) -> Results | None:
+        """What is stored of the study, seen with the budgets of this job; None if there is nothing yet.
+
+        Raises `StudyError` where it was stored with another spec.
+        """
+        if not exists(self.home.url):
+            return None
+        storage = open_storage(self.home.url)
+        with storage_errors(self.home.url):
+            if stored_spec(storage, self.home) is None:
+                return None
+            check_stored(storage, self.home, self.spec)
+            return replace(read_results(storage, self.home, with_outcomes=False), spec=self.spec)
 
 
-def run_study(
-    study: str,
-    *,
-    console: Console,
-    storage: str | None = None,
-    sizes: list[int] | None = None,
-    trials: int | None = None,
-    workers: int = 2,
-    out: Path = OUT,
-    seed: int | None = None,
-) -> None:
+def run_study(job: Job, *, console: Console) -> None:
     """Run a study to its end, or go on where it stopped, and say what it found.
 
-    Raises `FrostlineError` before anything is written where the study file, the task or the storage is not
-    right, and `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
+    Raises `FrostlineError` before anything is written where the task or the storage is not right, and
+    `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    file, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
-    home = Home.of(file.stem, out=out, storage=storage)
-    chosen = sizes or spec.task.sizes
-    check_parent(home.url, made_by_us=storage is None)
-    if not _is_finished(home, spec, chosen):
-        with _stopping(), Progress(console, chosen) as progress:
+    stored = job.stored()
+    if stored is None or not stored.is_finished(job.sizes):
+        with _stopping(), Progress(console, job.sizes) as progress:
             try:
-                with _naming(file):
-                    run_workers(spec, home, chosen, count=workers, tick=_Watch(home, progress))
+                with _naming(job.file):
+                    run_workers(job.spec, job.home, job.sizes, count=job.workers, tick=_Watch(job.home, progress))
             except Stopped:
-                _requeue(home, spec)
+                _requeue(job)
                 raise
-    results = load_results(home)
-    page = write_report(results)
-    _say(console, results, page, study=study, storage=storage, out=out)
+    results = load_results(job.home)
+    _say(console, results, write_report(results))
 
 
-def estimate(
-    study: str,
-    *,
-    console: Console,
-    storage: str | None = None,
-    sizes: list[int] | None = None,
-    trials: int | None = None,
-    workers: int = 2,
-    out: Path = OUT,
-    seed: int | None = None,
-) -> None:
+def estimate(job: Job, *, console: Console) -> None:
     """Say what a run would do and about how long it would take, from a few epochs trained here; writes nothing."""
-    file, spec = read_spec(study, trials=trials, seed=seed, sizes=sizes)
-    home = Home.of(file.stem, out=out, storage=storage)
-    chosen = sizes or spec.task.sizes
-    check_parent(home.url, made_by_us=storage is None)
-    done = 0
-    if exists(home.url):
-        opened = open_storage(home.url)
-        check_stored(opened, home, spec)
-        if stored_spec(opened, home) is not None:
-            done = sum(row.is_finished and row.size in chosen for row in read_results(opened, home).rows)
     from search.timing import seconds_per_trial
 
-    with _naming(file):
-        num_groups, families, seconds = seconds_per_trial(spec, max(chosen))
-    explore = len(chosen) * spec.search.trials
-    confirm = len(chosen) * families * spec.confirm.chains
+    spec, sizes, stored = job.spec, job.sizes, job.stored()
+    done = sum(row.is_finished and row.size in sizes for row in stored.rows) if stored else 0
+    with _naming(job.file):
+        num_groups, families, seconds = seconds_per_trial(spec, max(sizes))
+    explore = len(sizes) * spec.search.trials
+    confirm = len(sizes) * families * spec.confirm.chains
     left = max(explore + confirm - done, 0)
+    time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"
     console.print(
-        f"Study {home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer groups.\n"
-        f"Sizes {', '.join(map(str, chosen))}: {explore} exploring trials and up to {confirm} confirm trials "
+        f"Study {job.home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
+        f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm trials "
         f"({families} families, {spec.confirm.chains} chains); {done} are done.\n"
-        f"A full fine-tuning trial at {max(chosen)} labels takes about {seconds:.1f} s here. With {workers} workers: "
-        f"{f'about {max(left * seconds / workers / 60, 0.1):.1f} minutes' if left else 'nothing is left to do'}"
-        f"{', less what is pruned or frozen' if left else ''}.",
+        f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {job.workers} "
+        f"workers: {time_left if left else 'nothing is left to do'}.",
         soft_wrap=True,
         highlight=False,
     )
-
-
-def _is_finished(home: Home, spec: StudySpec, sizes: list[int]) -> bool:
-    if not exists(home.url):
-        return False
-    storage = open_storage(home.url)
-    with storage_errors(home.url):
-        if stored_spec(storage, home) is None:
-            return False
-        check_stored(storage, home, spec)
-        # Its budgets may have grown since it was stored.
-        return replace(read_results(storage, home, with_outcomes=False), spec=spec).is_finished(sizes)
 
 
 class _Watch:
@@ -158,18 +152,18 @@ class _Watch:
         return judge(read_results(self.storage, self.home), size)
 
 
-def _requeue(home: Home, spec: StudySpec) -> None:
+def _requeue(job: Job) -> None:
     with suppress(FrostlineError):  # stopped before there was a study
-        results = load_results(home, with_outcomes=False)
-        TrialQueue(open_storage(home.url), home, spec, num_groups=results.num_groups).requeue_dead()
+        groups = load_results(job.home, with_outcomes=False).num_groups
+        TrialQueue(open_storage(job.home.url), job.home, job.spec, num_groups=groups).requeue_dead()
 
 
-def _say(console: Console, results: Results, page: Path, *, study: str, storage: str | None, out: Path) -> None:
+def _say(console: Console, results: Results, page: Path) -> None:
+    name, out = results.home.name, results.home.folder.parent
+    storage = None if results.home == Home.of(name, out=out, storage=None) else shown(results.home.url)
     verdicts = judge_all(results)
-    storage = storage and shown(storage)
     options = (f" --storage {storage}" if storage else "") + (f" --out {out}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
-    name = results.home.name
     width = console.width if console.is_terminal else None
     for size in sorted(verdicts):
         console.print(answer(verdicts[size], width=width), soft_wrap=True, highlight=False, markup=False)
