@@ -33,6 +33,8 @@ class Task:
 
         Raises `TaskError`, or `SpecError` where the space asks for more groups than the backbone has.
         """
+        if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
+            raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
         data = load_data(spec.task.data, where="[task] data")
         if len(data.test) == 0:
             raise TaskError(f"[task] data = {spec.task.data!r} has no test set, so no winner could be confirmed.")

@@ -68,6 +68,12 @@ def test_a_task_that_can_not_be_is_refused(spec, changes, error, message):
         Task.load(spec.changed(**changes))
 
 
+def test_an_accelerator_that_is_not_there_is_refused(spec, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(TaskError, match=r"\[train\] accelerator = 'gpu': there is none on this machine"):
+        Task.load(spec.changed(train={"accelerator": "gpu"}))
+
+
 @pytest.mark.parametrize("content", [None, b"not a checkpoint", {"wrong": torch.zeros(2)}])
 def test_weights_that_do_not_fit_are_refused(spec, tmp_path, content):
     file = tmp_path / "weights.pt"
