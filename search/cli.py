@@ -1,5 +1,6 @@
 """The command line: thin, and quick to start; what is heavy is imported inside the commands."""
 
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -55,7 +56,7 @@ def run(
     try:
         (estimate if dry_run else run_study)(job, console=Console())
     except Stopped as stopped:
-        again = " ".join(["python -m search", *(argument for argument in sys.argv[1:])])
+        again = shlex.join(["python", "-m", "search", *sys.argv[1:]])
         print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
         raise typer.Exit(stopped.code) from None
 
@@ -143,8 +144,12 @@ def new(
         raise SpecError(f"{name[:120]!r} can't name a study: at most 100 of letters, digits, '.', '_' and '-'.")
     if file.exists():
         raise SpecError(f"{file} is there already; nothing was written.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text((Path(__file__).parent / "starter.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{file}: can't be written: {error.strerror}.") from None
     print(f"{file}: edit it, then `python -m search run {name}`.")
 
 

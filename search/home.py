@@ -34,61 +34,70 @@ class Home:
     def confirm_name(self) -> str:
         return f"{self.name}/confirm"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the database is a file: then all its processes are on this host, whatever the host is called."""
+        return sqlite_file(self.url) is not None
+
     def lock(self, name: str) -> FileLock:
-        """A lock between the processes of this host, free again when its holder dies."""
-        folder = self.folder / "locks"
+        """A lock between the processes of this host, free again when its holder dies.
+
+        It lies beside the database file, so that all who use that file meet there, whatever their folders.
+        """
+        file = sqlite_file(self.url)
+        folder = self.folder / "locks" if file is None else file.with_name(f"{file.name}.locks")
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{name}.lock")
 
-    def outcomes_file(self, number: int) -> Path:
-        """Which test examples a confirm trial got right."""
-        return self.folder / "confirm" / f"{number:06}.npy"
+    def outcomes_file(self, name: str) -> Path:
+        """Which test examples a confirm trial got right; `name` is what the trial stored."""
+        return self.folder / "confirm" / Path(name).name
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process that runs trials: a host and a lock that it holds as long as it lives.
 
-    A lock needs no clock, no heartbeat and no process number that may be taken again.
+    A lock needs no clock, no heartbeat and no process number that may be taken again. `run` is the token of
+    the process that started this one and watches over it, empty where there is none.
     """
 
     host: str
     token: str
+    run: str = ""
 
     @classmethod
+    def new(cls, *, run: str = "") -> "Owner":
+        return cls(socket.gethostname(), uuid4().hex, run)
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner":
+        host, token, run = text.rsplit("/", 2)
+        return cls(host, token, run)
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.token}/{self.run}"
+
     @contextmanager
-    def enter(cls, home: Home) -> Iterator["Owner"]:
-        """Be an owner until the block, or the process, ends."""
-        owner = cls(socket.gethostname(), uuid4().hex)
-        mine = home.lock(owner._lock_name)
+    def present(self, home: Home) -> Iterator["Owner"]:
+        """Hold the lock until the block, or the process, ends."""
+        mine = home.lock(f"owner-{self.token}")
         # Under the lock of claims, so that nobody takes a lock file that is just being made for a dead one's.
         with home.lock("queue"):
-            for file in (home.folder / "locks").glob("owner-*.lock"):
-                cls(owner.host, file.stem.removeprefix("owner-")).is_gone(home)
+            for file in Path(mine.lock_file).parent.glob("owner-*.lock"):
+                Owner(self.host, file.stem.removeprefix("owner-")).is_gone(home)
             mine.acquire()
         try:
-            yield owner
+            yield self
         finally:
             mine.release()
             Path(mine.lock_file).unlink(missing_ok=True)
 
-    @classmethod
-    def parse(cls, text: str) -> "Owner":
-        host, _, token = text.rpartition("/")
-        return cls(host, token)
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.token}"
-
-    @property
-    def _lock_name(self) -> str:
-        return f"owner-{self.token}"
-
     def is_gone(self, home: Home) -> bool:
         """Whether the process has ended (its lock file then goes too); of one on another host nothing is known."""
-        if self.host != socket.gethostname():
+        if self.host != socket.gethostname() and not home.is_local:
             return False
-        lock = home.lock(self._lock_name)
+        lock = home.lock(f"owner-{self.token}")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -96,6 +105,10 @@ class Owner:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
         return True
+
+    def was_stopped(self, home: Home) -> bool:
+        """Of a process that is gone: whether its run went with it, so that its end says nothing of its trial."""
+        return bool(self.run) and Owner(self.host, self.run).is_gone(home)
 
 
 def sqlite_url(file: Path) -> str:
@@ -105,3 +118,13 @@ def sqlite_url(file: Path) -> str:
     # Optuna formats the URL as a template, so braces in a path must be doubled.
     url = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
     return url.replace("{", "{{").replace("}", "}}")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The database file of a SQLite URL, else None. Raises SQLAlchemy's `ArgumentError` for what is no URL."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    return Path(str(parsed.database).replace("{{", "{").replace("}}", "}"))

@@ -2,12 +2,15 @@
 
 import math
 import warnings
+from dataclasses import fields
 
 from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from strategies import FreezingStrategy
+
+_FIELDS = frozenset(field.name for field in fields(FreezingStrategy))
 
 
 class PhasePruner(BasePruner):
@@ -37,7 +40,8 @@ class PhasePruner(BasePruner):
             return False
         if not math.isfinite(trial.intermediate_values[step]):
             return True
-        strategy = FreezingStrategy.from_params(trial.params).canonical(self.num_groups, self.epochs)
+        params = {name: value for name, value in trial.params.items() if name in _FIELDS}  # others may be searched too
+        strategy = FreezingStrategy.from_params(params).canonical(self.num_groups, self.epochs)
         if strategy.freeze_depth == self.num_groups:
             return False
         schedule = strategy.schedule(self.num_groups, self.epochs)

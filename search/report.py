@@ -40,7 +40,8 @@ document.querySelectorAll("details").forEach(details => details.addEventListener
 COLUMNS = (
     "size", "confirms", "number", "state", "chain", "family", "freeze_depth", "unfreeze_epoch", "backbone_lr_ratio",
     "head_lr", "epochs_per_group", "layer_lr_decay", "pretrained", "value", "best_epoch", "epochs", "seconds",
-    "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1", "reason",
+    "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1",
+    "test_examples", "reason",
 )  # fmt: skip
 
 

@@ -130,6 +130,7 @@ def _row(
         test_accuracy=attrs.get("test_accuracy"),
         test_loss=attrs.get("test_loss"),
         test_macro_f1=attrs.get("test_macro_f1"),
+        test_examples=attrs.get("test_examples"),
         reason=attrs.get("reason"),
         correct=_outcomes(home, trial) if with_outcomes and confirms else None,
     )
@@ -137,6 +138,7 @@ def _row(
 
 def _outcomes(home: Home, trial: FrozenTrial) -> NDArray[np.bool_] | None:
     try:
-        return np.asarray(np.load(home.outcomes_file(trial.number), allow_pickle=False), dtype=bool)
-    except (OSError, ValueError):
+        file = home.outcomes_file(trial.user_attrs["outcomes"])
+        return np.asarray(np.load(file, allow_pickle=False), dtype=bool)
+    except (KeyError, OSError, ValueError):
         return None

@@ -36,6 +36,7 @@ class Row:
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_macro_f1: float | None = None
+    test_examples: int | None = None
     reason: str | None = None
     correct: NDArray[np.bool_] | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Self
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.display import Progress, answer
-from search.errors import FrostlineError, SpecError, TaskError
+from search.errors import FrostlineError, SpecError, StudyError, TaskError
 from search.home import OUT, Home
 from search.report import write_report
 from search.results import load_results, read_results, stored_spec
@@ -162,11 +163,13 @@ def _say(console: Console, results: Results, page: Path) -> None:
     name, out = results.home.name, results.home.folder.parent
     storage = None if results.home == Home.of(name, out=out, storage=None) else shown(results.home.url)
     verdicts = judge_all(results)
-    options = (f" --storage {storage}" if storage else "") + (f" --out {out}" if out != OUT else "")
+    options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     width = console.width if console.is_terminal else None
     for size in sorted(verdicts):
         console.print(answer(verdicts[size], width=width), soft_wrap=True, highlight=False, markup=False)
+    if not any(row.state == "COMPLETE" for row in results.rows):
+        raise StudyError(f"Study {name!r} has no complete trial to tell from; {page} shows why.")
     if not verdicts:
         console.print("No size is confirmed: there are no verdicts, only the search's own scores.")
     size = max(verdicts or results.sizes)
@@ -185,7 +188,7 @@ def _naming(file: Path) -> Iterator[None]:
     # What a worker finds wrong with the task, it finds wrong with this file.
     try:
         yield
-    except (SpecError, TaskError) as error:
+    except (SpecError, TaskError, StudyError) as error:
         raise type(error)(f"{file}: {error}") from None
 
 

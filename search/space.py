@@ -49,12 +49,17 @@ def anchors(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
     found: list[FreezingStrategy] = []
     for strategy in usual:
         fields = {name: getattr(strategy, name) for name in space}
-        if all(_contains(space[name], fields[name]) for name in _STRUCTURE):
-            rates = {name: _nearest(space[name], value) for name, value in fields.items() if name not in _STRUCTURE}
-            anchor = FreezingStrategy.from_params(fields | rates).canonical(num_groups, epochs)
-            if anchor not in found:
-                found.append(anchor)
+        rates = {name: _nearest(space[name], value) for name, value in fields.items() if name not in _STRUCTURE}
+        anchor = FreezingStrategy.from_params(fields | rates).canonical(num_groups, epochs)
+        asked = {"pretrained": anchor.pretrained, **fixed_params(anchor, num_groups=num_groups)}
+        if anchor not in found and all(_contains(space[name], asked[name]) for name in _STRUCTURE if name in asked):
+            found.append(anchor)
     return found
+
+
+def samples_pretrained(spec: StudySpec) -> bool:
+    """Whether sampled trials start from the weights: always, unless the space says `pretrained = false`."""
+    return spec.space.pretrained is None or _contains(spec.space.pretrained, True)
 
 
 def fixed_params(anchor: FreezingStrategy, *, num_groups: int) -> dict[str, Any]:
@@ -71,8 +76,9 @@ def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained
     depth = _suggest(trial, "freeze_depth", space["freeze_depth"])
     params = {"freeze_depth": depth}
     for name in _asked(depth, pretrained, num_groups)[1:]:
-        choice = [True, False] if name == "pretrained" else space[name]
-        params[name] = _suggest(trial, name, choice)
+        params[name] = False if name == "pretrained" else _suggest(trial, name, space[name])
+    if not pretrained:
+        trial.suggest_categorical("pretrained", [False])
     return strategy_of(params, spec, num_groups=num_groups)
 
 

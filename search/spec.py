@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from search.errors import SpecError
 from strategies import FreezingStrategy
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
 """The study files that travel with the package."""
 
@@ -189,7 +189,7 @@ class StudySpec(_Table):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise SpecError(f"{where}: {_explain(error.errors()[0], content)}") from None
+            raise SpecError(f"{where}: {_explain(_telling(error.errors()), content)}") from None
 
     def changed(self, **tables: dict[str, Any]) -> Self:
         """The spec with some keys of some tables replaced, checked like a file: what command-line options do."""
@@ -243,6 +243,15 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    # A union reports one error a branch; who writes { low = ... } means the branch of ranges.
+    return next((error for error in errors if _is_about_range(error)), errors[0])
+
+
+def _is_about_range(error: ErrorDetails) -> bool:
+    return error["type"] == "value_error" and any("Range" in str(part) for part in error["loc"])
+
+
 def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     """One line for a validation error: `[search] trials = -3: must be ...`."""
     table, *keys = [str(part) for part in error["loc"]] or [""]
@@ -260,7 +269,7 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     if keys and isinstance(value, dict):
         value = value.get(keys[0])
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if table == "space" and keys:
+    if table == "space" and keys and not _is_about_range(error):
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
     shown = f" = {value!r}" if keys else ""
     return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from search.errors import StorageError
-from search.home import sqlite_url
+from search.home import sqlite_file, sqlite_url
 
 ALLOWED = "sqlite:///path/to/study.db or postgresql+psycopg://user@host/database"
 
@@ -35,16 +35,9 @@ def shown(url: URL | str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The database file of a SQLite URL, else None."""
-    parsed = check_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    return Path(str(parsed.database).replace("{{", "{").replace("}}", "}"))
-
-
 def check_parent(url: str, *, made_by_us: bool) -> None:
     """Raises `StorageError` for a URL that can't be: malformed, or a SQLite file in a folder that is not there."""
+    check_url(url)
     file = sqlite_file(url)
     if file is not None and not made_by_us and not file.absolute().parent.is_dir():
         raise StorageError(f"--storage {shown(url)!r}: there is no folder {str(file.parent)!r}.")
@@ -59,6 +52,7 @@ def exists(url: str) -> bool:
     and with a kill at the wrong moment that left a malformed database (https://www.sqlite.org/howtocorrupt.html,
     section 2.2).
     """
+    check_url(url)
     file = sqlite_file(url)
     if file is not None and not file.exists():
         return False

@@ -2,9 +2,11 @@
 
 import math
 import os
+import time
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -16,7 +18,7 @@ from search.home import Home, Owner
 from search.pruning import PhasePruner
 from search.results import read_results, rows_of, stored_spec
 from search.rows import best_of_each_family
-from search.space import anchors, fixed_params, strategy_of, suggest
+from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
 from strategies import FreezingStrategy
 
@@ -99,9 +101,22 @@ class TrialQueue:
         self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
     ) -> None:
         """Store a trial's attributes, then its end."""
-        for key, content in attributes.items():
-            claim.trial.set_user_attr(key, content)
+        note(claim, attributes)
         claim.study.tell(claim.trial, value, state=state)
+
+    def fail(self, failure: "Failure") -> None:
+        """Store a trial that raised an error as failed for good."""
+        self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
+
+    def put_back(self, claim: Claim) -> None:
+        """Let a claimed trial wait again, as if it had not been run."""
+        with self._lock:
+            self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING)
+
+    def has_complete(self) -> bool:
+        """Whether any trial of the study has come to its end."""
+        studies = [*self._explore.values(), self._confirm]
+        return any(t.state == TrialState.COMPLETE for study in studies for t in study.get_trials(deepcopy=False))
 
     # -- under the lock ------------------------------------------------------------------------------------
 
@@ -118,7 +133,7 @@ class TrialQueue:
         study.sampler = self._sampler(size, number)
         trial = study.ask()
         trial.set_user_attr("owner", str(self.owner))
-        pretrained = anchor is None or anchor.pretrained
+        pretrained = anchor.pretrained if anchor is not None else samples_pretrained(self.spec)
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=0, confirms=False)
 
@@ -139,9 +154,11 @@ class TrialQueue:
                         self._confirm.add_trial(self._again(finalist, size, chain))
             trials = self._confirms(size)
         current = [t for t in trials if (t.user_attrs["explored"], t.user_attrs["chain"]) in wanted]
-        for trial in current:
+        for trial in trials:
             if trial.state == TrialState.WAITING:
-                return self._take(trial, size)
+                if trial in current:
+                    return self._take(trial, size)
+                self._fail(trial, "its strategy is no finalist any more: the search found a better one")
         if all(trial.state.is_finished() for trial in current):
             self._finished.add(size)
         return None
@@ -185,16 +202,14 @@ class TrialQueue:
         trials = study.get_trials(deepcopy=False)
         dead = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
         for trial in dead:
-            deaths = trial.user_attrs.get("deaths", 0) + 1
+            deaths = trial.user_attrs.get("deaths", 0) + self._died_of_it(trial)
             self.storage.set_trial_user_attr(trial._trial_id, "deaths", deaths)
             if deaths < ATTEMPTS:
                 # In place, so the trial keeps its number and its params; what it reported stays, and
                 # `PruningCallback` passes over those steps.
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             else:
-                reason = f"its process died {deaths} times"
-                self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                self._fail(trial, f"its process died {deaths} times")
         return study.get_trials(deepcopy=False) if dead else trials
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
@@ -204,6 +219,16 @@ class TrialQueue:
         if owner is None:
             return True
         return owner != str(self.owner) and Owner.parse(owner).is_gone(self.home)
+
+    def _died_of_it(self, trial: FrozenTrial) -> bool:
+        # A process that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one
+        # that dies while its run lives on may have died of it (out of memory, a crash in native code).
+        owner = trial.user_attrs.get("owner")
+        return owner is not None and not Owner.parse(owner).was_stopped(self.home)
+
+    def _fail(self, trial: FrozenTrial, reason: str) -> None:
+        self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _open(self, name: str) -> optuna.Study:
         study = optuna.create_study(
@@ -234,39 +259,70 @@ class TrialQueue:
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
-def run_trial(queue: TrialQueue, claim: Claim, task: "Task") -> str | None:
-    """Run one claimed trial to its end, whatever that is; if it fails, returns the reason, which is stored."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A trial that raised: not told to the database yet, because it may be everybody's fault but the trial's."""
+
+    claim: Claim
+    reason: str
+    attributes: dict[str, Any]
+
+
+def run_trial(queue: TrialQueue, claim: Claim, task: "Task") -> Failure | None:
+    """Run one claimed trial to its end and store it; what raised an error is returned instead, with the reason."""
     from search.trial import PruningCallback, attributes, score_on_test, train
 
-    known: dict[str, Any] = {
-        "size": claim.size,
-        "chain": claim.chain,
-        "seed": task.seed(claim.chain),
-        "family": str(claim.strategy.family(queue.num_groups)),
-    }
+    started = time.perf_counter()
+    # At once, so that a trial whose process dies has them too.
+    note(
+        claim,
+        {
+            "size": claim.size,
+            "chain": claim.chain,
+            "seed": task.seed(claim.chain),
+            "family": str(claim.strategy.family(queue.num_groups)),
+            "trainable_parameters": task.trainable_parameters(claim.strategy),
+        },
+    )
     try:
         report = PruningCallback(claim.trial, task.spec.task.metric)
         outcome = train(
             task, claim.strategy, size=claim.size, chain=claim.chain, report=report, keep_best=claim.confirms
         )
-        known |= attributes(outcome)
-        report.check()
+        known = attributes(outcome)
+        try:
+            report.check()
+        except optuna.TrialPruned:
+            queue.finish(claim, TrialState.PRUNED, known)
+            return None
         if not math.isfinite(outcome.value):
-            raise FloatingPointError(f"{task.spec.task.metric} was finite in no epoch")
+            reason = f"{task.spec.task.metric} was finite in no epoch"
+            queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
+            return None
         if claim.confirms:
             scores, correct = score_on_test(outcome.model, task.data.test)
-            known |= scores
-            _save_outcomes(queue.home, claim.trial.number, correct.numpy())
-    except optuna.TrialPruned:
-        queue.finish(claim, TrialState.PRUNED, known)
+            known |= {**scores, "outcomes": _save_outcomes(queue.home, claim.trial.number, correct.numpy())}
     except Exception as error:
         traceback.print_exc()
-        reason = _reason(error)
-        queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
-        return reason
-    else:
-        queue.finish(claim, TrialState.COMPLETE, known, value=outcome.value)
+        curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
+        best = max if task.spec.task.direction == "maximize" else min
+        return Failure(
+            claim=claim,
+            reason=_reason(error),
+            attributes={
+                "epochs": len(curve),
+                "best_epoch": best(curve, key=lambda epoch: curve[epoch]) if curve else None,
+                "seconds": round(time.perf_counter() - started, 4),
+            },
+        )
+    queue.finish(claim, TrialState.COMPLETE, known, value=outcome.value)
     return None
+
+
+def note(claim: Claim, attributes: dict[str, Any]) -> None:
+    """Store a trial's attributes."""
+    for key, content in attributes.items():
+        claim.trial.set_user_attr(key, content)
 
 
 def _reason(error: Exception) -> str:
@@ -275,10 +331,13 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
 
 
-def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> None:
-    file = home.outcomes_file(number)
+def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> str:
+    # A name of its own: the same folder may serve several databases, each with a trial of this number.
+    name = f"{number:06}-{uuid4().hex[:8]}.npy"
+    file = home.outcomes_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
+    partial = file.with_suffix(".partial")
     with partial.open("wb") as stream:
         np.save(stream, correct)
     partial.replace(file)
+    return name

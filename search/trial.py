@@ -17,7 +17,7 @@ from search.tasks.data import Examples
 from search.tasks.loading import eval_loader, train_loader
 from search.tasks.module import Classifier, build_optimizer, lean_trainer, predict
 from search.tasks.task import Task
-from strategies import FreezingCallback, FreezingStrategy, layer_groups, param_groups
+from strategies import FreezingCallback, FreezingStrategy, param_groups
 
 
 class PruningCallback(PyTorchLightningPruningCallback):
@@ -81,7 +81,6 @@ class Outcome:
     best_epoch: int | None
     epochs: int
     seconds: float
-    trainable_parameters: int
     model: Classifier
 
 
@@ -121,7 +120,6 @@ def train(
         best_epoch=best.epoch,
         epochs=trainer.current_epoch,
         seconds=time.perf_counter() - started,
-        trainable_parameters=_trained(model, strategy, task),
         model=model,
     )
 
@@ -134,6 +132,7 @@ def score_on_test(model: Classifier, test: Examples) -> tuple[dict[str, float], 
     scores = {
         "test_accuracy": correct.float().mean().item(),
         "test_loss": cross_entropy(logits, test.targets).item(),
+        "test_examples": len(test),
         "test_macro_f1": float(f1_score(test.targets, predicted, average="macro", zero_division=0.0)),
     }
     return scores, correct
@@ -145,11 +144,4 @@ def attributes(outcome: Outcome) -> dict[str, Any]:
         "best_epoch": outcome.best_epoch,
         "epochs": outcome.epochs,
         "seconds": round(outcome.seconds, 4),
-        "trainable_parameters": outcome.trainable_parameters,
     }
-
-
-def _trained(model: Classifier, strategy: FreezingStrategy, task: Task) -> int:
-    frozen = strategy.schedule(task.num_groups, task.spec.train.epochs).frozen_prefix(task.spec.train.epochs)
-    trained = [p for part in layer_groups(model.backbone)[frozen:] for p in part.parameters]
-    return sum(parameter.numel() for parameter in [*trained, *model.head.parameters()])

@@ -85,7 +85,7 @@ def judge(results: Results, size: int) -> Verdict | None:
         return None
     paired = list(sound.values())
     scores = np.array([[row.test_accuracy or 0.0 for row in rows] for rows in paired]).T
-    draws = resample(scores, _outcomes(paired), seed=size)
+    draws = resample(scores, _test_covariance(paired, scores), seed=size)
     margin = results.spec.confirm.margin
     p_best = probability_best(draws)
     means = scores.mean(axis=0)
@@ -113,18 +113,19 @@ def judge(results: Results, size: int) -> Verdict | None:
         chains=len(chains),
         contestants=tuple(contestants),
         winner=only if only is not None and only.p_best >= CERTAIN else None,
-        recommended=min(contenders, key=lambda c: c.seconds),
+        # With too few chains nothing is ruled out, and the cheapest of everything would be no advice.
+        recommended=contestants[0] if len(chains) < LEAST_CHAINS else min(contenders, key=lambda c: c.seconds),
         failed=failed,
     )
 
 
 def resample(
-    scores: NDArray[np.float64], outcomes: NDArray[np.float64] | None, *, seed: int, draws: int = DRAWS
+    scores: NDArray[np.float64], test_covariance: NDArray[np.float64] | None, *, seed: int, draws: int = DRAWS
 ) -> NDArray[np.float64]:
     """Draw what the strategies' mean scores could be: (draws, strategies), paired over strategies.
 
-    scores: (chains, strategies); outcomes: (examples, strategies), each test example's share of chains in
-    which it was right, or None where that is not known.
+    scores: (chains, strategies); test_covariance: (strategies, strategies), that of the mean scores over draws of
+    the test set, or None to leave it out.
 
     Two things vary: which examples were labelled (the chain) and which are tested. Resampling 5-10 chains by
     bootstrap covers 77-85 % at a nominal 90 %, so chains are drawn from the multivariate t with (chains - 1)
@@ -139,8 +140,8 @@ def resample(
         freedom = chains - 1
         stretch = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
         result += stretch * _normal(np.cov(scores.T).reshape(strategies, strategies) / chains, draws, rng)
-    if outcomes is not None and len(outcomes) > 1:
-        result += _normal(np.cov(outcomes.T).reshape(strategies, strategies) / len(outcomes), draws, rng)
+    if test_covariance is not None:
+        result += _normal(test_covariance, draws, rng)
     return result
 
 
@@ -156,15 +157,24 @@ def contending(
     """Who may still be best: P(best) of 5 % or more, or within the margin of practical equivalence of the leader."""
     if chains < LEAST_CHAINS:
         return np.ones(len(means), dtype=bool)
-    return np.asarray((p_best >= RULED_OUT_BELOW) | (means.max() - means <= margin))
+    return np.asarray((p_best >= RULED_OUT_BELOW) | (means.max() - means <= margin + 1e-9))
 
 
-def _outcomes(paired: Sequence[Sequence[Row]]) -> NDArray[np.float64] | None:
+def outcomes_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The covariance of mean scores over draws of the test set, from each example's (examples, strategies)."""
+    examples, strategies = outcomes.shape
+    return np.asarray(np.cov(outcomes.T).reshape(strategies, strategies) / examples)
+
+
+def _test_covariance(paired: Sequence[Sequence[Row]], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     correct = [[row.correct for row in rows] for rows in paired]
-    if any(c is None for rows in correct for c in rows):
-        return None
-    outcomes: NDArray[np.float64] = np.array(correct, dtype=float).mean(axis=1).T
-    return outcomes
+    if all(c is not None for rows in correct for c in rows):
+        return outcomes_covariance(np.array(correct, dtype=float).mean(axis=1).T)
+    # The study's folder is not here. Without knowing which examples were right, those of two strategies count as
+    # independent, which makes intervals and verdicts more careful, never less.
+    examples = min(row.test_examples or 1 for rows in paired for row in rows)
+    means = scores.mean(axis=0)
+    return np.diag(means * (1 - means) / examples)
 
 
 def _normal(covariance: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -44,17 +45,20 @@ def run_workers(
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
     stillborn = 0
+    run = Owner.new()
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index)
+        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
 
-    try:
-        workers = [start(index) for index in range(count)]
+    with ExitStack() as at_work:
+        at_work.callback(_end, workers)
+        workers += [start(index) for index in range(count)]
+        present = False
         while True:
             codes = [worker.process.exitcode for worker in workers]
             for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
@@ -65,16 +69,21 @@ def run_workers(
                         raise RuntimeError(f"{FAILURES} workers in a row ended (code {code}) before they began.")
                     workers[index] = start(index)
             if any(worker.ready for worker in workers):
+                if not present:  # not before a worker has found the task right: until then nothing is written
+                    at_work.enter_context(run.present(home))
+                    present = True
                 tick()
             if all(code == 0 for code in codes):
                 return
             open_ends = [worker.connection for worker in workers if not worker.connection.closed]
             wait([*open_ends, *(worker.process.sentinel for worker in workers if worker.process.is_alive())], TICK)
-    finally:
-        for worker in workers:
-            worker.process.kill()
-        for worker in workers:
-            worker.process.join()
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
 
 
 def _listen(worker: _Worker) -> None:
@@ -92,7 +101,7 @@ def _listen(worker: _Worker) -> None:
             raise RuntimeError(f"A worker crashed:\n{content}")
 
 
-def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int) -> None:
+def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int, run: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls ours.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
@@ -110,7 +119,7 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         _redirect(_log_file(home, index))
         connection.send(("ready", ""))
         with storage_errors(home.url):
-            work(spec, home, sizes, task)
+            work(spec, home, sizes, task, run=run)
     except FrostlineError as error:
         connection.send(("error", error))
     except BaseException:
@@ -118,27 +127,41 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         raise
 
 
-def work(spec: StudySpec, home: Home, sizes: list[int], task: Any) -> None:
-    """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`."""
-    from search.study import TrialQueue, run_trial
+def work(spec: StudySpec, home: Home, sizes: list[int], task: Any, *, run: str = "") -> None:
+    """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`.
+
+    Raises `StudyError` if a study's first trials all raise errors: that is the code's fault or the machine's,
+    so the trials go back into the queue for when it is mended.
+    """
+    from search.study import Failure, TrialQueue, run_trial
     from search.tasks.source import with_source_weights
 
     with home.lock("queue"):
         storage = open_storage(home.url, create=True)
-    with Owner.enter(home) as owner:
+    with Owner.new(run=run).present(home) as owner:
         queue = TrialQueue(storage, home, spec, num_groups=task.num_groups, owner=owner)
         task = with_source_weights(task, home)
-        failures = successes = 0
+        sound = queue.has_complete()
+        failures: list[Failure] = []
         while True:
             claim = queue.claim(sizes)
-            if claim is not None:
-                reason = run_trial(queue, claim, task)
-                failures, successes = failures + (reason is not None), successes + (reason is None)
-                if failures == FAILURES and not successes:
-                    raise StudyError(f"The first {FAILURES} trials all failed; the last: {reason}")
-            elif queue.finished(sizes):
-                return
-            else:
+            if claim is not None and (failure := run_trial(queue, claim, task)) is not None:
+                failures.append(failure)
+                if len(failures) == FAILURES and not sound and not queue.has_complete():
+                    for failure in failures:
+                        queue.put_back(failure.claim)
+                    raise StudyError(
+                        f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
+                    )
+            elif claim is not None:
+                sound = True
+            if sound or claim is None:
+                for failure in failures:
+                    queue.fail(failure)
+                failures.clear()
+            if claim is None:
+                if queue.finished(sizes):
+                    return
                 time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
 
 

@@ -1,6 +1,5 @@
-"""What several test modules share: the assets, a tiny study file, and one finished run of it."""
+"""What several test modules share: a tiny study file, the command, and one finished run of it."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,16 +26,6 @@ trials = 10
 chains = 5
 """
 """Real data, the real network, too few steps to learn much: 20 exploring and some 60 confirm trials."""
-
-
-@pytest.fixture(scope="session")
-def assets() -> Path:
-    """The folder of real data and weights; skips where there is none."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "assets"
-    folder = Path(os.environ.get("FROSTLINE_ASSETS", beside))
-    if not folder.is_dir():
-        pytest.skip("no assets: set FROSTLINE_ASSETS to their folder")
-    return folder
 
 
 @pytest.fixture

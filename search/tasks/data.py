@@ -53,10 +53,16 @@ class TaskData:
 
     def __post_init__(self) -> None:
         for part, examples in (("pool", self.pool), ("test", self.test)):
-            if len(examples.inputs) != len(examples.targets):
+            inputs, targets = examples.inputs, examples.targets
+            if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
+                raise TaskError(f"The {part} set's inputs and targets must be torch tensors.")
+            if targets.ndim != 1 or targets.dtype != torch.int64:
                 raise TaskError(
-                    f"The {part} set has {len(examples.inputs)} inputs and {len(examples.targets)} targets."
+                    f"The {part} set's targets must be class indices, int64 of shape (N,), "
+                    f"got {str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}."
                 )
+            if len(inputs) != len(targets):
+                raise TaskError(f"The {part} set has {len(inputs)} inputs and {len(targets)} targets.")
             found = sorted(set(examples.targets.tolist()))
             if found and (found[0] < 0 or found[-1] >= len(self.classes)):
                 raise TaskError(

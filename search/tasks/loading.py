@@ -16,12 +16,12 @@ class EndlessSampler(Sampler[int]):
 
     What an epoch reads is a pure function of (seed, epoch): pass p is the permutation drawn from (seed, p), and
     Lightning calls `set_epoch` before each epoch. So runs with the same seed see the same batches, and a run
-    that resumes goes on where it stopped. With `length=None` an epoch is one pass.
+    that resumes goes on where it stopped.
     """
 
-    def __init__(self, size: int, *, length: int | None, seed: int) -> None:
+    def __init__(self, size: int, *, length: int, seed: int) -> None:
         self.size = size
-        self.length = length if length is not None else size
+        self.length = length
         self.seed = seed
         self.epoch = 0
 
@@ -46,8 +46,16 @@ class EndlessSampler(Sampler[int]):
 def train_loader(
     examples: Examples, *, batch_size: int, steps: int | None, seed: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of `batch_size`, `steps` of them an epoch; with None an epoch is one pass over the examples."""
-    sampler = EndlessSampler(len(examples), length=steps and steps * batch_size, seed=seed)
+    """Batches of `batch_size`, `steps` of them an epoch; with None an epoch is one pass over the examples.
+
+    A pass that would end in a batch of one example, which batch norm can't train on, leaves it to the next.
+    """
+    size = len(examples)
+    if steps is not None:
+        length = steps * batch_size
+    else:
+        length = size - 1 if size > batch_size and size % batch_size == 1 else size
+    sampler = EndlessSampler(size, length=length, seed=seed)
     return DataLoader(examples, batch_size=batch_size, sampler=sampler, collate_fn=gathered)
 
 

@@ -21,7 +21,7 @@ def with_source_weights(task: Task, home: Home) -> Task:
     """
     if task.spec.model.weights != "source":
         return task
-    file = home.folder / "source.pt"
+    file = home.folder / f"source-{_key(task.spec)}.pt"
     with home.lock("source"):
         if not file.is_file():
             _save(train_source(task.spec), file)
@@ -47,6 +47,12 @@ def train_source(spec: StudySpec) -> dict[str, Tensor]:
         accuracy = (predict(model, data.test).argmax(1) == data.test.targets).float().mean().item()
         print(f"Source task {spec.source.data}: accuracy {accuracy:.3f} on {len(data.test)} test examples.")
     return backbone.state_dict()
+
+
+def _key(spec: StudySpec) -> str:
+    # Whatever the weights depend on; a study file that was changed gets weights of its own.
+    made_by = (spec.source, spec.model.backbone, spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1}))
+    return f"{derive_seed(spec.search.seed, made_by):08x}"
 
 
 def _save(state: dict[str, Tensor], file: Path) -> None:

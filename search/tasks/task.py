@@ -22,7 +22,7 @@ class Task:
 
     spec: StudySpec
     data: TaskData
-    num_groups: int
+    group_parameters: tuple[int, ...]  # of each layer group, input side first
     features: int
     weights: dict[str, Tensor] | None = None
     _chains: dict[int, Chain] = field(default_factory=dict, repr=False)
@@ -43,13 +43,14 @@ class Task:
         check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
         backbone = build_backbone(spec.model.backbone)
         try:
-            num_groups = len(layer_groups(backbone))
+            groups = layer_groups(backbone)
         except ValueError as error:
             raise TaskError(f"[model] backbone = {spec.model.backbone!r}: {error}") from None
         for depth in ends(spec.space.freeze_depth):
-            if depth > num_groups:
+            if depth > len(groups):
                 raise SpecError(
-                    f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; allowed: 0 to {num_groups}."
+                    f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; "
+                    f"allowed: 0 to {len(groups)}."
                 )
         features = feature_width(backbone, data.pool.inputs[:2])
         if spec.source is not None:
@@ -57,7 +58,18 @@ class Task:
         weights = None
         if spec.model.weights not in ("source", "none"):
             weights = load_weights(spec.model.weights, backbone)
-        return cls(spec=spec, data=data, num_groups=num_groups, features=features, weights=weights)
+        sizes = tuple(sum(parameter.numel() for parameter in group.parameters) for group in groups)
+        return cls(spec=spec, data=data, group_parameters=sizes, features=features, weights=weights)
+
+    @property
+    def num_groups(self) -> int:
+        return len(self.group_parameters)
+
+    def trainable_parameters(self, strategy: FreezingStrategy) -> int:
+        """How many parameters train by the end of a run: those of the head and of the groups that thaw."""
+        epochs = self.spec.train.epochs
+        frozen = strategy.schedule(self.num_groups, epochs).frozen_prefix(epochs)
+        return sum(self.group_parameters[frozen:]) + (self.features + 1) * len(self.data.classes)
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         return replace(self, weights=weights)

@@ -75,6 +75,7 @@ def test_it_works_in_a_plain_optuna_study():
     def objective(trial):
         trial.suggest_int("freeze_depth", 0, GROUPS - 1)
         unfreeze = trial.suggest_int("unfreeze_epoch", 0, 9)
+        trial.suggest_float("dropout", 0, 0.5)  # no field of a strategy
         for epoch in range(EPOCHS):
             trial.report(1.0 + trial.number, epoch)
             if trial.should_prune():

@@ -7,6 +7,7 @@ from search.errors import StudyError
 from search.home import Home
 from search.results import known, known_homes, load_results
 from search.storage import open_storage
+from search.verdict import judge
 from strategies import Family
 
 
@@ -46,6 +47,15 @@ def test_the_study_is_finished(results):
     assert results.sizes == [20, 40]
     assert results.is_finished([20, 40])
     assert all(len(results.explored(size)) == 10 for size in results.sizes)
+
+
+def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_path):
+    elsewhere = load_results(Home.of("tiny", out=tmp_path, storage=results.home.url))
+    for size in results.sizes:
+        here, there = judge(results, size), judge(elsewhere, size)
+        widths = {c.family: c.high - c.low for c in here.contestants}
+        assert all(c.high - c.low >= 0.95 * widths[c.family] for c in there.contestants)
+        assert {c.family for c in here.contenders} <= {c.family for c in there.contenders}
 
 
 def test_lost_outcomes_are_none_not_an_error(results, tmp_path):

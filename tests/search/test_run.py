@@ -118,9 +118,15 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
     tiny.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
     done = search("run", "tiny.toml", "--workers", "1", cwd=tiny.parent)
     assert done.returncode == 2
-    assert "The first 3 trials all failed" in done.stderr
+    assert "Error: tiny.toml: The first 3 trials all failed, and wait to be run again" in done.stderr
     assert "ArithmeticError: no luck today (broken.py:5)" in done.stderr
-    assert Counter(row.state for row in rows_in(tiny.parent))["FAIL"] >= 3
+    assert {row.state for row in rows_in(tiny.parent)} == {"WAITING"}
+
+    # Mended, the same command runs them.
+    (tiny.parent / "broken.py").write_text((tiny.parent / "broken.py").read_text().replace("== 32", "== -1"))
+    done = search("run", "tiny.toml", "--sizes", "20", cwd=tiny.parent)
+    assert done.returncode == 0, done.stderr
+    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
 
 
 class Run:

@@ -1,7 +1,7 @@
 import optuna
 import pytest
 
-from search.space import anchors, complete_space, fixed_params, strategy_of, suggest
+from search.space import anchors, complete_space, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec, find_study_file
 from strategies import Family, FreezingStrategy
 
@@ -45,6 +45,29 @@ def test_anchors_move_into_the_space_or_stay_out(spec):
     found = anchors(narrow, num_groups=GROUPS)
     assert {anchor.family(GROUPS) for anchor in found} == {Family.LINEAR_PROBING, Family.PARTIAL_FREEZING}
     assert {anchor.head_lr for anchor in found} == {0.02}
+
+
+def test_anchors_stay_inside_the_space_when_few_epochs_make_them_shallower(spec):
+    # In 4 epochs the gradual anchor never reaches the first group, so its canonical depth is 1.
+    fixed = spec.changed(space={"freeze_depth": 0}, train={"epochs": 4})
+    found = anchors(fixed, num_groups=GROUPS)
+    assert found
+    for anchor in found:
+        study = optuna.create_study()
+        study.enqueue_trial(fixed_params(anchor, num_groups=GROUPS))
+        assert suggest(study.ask(), fixed, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
+        assert anchor.freeze_depth == 0
+
+
+def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
+    assert samples_pretrained(spec)
+    assert samples_pretrained(spec.changed(space={"pretrained": [True, False]}))
+    scratch = spec.changed(space={"pretrained": False})
+    assert not samples_pretrained(scratch)
+    assert {anchor.family(GROUPS) for anchor in anchors(scratch, num_groups=GROUPS)} == {Family.FROM_SCRATCH}
+    trial = optuna.create_study().ask()
+    assert not suggest(trial, scratch, num_groups=GROUPS, pretrained=False).pretrained
+    assert trial.params["pretrained"] is False
 
 
 def test_a_study_may_fix_a_field_or_list_its_values(spec):

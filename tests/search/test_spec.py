@@ -48,6 +48,7 @@ def test_the_starter_is_valid_and_names_every_key():
         ("[search]", "[space]\nhead_lr = -1\n[search]", "[space]: head_lr = -1: `head_lr` must be finite and greater"),
         ("[search]", '[space]\nhead_lr = "x"\n[search]', "[space] head_lr = 'x': must be a number, a list"),
         ("[search]", "[space]\nhead_lr = {low = 1}\n[search]", "[space] head_lr = {'low': 1}: must be a number"),
+        ("[search]", "[space]\nhead_lr = {low = 3, high = 1}\n[search]", "low = 3 must be at most high = 1"),
         ("[search]", "[space]\nfreeze_depth = 1.5\n[search]", "`freeze_depth` must be a whole number, got 1.5"),
         ("[search]", "[space]\nfreeze_depth = [1, 1]\n[search]", "names at least one value, and each once"),
         ('weights = "source"', 'weights = "none"', '[source] and weights = "source" go together'),
@@ -63,7 +64,9 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a b.toml", "ü.toml", "a'b.toml", "x" * 101 + ".toml", "<b>.toml"])
+@pytest.mark.parametrize(
+    "name", ["a b.toml", "ü.toml", "a'b.toml", f"{'x' * 101}.toml", "<b>.toml", "...toml", "-x.toml"]
+)
 def test_names_that_could_do_harm_are_refused(tmp_path, name):
     with pytest.raises(SpecError, match="a study is named by its file"):
         read(tmp_path, DIGITS, name)

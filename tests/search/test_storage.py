@@ -98,11 +98,22 @@ def test_an_unreachable_server_is_one_line_without_the_password():
 
 def test_an_owner_is_gone_when_its_block_ends(tmp_path):
     home = Home.of("digits", out=tmp_path, storage=None)
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         assert Owner.parse(str(owner)) == owner
         assert not owner.is_gone(home)
+        renamed = Owner("this-host-once-had-another-name", owner.token)
+        assert not renamed.is_gone(home)
     assert owner.is_gone(home)
-    assert not Owner("another-host", owner.token).is_gone(home), "of other hosts nothing is known"
+    assert renamed.is_gone(home), "who shares a database file is on this host"
+    server = Home.of("digits", out=tmp_path, storage="postgresql://host/db")
+    assert not renamed.is_gone(server), "of other hosts nothing is known"
+
+
+def test_who_shares_a_database_file_shares_its_locks(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'x.db'}"
+    one, other = (Home.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
+    with Owner.new().present(one) as owner:
+        assert not owner.is_gone(other)
 
 
 def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):

@@ -60,7 +60,7 @@ def states(home):
 
 
 def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(home, spec):
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         queue = open_queue(home, spec, owner)
         claims = work(queue, [20, 40])
         assert queue.finished([20, 40])
@@ -80,7 +80,7 @@ def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(hom
 
 
 def test_the_first_trials_are_the_anchors(home, spec):
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         queue = open_queue(home, spec, owner)
         claims = [claim for claim in work(queue, [20]) if not claim.confirms]
     assert [claim.strategy for claim in claims[: len(queue.anchors)]] == queue.anchors
@@ -92,7 +92,7 @@ def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp
         home = Home.of(name, out=tmp_path, storage=None)
         home.folder.mkdir()
         for most in (first, 1000):
-            with Owner.enter(home) as owner:
+            with Owner.new().present(home) as owner:
                 work(open_queue(home, spec, owner), [20, 40], most=most)
         rows = read_results(open_storage(home.url), home).rows
         params.append([(row.size, row.confirms, row.number, row.strategy) for row in rows])
@@ -100,7 +100,7 @@ def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp
 
 
 def test_budgets_may_grow_and_finished_trials_stay(home, spec):
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         work(open_queue(home, spec, owner), [20, 40])
         before = {
             (r.size, r.number): r.strategy
@@ -143,7 +143,7 @@ def die_in_a_trial(home, spec):
 
 
 def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         queue = open_queue(home, spec, owner)
         work(queue, [20], most=9)
         die_in_a_trial(home, spec)
@@ -159,20 +159,39 @@ def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
 def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec):
     for _ in range(ATTEMPTS):
         die_in_a_trial(home, spec)
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         work(open_queue(home, spec, owner), [20])
     first = read_results(open_storage(home.url), home).explored(20)[0]
     assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
     assert len(read_results(open_storage(home.url), home).explored(20)) == 10
 
 
+def test_trials_of_a_run_that_was_stopped_come_back_however_often(home, spec):
+    # Each time the whole run ends, so nothing speaks against the trial.
+    for _ in range(ATTEMPTS + 1):
+        with Owner.new().present(home) as run, Owner.new(run=run.token).present(home) as owner:
+            assert open_queue(home, spec, owner).claim([20]).trial.number == 0
+    with Owner.new().present(home) as owner:
+        work(open_queue(home, spec, owner), [20])
+    assert states(home) == {"COMPLETE": 10 + 5 * 6}
+
+
+def test_confirm_trials_of_former_finalists_are_closed(home, spec):
+    with Owner.new().present(home) as owner:
+        work(open_queue(home, spec, owner), [20], most=12)  # two confirm trials are done, the others wait
+        work(open_queue(home, spec.changed(search={"trials": 30}), owner), [20])
+    results = read_results(open_storage(home.url), home)
+    assert results.is_confirmed(20)
+    assert not any(row.state == "WAITING" for row in results.rows)
+
+
 def test_the_trial_of_a_living_process_is_left_alone(home, spec):
-    with Owner.enter(home) as one, Owner.enter(home) as other:
+    with Owner.new().present(home) as one, Owner.new().present(home) as other:
         mine = open_queue(home, spec, one).claim([20])
         theirs = open_queue(home, spec, other).claim([20])
         assert (mine.trial.number, theirs.trial.number) == (0, 1)
     # Both have ended now, without finishing.
-    with Owner.enter(home) as third:
+    with Owner.new().present(home) as third:
         again = open_queue(home, spec, third).claim([20])
         assert again.trial.number == 0
 
@@ -191,7 +210,7 @@ def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spe
 def main(job, out, content):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     home, spec = Home.of("tiny", out=Path(out), storage=None), StudySpec.from_dict(json.loads(content), where="test")
-    with Owner.enter(home) as owner:
+    with Owner.new().present(home) as owner:
         with home.lock("queue"):
             storage = open_storage(home.url, create=True)
         queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)

@@ -59,3 +59,18 @@ def test_data_that_can_not_be_are_refused(inputs, targets, message):
     part = Examples(torch.zeros(inputs, 1), torch.tensor(targets, dtype=torch.int64))
     with pytest.raises(TaskError, match=message):
         TaskData(pool=part, test=part, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (torch.zeros(2, 1).numpy(), torch.zeros(2).long(), "must be torch tensors"),
+        (torch.zeros(2, 1), torch.zeros(2), r"int64 of shape \(N,\), got float32 of shape \(2,\)"),
+        (torch.zeros(2, 1), torch.zeros(2).int(), "got int32"),
+        (torch.zeros(2, 1), torch.zeros(2, 1).long(), r"got int64 of shape \(2, 1\)"),
+    ],
+)
+def test_data_of_another_kind_are_refused(inputs, targets, message):
+    part = Examples(inputs, targets)
+    with pytest.raises(TaskError, match=message):
+        TaskData(pool=part, test=part, classes=("a", "b"))

@@ -40,3 +40,10 @@ def test_a_pass_reads_each_example_once():
     examples = Examples(torch.zeros(40, 1), torch.arange(40))
     batches = list(train_loader(examples, batch_size=32, steps=None, seed=0))
     assert sorted(torch.cat([targets for _, targets in batches]).tolist()) == list(range(40))
+
+
+def test_a_pass_leaves_a_lone_last_example_to_the_next():
+    examples = Examples(torch.zeros(33, 1), torch.arange(33))
+    assert [len(targets) for _, targets in train_loader(examples, batch_size=32, steps=None, seed=0)] == [32]
+    lone = Examples(torch.zeros(1, 1), torch.arange(1))
+    assert [len(targets) for _, targets in train_loader(lone, batch_size=32, steps=None, seed=0)] == [1]
