@@ -1,6 +1,7 @@
 """Rows and verdicts as plotly figures: figure functions take plain values and return figures."""
 
 from collections.abc import Mapping, Sequence
+from math import log10
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -18,6 +19,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     Family.GRADUAL_UNFREEZING: ("#56B4E9", "longdash", "triangle-down"),
     Family.FROM_SCRATCH: ("#000000", "longdashdot", "x"),
 }
+_LOG = {"type": "log", "dtick": "D2"}  # ticks at 1, 2 and 5
 _LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
@@ -129,10 +131,12 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
             row=index,
             col=1,
         )
-    figure.update_yaxes(range=[-0.3, results.num_groups + 0.3], row=1, col=1)
-    figure.update_yaxes(range=[-1, results.spec.train.epochs], row=2, col=1)
-    figure.update_yaxes(type="log", dtick=1, row=3, col=1)
-    figure.update_yaxes(type="log", dtick=1, row=4, col=1)
+    epochs = results.spec.train.epochs
+    figure.update_yaxes(range=[-0.15 * results.num_groups, 1.15 * results.num_groups], row=1, col=1)
+    figure.update_yaxes(range=[-0.15 * epochs, 1.15 * epochs], row=2, col=1)
+    for row, name in ((3, "backbone_lr_ratio"), (4, "head_lr")):
+        values = [log10(getattr(c.strategy, name)) for size in sizes for c in verdicts[size].contenders]
+        figure.update_yaxes(**_LOG, range=[min(values) - 0.4, max(values) + 0.4], row=row, col=1)
     figure.update_xaxes(tickvals=list(range(len(sizes))), ticktext=[str(size) for size in sizes])
     figure.update_xaxes(title_text="labelled examples", row=4, col=1)
     figure.update_layout(**{**_LAYOUT, "legend": {"orientation": "h", "y": 1.06, "x": 0}}, height=820)
@@ -206,7 +210,7 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
     )
     figure.update_layout(**_LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
-    figure.update_yaxes(title_text=f"{metric}, best epoch", type="log" if metric == "val_loss" else "linear")
+    figure.update_yaxes(title_text=f"{metric}, best epoch", **(_LOG if metric == "val_loss" else {}))
     return figure
 
 
@@ -232,7 +236,7 @@ def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
         shown.add(row.family)
     figure.update_layout(**_LAYOUT, height=360)
     figure.update_xaxes(title_text="epoch (faint: pruned)")
-    figure.update_yaxes(title_text=metric, type="log" if metric == "val_loss" else "linear")
+    figure.update_yaxes(title_text=metric, **(_LOG if metric == "val_loss" else {}))
     return figure
 
 

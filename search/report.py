@@ -176,7 +176,7 @@ def _contestant_row(contestant: Contestant, verdict: Verdict) -> str:
     if contestant is verdict.winner:
         status = "winner"
     elif contestant is verdict.recommended:
-        status = "contender, recommended (the cheapest)"
+        status = "contender, recommended"
     chosen = ' class="recommended"' if contestant is verdict.recommended else ""
     return (
         f'<tr{chosen}><td>{escape(contestant.family)}</td><td class="number">{_score(contestant)}</td>'
