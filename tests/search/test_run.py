@@ -21,6 +21,10 @@ def rows_in(folder):
     return load_results(Home.of("tiny", out=folder / "studies", storage=None)).rows
 
 
+def begun(folder):
+    return sum(row.state != "WAITING" for row in rows_in(folder))
+
+
 def test_the_run_says_what_it_found_and_what_to_do_next(finished):
     out = (finished / "stdout.txt").read_text()
     for part in (
@@ -153,11 +157,11 @@ class Run:
         return (self.folder / "output.txt").read_text()
 
     def until(self, trials):
-        """Wait until the study has at least that many trials, finished or not."""
+        """Wait until the study has begun at least that many trials."""
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if len(rows_in(self.folder)) >= trials:
+                if begun(self.folder) >= trials:
                     return
             except FrostlineError:
                 pass  # not made yet
@@ -219,15 +223,17 @@ def test_a_worker_that_is_killed_is_replaced(tiny):
 @pytest.mark.soak
 def test_twenty_random_kills_lose_nothing_and_corrupt_nothing(tiny):
     dice = random.Random(1)
-    tiny.write_text(tiny.read_text().replace("trials = 10", "trials = 60").replace("chains = 5", "chains = 12"))
+    tiny.write_text(tiny.read_text().replace("trials = 10", "trials = 150"))
+    trials = 0
     for _ in range(20):
         with Run(tiny.parent) as run:
-            run.until(1)
-            time.sleep(dice.uniform(0, 4))
+            run.until(trials + 2)  # its workers are at work again
+            time.sleep(dice.uniform(0, 0.5))
+        trials = begun(tiny.parent)
         with closing(sqlite3.connect(tiny.parent / "studies" / "tiny" / "study.db")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     with Run(tiny.parent) as run:
         assert run.process.wait(300) == 0, run.text()
     rows = rows_in(tiny.parent)
-    assert Counter(row.size for row in rows if not row.confirms) == {20: 60, 40: 60}
+    assert Counter(row.size for row in rows if not row.confirms) == {20: 150, 40: 150}
     assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}
