@@ -1,12 +1,7 @@
 """Explore and confirm: which trial comes next, claimed by exactly one process, to exactly the budget."""
 
-import math
-import os
-import time
-import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import optuna
@@ -21,9 +16,6 @@ from search.rows import best_of_each_family
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
 from strategies import FreezingStrategy
-
-if TYPE_CHECKING:
-    from search.tasks.task import Task
 
 ATTEMPTS = 3
 """A trial whose process died this often stays failed."""
@@ -49,6 +41,15 @@ class Claim:
     size: int
     chain: int
     confirms: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A trial that raised: not told to the database yet, because it may be everybody's fault but the trial's."""
+
+    claim: Claim
+    reason: str
+    attributes: dict[str, Any]
 
 
 class TrialQueue:
@@ -97,14 +98,19 @@ class TrialQueue:
             for study in [*self._explore.values(), self._confirm]:
                 self._trials(study)
 
+    def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
+        """Store a trial's attributes."""
+        for key, content in attributes.items():
+            claim.trial.set_user_attr(key, content)
+
     def finish(
         self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
     ) -> None:
         """Store a trial's attributes, then its end."""
-        note(claim, attributes)
+        self.note(claim, attributes)
         claim.study.tell(claim.trial, value, state=state)
 
-    def fail(self, failure: "Failure") -> None:
+    def fail(self, failure: Failure) -> None:
         """Store a trial that raised an error as failed for good."""
         self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
 
@@ -257,87 +263,3 @@ class TrialQueue:
             return optuna.samplers.RandomSampler(seed=seed)
         # group=True: fields that are asked for only at some depths stay in the joint model.
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A trial that raised: not told to the database yet, because it may be everybody's fault but the trial's."""
-
-    claim: Claim
-    reason: str
-    attributes: dict[str, Any]
-
-
-def run_trial(queue: TrialQueue, claim: Claim, task: "Task") -> Failure | None:
-    """Run one claimed trial to its end and store it; what raised an error is returned instead, with the reason."""
-    from search.trial import PruningCallback, attributes, score_on_test, train
-
-    started = time.perf_counter()
-    # At once, so that a trial whose process dies has them too.
-    note(
-        claim,
-        {
-            "size": claim.size,
-            "chain": claim.chain,
-            "seed": task.seed(claim.chain),
-            "family": str(claim.strategy.family(queue.num_groups)),
-            "trainable_parameters": task.trainable_parameters(claim.strategy),
-        },
-    )
-    try:
-        report = PruningCallback(claim.trial, task.spec.task.metric)
-        outcome = train(
-            task, claim.strategy, size=claim.size, chain=claim.chain, report=report, keep_best=claim.confirms
-        )
-        known = attributes(outcome)
-        try:
-            report.check()
-        except optuna.TrialPruned:
-            queue.finish(claim, TrialState.PRUNED, known)
-            return None
-        if not math.isfinite(outcome.value):
-            reason = f"{task.spec.task.metric} was finite in no epoch"
-            queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
-            return None
-        if claim.confirms:
-            scores, correct = score_on_test(outcome.model, task.data.test)
-            known |= {**scores, "outcomes": _save_outcomes(queue.home, claim.trial.number, correct.numpy())}
-    except Exception as error:
-        traceback.print_exc()
-        curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
-        best = max if task.spec.task.direction == "maximize" else min
-        return Failure(
-            claim=claim,
-            reason=_reason(error),
-            attributes={
-                "epochs": len(curve),
-                "best_epoch": best(curve, key=lambda epoch: curve[epoch]) if curve else None,
-                "seconds": round(time.perf_counter() - started, 4),
-            },
-        )
-    queue.finish(claim, TrialState.COMPLETE, known, value=outcome.value)
-    return None
-
-
-def note(claim: Claim, attributes: dict[str, Any]) -> None:
-    """Store a trial's attributes."""
-    for key, content in attributes.items():
-        claim.trial.set_user_attr(key, content)
-
-
-def _reason(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    message = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
-
-
-def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> str:
-    # A name of its own: the same folder may serve several databases, each with a trial of this number.
-    name = f"{number:06}-{uuid4().hex[:8]}.npy"
-    file = home.outcomes_file(name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        np.save(stream, correct)
-    partial.replace(file)
-    return name

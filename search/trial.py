@@ -1,18 +1,25 @@
 """One trial: one Lightning run of one strategy, on one chain, at one size."""
 
 import math
+import os
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import optuna
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from search.home import Home
+from search.study import Claim, Failure, TrialQueue
 from search.tasks.data import Examples
 from search.tasks.loading import eval_loader, train_loader
 from search.tasks.module import Classifier, build_optimizer, lean_trainer, predict
@@ -145,3 +152,70 @@ def attributes(outcome: Outcome) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "seconds": round(outcome.seconds, 4),
     }
+
+
+def run_trial(queue: TrialQueue, claim: Claim, task: Task) -> Failure | None:
+    """Run one claimed trial to its end and store it; what raised an error is returned instead, with the reason."""
+    started = time.perf_counter()
+    # At once, so that a trial whose process dies has them too.
+    queue.note(
+        claim,
+        {
+            "size": claim.size,
+            "chain": claim.chain,
+            "seed": task.seed(claim.chain),
+            "family": str(claim.strategy.family(queue.num_groups)),
+            "trainable_parameters": task.trainable_parameters(claim.strategy),
+        },
+    )
+    try:
+        report = PruningCallback(claim.trial, task.spec.task.metric)
+        outcome = train(
+            task, claim.strategy, size=claim.size, chain=claim.chain, report=report, keep_best=claim.confirms
+        )
+        known = attributes(outcome)
+        try:
+            report.check()
+        except optuna.TrialPruned:
+            queue.finish(claim, TrialState.PRUNED, known)
+            return None
+        if not math.isfinite(outcome.value):
+            reason = f"{task.spec.task.metric} was finite in no epoch"
+            queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
+            return None
+        if claim.confirms:
+            scores, correct = score_on_test(outcome.model, task.data.test)
+            known |= {**scores, "outcomes": _save_outcomes(queue.home, claim.trial.number, correct.numpy())}
+    except Exception as error:
+        traceback.print_exc()
+        curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
+        best = max if task.spec.task.direction == "maximize" else min
+        return Failure(
+            claim=claim,
+            reason=_reason(error),
+            attributes={
+                "epochs": len(curve),
+                "best_epoch": best(curve, key=lambda epoch: curve[epoch]) if curve else None,
+                "seconds": round(time.perf_counter() - started, 4),
+            },
+        )
+    queue.finish(claim, TrialState.COMPLETE, known, value=outcome.value)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
+
+
+def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> str:
+    # A name of its own: the same folder may serve several databases, each with a trial of this number.
+    name = f"{number:06}-{uuid4().hex[:8]}.npy"
+    file = home.outcomes_file(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.save(stream, correct)
+    partial.replace(file)
+    return name

@@ -133,8 +133,9 @@ def work(spec: StudySpec, home: Home, sizes: list[int], task: Any, *, run: str =
     Raises `StudyError` if a study's first trials all raise errors: that is the code's fault or the machine's,
     so the trials go back into the queue for when it is mended.
     """
-    from search.study import Failure, TrialQueue, run_trial
+    from search.study import Failure, TrialQueue
     from search.tasks.source import with_source_weights
+    from search.trial import run_trial
 
     with home.lock("queue"):
         storage = open_storage(home.url, create=True)
