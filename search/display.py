@@ -14,9 +14,7 @@ from rich.text import Text
 
 from search.rows import Results
 from search.verdict import Verdict
-
-FAMILIES = 6
-"""Finalists to expect at a size that is not explored yet."""
+from strategies import Family
 
 
 class Progress:
@@ -116,7 +114,7 @@ def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
         sum(row.is_finished for row in results.explored(size)),
         max(results.spec.search.trials, len(results.explored(size))),
         sum(row.is_finished for row in results.confirmed(size)),
-        (len(finalists) or FAMILIES) * results.spec.confirm.chains,
+        (len(finalists) or len(Family)) * results.spec.confirm.chains,
     )
 
 

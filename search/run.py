@@ -100,7 +100,7 @@ def run_study(job: Job, *, console: Console) -> None:
             try:
                 with _naming(job.file):
                     run_workers(job.spec, job.home, job.sizes, count=job.workers, tick=_Watch(job.home, progress))
-            except Stopped:
+            except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
                 _requeue(job)
                 raise
     results = load_results(job.home)
@@ -156,7 +156,8 @@ class _Watch:
 def _requeue(job: Job) -> None:
     with suppress(FrostlineError):  # stopped before there was a study
         groups = load_results(job.home, with_outcomes=False).num_groups
-        TrialQueue(open_storage(job.home.url), job.home, job.spec, num_groups=groups).requeue_dead()
+        with storage_errors(job.home.url):
+            TrialQueue(open_storage(job.home.url), job.home, job.spec, num_groups=groups).requeue_dead()
 
 
 def _say(console: Console, results: Results, page: Path) -> None:

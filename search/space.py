@@ -21,7 +21,7 @@ def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choice]:
         "head_lr": Range(low=3e-4, high=3e-2, log=True),
         "epochs_per_group": sorted({0, max(1, epochs // (4 * num_groups)), max(1, epochs // (2 * num_groups))}),
         "layer_lr_decay": 1.0,
-        # Never sampled: from scratch is an arm of its own, a few anchors.
+        # Which arms there are. The sampler stays in one of them: from scratch is a few anchors.
         "pretrained": True if spec.model.weights == "none" else [True, False],
     }
     given = {name: getattr(spec.space, name) for name in Space.model_fields}
@@ -70,7 +70,7 @@ def fixed_params(anchor: FreezingStrategy, *, num_groups: int) -> dict[str, Any]
 def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained: bool = True) -> FreezingStrategy:
     """Sample one strategy, define-by-run: a field is asked for only where it means something.
 
-    `pretrained=False` asks for the from-scratch arm, whose params are enqueued, never sampled.
+    `pretrained=False` asks for the from-scratch arm: an anchor's, or all that the study's space allows.
     """
     space = complete_space(spec, num_groups=num_groups)
     depth = _suggest(trial, "freeze_depth", space["freeze_depth"])

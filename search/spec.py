@@ -261,9 +261,8 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     if error["type"] == "missing" and table != "space":
         return f"{place} is missing."
     if error["type"] == "extra_forbidden" and len(error["loc"]) <= 2:
-        model = StudySpec.model_fields[table].annotation if keys else StudySpec
-        allowed = _tables().get(table, StudySpec) if keys else model
-        names = ", ".join(getattr(allowed, "model_fields", {}))
+        allowed = _tables()[table] if keys else StudySpec
+        names = ", ".join(allowed.model_fields)
         return f"{place} is not a known {'key' if keys else 'table'}; allowed: {names}."
     value: Any = content.get(table)
     if keys and isinstance(value, dict):

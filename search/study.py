@@ -152,20 +152,18 @@ class TrialQueue:
         finalists = [explored[row.number] for row in best_of_each_family(rows, maximize=maximize)]
         wanted = {(finalist.number, chain) for finalist in finalists for chain in self._chains}
         trials = self._confirms(size)
-        there = {(trial.user_attrs["explored"], trial.user_attrs["chain"]) for trial in trials}
-        if missing := wanted - there:
+        if missing := wanted - {_place(trial) for trial in trials}:
             for chain in self._chains:
                 for finalist in finalists:
                     if (finalist.number, chain) in missing:
                         self._confirm.add_trial(self._again(finalist, size, chain))
             trials = self._confirms(size)
-        current = [t for t in trials if (t.user_attrs["explored"], t.user_attrs["chain"]) in wanted]
         for trial in trials:
             if trial.state == TrialState.WAITING:
-                if trial in current:
+                if _place(trial) in wanted:
                     return self._take(trial, size)
                 self._fail(trial, "its strategy is no finalist any more: the search found a better one")
-        if all(trial.state.is_finished() for trial in current):
+        if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
             self._finished.add(size)
         return None
 
@@ -228,9 +226,10 @@ class TrialQueue:
 
     def _died_of_it(self, trial: FrozenTrial) -> bool:
         # A process that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one
-        # that dies while its run lives on may have died of it (out of memory, a crash in native code).
+        # that dies while its run lives on may have died of it (out of memory, a crash in native code). Without
+        # params the trial had not begun.
         owner = trial.user_attrs.get("owner")
-        return owner is not None and not Owner.parse(owner).was_stopped(self.home)
+        return bool(trial.params) and owner is not None and not Owner.parse(owner).was_stopped(self.home)
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
         self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
@@ -263,3 +262,8 @@ class TrialQueue:
             return optuna.samplers.RandomSampler(seed=seed)
         # group=True: fields that are asked for only at some depths stay in the joint model.
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+
+
+def _place(trial: FrozenTrial) -> tuple[int, int]:
+    """Which finalist a confirm trial runs again, and on which chain."""
+    return trial.user_attrs["explored"], trial.user_attrs["chain"]
