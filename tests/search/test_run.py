@@ -120,7 +120,7 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
     )
     text = tiny.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
     tiny.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
-    done = search("run", "tiny.toml", "--workers", "1", cwd=tiny.parent)
+    done = search("run", "tiny.toml", cwd=tiny.parent)
     assert done.returncode == 2
     assert "Error: tiny.toml: The first 3 trials all failed, and wait to be run again" in done.stderr
     assert "ArithmeticError: no luck today (broken.py:5)" in done.stderr
