@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from strategies.callback import FreezingCallback
     from strategies.groups import LayerGroup, layer_groups
     from strategies.optim import param_groups
+    from strategies.thaw import set_trainable, trained_parameters
 
 __all__ = [
     "Family",
@@ -27,6 +28,8 @@ __all__ = [
     "load_strategy",
     "param_groups",
     "save_strategy",
+    "set_trainable",
+    "trained_parameters",
 ]
 
 _NEEDS_TORCH = {
@@ -34,6 +37,8 @@ _NEEDS_TORCH = {
     "LayerGroup": "strategies.groups",
     "layer_groups": "strategies.groups",
     "param_groups": "strategies.optim",
+    "set_trainable": "strategies.thaw",
+    "trained_parameters": "strategies.thaw",
 }
 
 

@@ -1,124 +1,129 @@
-"""The backbone's ordered parts, input side first, and how to freeze and thaw them."""
+"""The backbone's ordered parts, input side first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 
+from strategies.dotted import join, prefixes
+from strategies.partition import partition
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LayerGroup:
-    """One of the backbone's ordered parts: its parameters, and every module with a part in it."""
+    """One of the backbone's ordered parts: its parameters, and every module with a part in it.
+
+    parameter_names: their full names in the backbone, aligned with `parameters`.
+    """
 
     name: str
     parameters: tuple[nn.Parameter, ...]
     modules: tuple[nn.Module, ...]
+    parameter_names: tuple[str, ...]
 
 
 def layer_groups(backbone: nn.Module, *, groups: Sequence[str] | None = None) -> list[LayerGroup]:
-    """The backbone's layer groups, input side first.
+    """The backbone's layer groups, input side first, read off the module alone: no inputs, no weights (meta will do).
 
-    By default a group is a direct child that owns parameters, in the order of registration, which for a chain
-    of stages (`nn.Sequential`, a ResNet without its `fc`) is the order of execution. A normalisation layer
-    joins the group before it; parameters of the backbone itself join the first group; an only child is
-    entered. `groups` overrides this: glob patterns over parameter names, one a group, input side first, the
-    first match wins (`["stem.*", "layer1.*"]`).
+    `groups` names them: glob patterns over parameter names, one a group, input side first, the first match wins
+    (`["stem.*", "layer1.*"]`). Without it:
+
+    1. A timm model's groups are its own `group_matcher(coarse=True)`; what it leaves unmatched joins the last.
+    2. Otherwise a group is a child that owns parameters, in order of execution where `torch.fx` can trace the
+       backbone's `forward` (in evaluation; children are not entered), else as registered. What a list
+       (`nn.ModuleList`) holds counts as children.
+    3. An only part is entered. While there are fewer than four, the largest that can be is opened: a chain
+       (`nn.Sequential`), a module that holds a chain or a list, one whose only part is such; but no block,
+       which is an element of a list, or stands beside others of its class.
+    4. Each layer of an `nn.LSTM`, `nn.GRU` or `nn.RNN` is a group (`lstm.layer0`), wherever the RNN stands.
+    5. Embeddings (`nn.Embedding` anywhere; by their name only at the input side) make the first group; those
+       found on opening a later part join the part before it. Own parameters (a class token) join the part after
+       which they are used, the first where that isn't known.
+    6. What has no matrix to train (norms, activations, scales) joins the part before it, and so do a pooler
+       (which is better taken to the head) and a DenseNet's transition. A downsampling, a norm and one layer
+       (ConvNeXt) or a patch merging (Swin), joins the stage after it. What never runs in evaluation (Inception's
+       auxiliary head) joins the last.
+    7. Convolutions between two poolings make one group (VGG, LeNet).
+    8. The few architectures that these rules misread stand in a table, `strategies.partition.JOINS`.
+
+    A module that stands in several places belongs to the first. Every parameter is in exactly one group.
 
     Raises `ValueError` for a backbone without parameters, a pattern that matches nothing, a parameter that no
     pattern matches, or one parameter shared by two groups.
     """
-    named = list(backbone.named_parameters(remove_duplicate=False))
+    named = {join(m, n): p for m, module in backbone.named_modules() for n, p in _own(module)}
     if not named:
         raise ValueError("The backbone has no parameters, so there is nothing to freeze.")
-    names, owner = _by_pattern(named, groups) if groups else _by_child(backbone)
+    parts = _by_pattern(named, groups) if groups else partition(backbone)
+    home = {name: index for index, (_, held) in enumerate(parts) for name in held}
+    owner = {name: index for name in named if (index := _home(name, home)) is not None}
+    _refuse_tied(named, owner)
 
-    members: list[dict[int, nn.Parameter]] = [{} for _ in names]
-    for parameter_name, parameter in named:
-        members[owner[parameter_name]][id(parameter)] = parameter
-    for index, group in enumerate(members):
-        for other in members[:index]:
-            if shared := group.keys() & other.keys():
-                tied = [n for n, p in named if id(p) in shared]
-                raise ValueError(f"Parameters are shared between layer groups: {', '.join(tied)}.")
-
-    modules: list[list[nn.Module]] = [[] for _ in names]
-    current = 0
-    touched: dict[str, set[int]] = {}
-    for module_name, module in backbone.named_modules():
-        own = [f"{module_name}.{n}" if module_name else n for n, _ in module.named_parameters(recurse=False)]
-        if not own and next(module.children(), None) is not None:
-            continue
-        if own:
-            current = owner[own[-1]]
-        # A leaf without parameters (a pooling, a dropout) goes with the one before it; a container belongs to
-        # every group that has a part in it.
-        for index in {owner[n] for n in own} or {current}:
-            for prefix in _prefixes(module_name):
-                touched.setdefault(prefix, set()).add(index)
-    for module_name, module in backbone.named_modules():
-        for index in touched.get(module_name, ()):
-            modules[index].append(module)
+    members: list[dict[int, tuple[str, nn.Parameter]]] = [{} for _ in parts]
+    for name, parameter in named.items():
+        members[owner[name]].setdefault(id(parameter), (name, parameter))
     return [
-        LayerGroup(name=name, parameters=tuple(parameters.values()), modules=tuple(owned))
-        for name, parameters, owned in zip(names, members, modules, strict=True)
+        LayerGroup(
+            name=name,
+            parameters=tuple(parameter for _, parameter in owned.values()),
+            modules=tuple(modules),
+            parameter_names=tuple(parameter_name for parameter_name, _ in owned.values()),
+        )
+        for (name, _), owned, modules in zip(parts, members, _modules(backbone, owner, home), strict=True)
+        if owned  # a module that stands here too is in the group where it stands first
     ]
 
 
-def set_trainable(groups: Sequence[LayerGroup], trainable: Sequence[bool]) -> None:
-    """Thaw or freeze each group: `requires_grad`, and `train()` or `eval()`.
-
-    Frozen means constant: no gradient, no dropout, batch norm with its stored statistics and those still.
-    """
-    modes: dict[int, tuple[nn.Module, bool]] = {}
-    for group, trains in zip(groups, trainable, strict=True):
-        for parameter in group.parameters:
-            parameter.requires_grad_(trains)
-        for module in group.modules:
-            modes[id(module)] = (module, trains or modes.get(id(module), (module, False))[1])
-    # `train()` recurses, so containers go first and their parts have the last word; unlike setting
-    # `.training`, it respects modules that override it.
-    for module, trains in sorted(modes.values(), key=lambda entry: -sum(1 for _ in entry[0].modules())):
-        module.train(trains)
-
-
-def _by_child(backbone: nn.Module) -> tuple[list[str], dict[str, int]]:
-    prefix, module = "", backbone
-    while True:
-        children = [(n, c) for n, c in module.named_children() if next(c.parameters(), None) is not None]
-        if len(children) != 1 or next(module.parameters(recurse=False), None) is not None:
-            break
-        if next(children[0][1].children(), None) is None:
-            break
-        prefix, module = f"{prefix}{children[0][0]}.", children[0][1]
-    names: list[str] = []
-    owner: dict[str, int] = {}
-    for child_name, child in children:
-        if not names or not isinstance(child, _NORMS):
-            names.append(child_name)
-        for parameter_name, _ in child.named_parameters(remove_duplicate=False):
-            owner[f"{prefix}{child_name}.{parameter_name}"] = len(names) - 1
-    for parameter_name, _ in module.named_parameters(recurse=False):
-        owner[prefix + parameter_name] = 0
-    return names or [type(backbone).__name__], owner
-
-
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
-
-
-def _by_pattern(named: Sequence[tuple[str, nn.Parameter]], patterns: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    owner: dict[str, int] = {}
-    for name, _ in named:
+def _by_pattern(named: Mapping[str, nn.Parameter], patterns: Sequence[str]) -> list[tuple[str, list[str]]]:
+    held: list[list[str]] = [[] for _ in patterns]
+    for name in named:
         matches = [index for index, pattern in enumerate(patterns) if fnmatchcase(name, pattern)]
         if not matches:
             raise ValueError(f"No pattern of `groups` matches the parameter {name!r}.")
-        owner[name] = matches[0]
-    for index, pattern in enumerate(patterns):
-        if index not in owner.values():
+        held[matches[0]].append(name)
+    for pattern, names in zip(patterns, held, strict=True):
+        if not names:
             raise ValueError(f"The pattern {pattern!r} of `groups` matches no parameter of its own.")
-    return list(patterns), owner
+    return list(zip(patterns, held, strict=True))
 
 
-def _prefixes(module_name: str) -> list[str]:
-    parts = module_name.split(".") if module_name else []
-    return [".".join(parts[:length]) for length in range(len(parts) + 1)]
+def _refuse_tied(named: Mapping[str, nn.Parameter], owner: Mapping[str, int]) -> None:
+    names: dict[int, list[str]] = {}
+    for name, parameter in named.items():
+        names.setdefault(id(parameter), []).append(name)
+    for tied in names.values():
+        if len({owner[name] for name in tied}) > 1:
+            raise ValueError(f"Parameters are shared between layer groups: {', '.join(tied)}.")
+
+
+def _modules(backbone: nn.Module, owner: Mapping[str, int], home: Mapping[str, int]) -> list[list[nn.Module]]:
+    """By group, every module with a part in it.
+
+    A container belongs to every group that has a part in it; a leaf without parameters (a pooling, a dropout) to
+    the part it stands in, else to that of the leaf registered before it.
+    """
+    touched: dict[str, set[int]] = {}
+    current = 0
+    for name, module in backbone.named_modules():
+        own = [owner[join(name, n)] for n, _ in _own(module)]
+        if own:
+            current = own[-1]
+        elif next(module.children(), None) is not None:
+            continue
+        indices = set(own) or {current if (index := _home(name, home)) is None else index}
+        for prefix in prefixes(name):
+            touched.setdefault(prefix, set()).update(indices)
+    modules: list[list[nn.Module]] = [[] for _ in range(max(home.values()) + 1)]
+    for name, module in backbone.named_modules():
+        for index in touched.get(name, ()):
+            modules[index].append(module)
+    return modules
+
+
+def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return list(module.named_parameters(recurse=False))
+
+
+def _home(name: str, home: Mapping[str, int]) -> int | None:
+    return next((home[prefix] for prefix in prefixes(name) if prefix in home), None)

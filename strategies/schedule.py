@@ -1,6 +1,11 @@
-"""When each layer group thaws and at what share of the head's learning rate: a pure value."""
+"""When each layer group thaws and at what learning rate: a pure value."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+Scheduler = Literal["constant", "cosine", "linear"]
+"""How all learning rates fall over the run: not at all, along half a cosine, or evenly; the last two end near 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -8,11 +13,16 @@ class Schedule:
     """The freezing schedule of one run, one entry per layer group, input side first.
 
     `thaw_epochs[g]` is the first epoch in which group `g` trains, or None if it never does.
-    `lr_shares[g]` is its learning rate over the head's, 0 if it never trains. The head always trains.
+    `lr_shares[g]` is its learning rate over the head's when it thaws, 0 if it never trains. The head always
+    trains. The other fields move the rates during the run, as `FreezingStrategy` says; see `lr_factors`.
     """
 
     thaw_epochs: tuple[int | None, ...]
     lr_shares: tuple[float, ...]
+    lr_growth: float = 1.0
+    warmup_steps: int = 0
+    scheduler: Scheduler = "constant"
+    max_epochs: int | None = None
 
     @property
     def num_groups(self) -> int:
@@ -31,3 +41,54 @@ class Schedule:
     def last_unfreezing(self) -> int:
         """The epoch in which the last group thaws; 0 if none ever does."""
         return max((thaw for thaw in self.thaw_epochs if thaw is not None), default=0)
+
+    @property
+    def thaws_midway(self) -> bool:
+        """Whether any group is frozen at first and trains later."""
+        return self.last_unfreezing > 0
+
+    @property
+    def rates_move(self) -> bool:
+        """Whether learning rates change during the run; if not, they are left to whoever made the optimizer."""
+        thaws = any(thaw is not None for thaw in self.thaw_epochs)
+        return self.scheduler != "constant" or (thaws and (self.lr_growth > 1 or self.warmup_steps > 0))
+
+    def lr_factors(self, epoch: int, *, step: int, steps_per_epoch: int) -> tuple[float, ...]:
+        """What each learning rate is multiplied by in a step: one factor per layer group, the head's last.
+
+        The bases are `lr_shares` times the head's rate, and that rate itself. `step` counts from 0 in each
+        epoch of `steps_per_epoch`. A group that is frozen has the factor 0. In its epoch e after thawing and
+        its step i after thawing a group has growth x warm-up x scheduler, the head the scheduler alone:
+
+            growth      g^e, until the rate is the head's; a group that starts above the head stays there
+            warm-up     (i + 1) / (w + 1) while i < w, then 1: the first step has a rate already
+            scheduler   at the share t = step of the run / steps of the run, which stays below 1:
+                        (1 + cos(pi t)) / 2, or 1 - t
+
+        Raises `ValueError` if the scheduler has no end to aim at, `max_epochs` being unknown.
+        """
+        now = epoch * steps_per_epoch + step
+        overall = self._scheduled(now, steps_per_epoch)
+        factors = []
+        for thaw, share in zip(self.thaw_epochs, self.lr_shares, strict=True):
+            if thaw is None or thaw > epoch:
+                factors.append(0.0)
+                continue
+            warm = min(1.0, (now - thaw * steps_per_epoch + 1) / (self.warmup_steps + 1))
+            factors.append(self._grown(share, epoch - thaw) * warm * overall)
+        return (*factors, overall)
+
+    def _grown(self, share: float, epochs: int) -> float:
+        if not 0 < share < 1:
+            return 1.0
+        # Compared as logarithms: a power may be beyond any float long after the rate has stopped growing.
+        reached = epochs * math.log(self.lr_growth) >= -math.log(share)
+        return 1 / share if reached else self.lr_growth**epochs
+
+    def _scheduled(self, step: int, steps_per_epoch: int) -> float:
+        if self.scheduler == "constant":
+            return 1.0
+        if self.max_epochs is None:
+            raise ValueError(f"`scheduler` = {self.scheduler!r} needs the number of epochs of the run.")
+        done = step / (self.max_epochs * steps_per_epoch)
+        return (1 + math.cos(math.pi * done)) / 2 if self.scheduler == "cosine" else 1 - done

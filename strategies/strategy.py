@@ -1,12 +1,24 @@
 """A freezing strategy: one frozen value that says which layers train, from when, and at what rates."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
-from strategies.schedule import Schedule
+from strategies.checks import check_choice, check_int, checked_float
+from strategies.schedule import Schedule, Scheduler
+
+Parameters = Literal["all", "norm", "bias"]
+BatchNorm = Literal["train", "still"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "scheduler": get_args(Scheduler),
+    "parameters": get_args(Parameters),
+    "batch_norm": get_args(BatchNorm),
+}
+"""The fields that are one of a few words, and the words."""
 
 
 class Family(StrEnum):
@@ -34,6 +46,16 @@ class FreezingStrategy:
     layer_lr_decay: learning rate of each group over that of the group after it (discriminative fine-tuning,
         ibid.; timm's `layer_decay`).
     pretrained: False starts the backbone from random weights.
+    lr_growth: each epoch after a group has thawed its learning rate grows by this factor, until it is the
+        head's (gradual alignment, as in Lightning's `BackboneFinetuning`).
+    warmup_steps: over this many training steps (batches) from its thaw a group's learning rate rises evenly.
+    scheduler: "constant", or "cosine" or "linear": all learning rates, the head's too, fall to 0 over the run.
+    parameters: which parameters of thawed groups train: "all"; "norm", those of the normalisation layers; or
+        "bias", all 1-D ones named so, the norms' too (BitFit, Ben Zaken et al., 2022).
+    batch_norm: "still" keeps the batch norm of thawed groups as pretrained: its stored statistics and its
+        weights (torchvision's `FrozenBatchNorm2d`).
+    l2_sp: pulls thawed backbone parameters to where they started: adds the gradient of l2_sp/2 ||w - w0||^2,
+        in place of weight decay (Li et al., 2018). From random weights there is nothing to keep: it is off.
     epochs, steps_per_epoch: the budget the strategy was searched with. None where it is unknown, or, for the
         steps, where an epoch is one pass over the training data.
 
@@ -47,20 +69,29 @@ class FreezingStrategy:
     epochs_per_group: int = 0
     layer_lr_decay: float = 1.0
     pretrained: bool = True
+    lr_growth: float = 1.0
+    warmup_steps: int = 0
+    scheduler: Scheduler = "constant"
+    parameters: Parameters = "all"
+    batch_norm: BatchNorm = "train"
+    l2_sp: float = 0.0
     epochs: int | None = None
     steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        _check_int("freeze_depth", self.freeze_depth, least=0)
-        _check_int("unfreeze_epoch", self.unfreeze_epoch, least=0)
-        _check_int("epochs_per_group", self.epochs_per_group, least=0)
+        for name in ("freeze_depth", "unfreeze_epoch", "epochs_per_group", "warmup_steps"):
+            check_int(name, getattr(self, name), least=0)
         for name in ("backbone_lr_ratio", "head_lr", "layer_lr_decay"):
-            object.__setattr__(self, name, _positive_float(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_float(name, getattr(self, name)))
+        for name, least in (("lr_growth", 1), ("l2_sp", 0)):
+            object.__setattr__(self, name, checked_float(name, getattr(self, name), least=least))
+        for name, allowed in CHOICES.items():
+            check_choice(name, getattr(self, name), allowed=allowed)
         if not isinstance(self.pretrained, bool):
             raise TypeError(f"`pretrained` must be true or false, got {self.pretrained!r}.")
         for name in ("epochs", "steps_per_epoch"):
             if getattr(self, name) is not None:
-                _check_int(name, getattr(self, name), least=1)
+                check_int(name, getattr(self, name), least=1)
 
     # -- presets over the same fields ------------------------------------------------------------------
 
@@ -153,21 +184,41 @@ class FreezingStrategy:
             else:
                 thaw_epochs.append(thaw)
                 lr_shares.append(self.backbone_lr_ratio * self.layer_lr_decay**from_head)
-        return Schedule(thaw_epochs=tuple(thaw_epochs), lr_shares=tuple(lr_shares))
+        return Schedule(
+            thaw_epochs=tuple(thaw_epochs),
+            lr_shares=tuple(lr_shares),
+            lr_growth=self.lr_growth,
+            warmup_steps=self.warmup_steps,
+            scheduler=self.scheduler,
+            max_epochs=max_epochs,
+        )
+
+    @property
+    def pulls_back(self) -> bool:
+        """Whether thawed backbone parameters are pulled to where they started, in place of weight decay."""
+        return self.pretrained and self.l2_sp > 0
 
     def canonical(self, num_groups: int, epochs: int) -> Self:
         """The one spelling of everything that behaves like this strategy for `epochs` epochs.
 
-        Groups that would thaw too late count as frozen; fields that then mean nothing take their defaults.
+        Groups that would thaw too late count as frozen; fields that then mean nothing take their defaults. A
+        growth that reaches the head's rate in one epoch, from wherever it starts, is one however steep it is.
         """
-        depth = self.schedule(num_groups, epochs).frozen_prefix(epochs)
+        schedule = self.schedule(num_groups, epochs)
+        depth = schedule.frozen_prefix(epochs)
+        # What has an epoch after that of its thaw, and a way to go, can grow.
+        thaws = zip(schedule.thaw_epochs, schedule.lr_shares, strict=True)
+        growing = [share for thaw, share in thaws if thaw is not None and thaw < epochs - 1 and 0 < share < 1]
         unused: set[str] = set()
         if depth == num_groups:
-            unused |= {"unfreeze_epoch", "backbone_lr_ratio"}
+            unused |= {"unfreeze_epoch", "backbone_lr_ratio", "warmup_steps", "parameters", "batch_norm", "l2_sp"}
         if num_groups - depth <= 1:
             unused |= {"epochs_per_group", "layer_lr_decay"}
+        if not self.pretrained:
+            unused |= {"l2_sp"}
         defaults = {f.name: f.default for f in fields(self) if f.name in unused and f.default is not MISSING}
-        return replace(self, freeze_depth=depth, **defaults)
+        growth = min(self.lr_growth, 1 / min(growing)) if growing else 1.0
+        return replace(self, freeze_depth=depth, lr_growth=growth, **defaults)
 
     def family(self, num_groups: int) -> Family:
         """The family of a canonical strategy; the first that matches, in the order below."""
@@ -179,34 +230,25 @@ class FreezingStrategy:
             return Family.GRADUAL_UNFREEZING
         if self.unfreeze_epoch > 0:
             return Family.FREEZE_THEN_UNFREEZE
-        return Family.PARTIAL_FREEZING if self.freeze_depth > 0 else Family.FULL_FINE_TUNING
+        if self.freeze_depth > 0 or self.parameters != "all":  # norms or biases alone: most of it stays frozen
+            return Family.PARTIAL_FREEZING
+        return Family.FULL_FINE_TUNING
 
     def rescaled(self, *, epochs: int) -> Self:
-        """The same strategy for a run of `epochs` epochs, its thaws at the same fractions of the run.
+        """The same strategy for a run of `epochs` epochs, all that happens at the same fractions of the run.
 
-        Rounded down, so that what thaws within the run still does, but never to 0: the head keeps its lead of
-        at least one epoch, and the groups theirs, where there was one.
+        Thaws are rounded down, so that what thaws within the run still does, but never to 0: the head keeps its
+        lead of at least one epoch, and the groups theirs, where there was one. Warm-ups take the same fraction
+        of the run, at least one step where there was one, and learning rates have grown as far by then.
         """
-        _check_int("epochs", epochs, least=1)
+        check_int("epochs", epochs, least=1)
         if self.epochs is None:
             raise ValueError("`epochs`, the budget the strategy was made for, is not known; set it first.")
-        unfreeze, per_group = (
-            max(1, value * epochs // self.epochs) if value else 0
-            for value in (self.unfreeze_epoch, self.epochs_per_group)
-        )
-        return replace(self, unfreeze_epoch=unfreeze, epochs_per_group=per_group, epochs=epochs)
-
-
-def _check_int(name: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be a whole number, got {value!r}.")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-
-
-def _positive_float(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}` must be finite and greater than 0, got {value}.")
-    return float(value)
+        clocked: dict[str, Any] = {
+            name: max(1, getattr(self, name) * epochs // self.epochs) if getattr(self, name) else 0
+            for name in ("unfreeze_epoch", "epochs_per_group", "warmup_steps")
+        }
+        faster = self.epochs / epochs
+        steep = faster * math.log(self.lr_growth) > math.log(sys.float_info.max)
+        growth = sys.float_info.max if steep else self.lr_growth**faster
+        return replace(self, **clocked, lr_growth=growth, epochs=epochs)

@@ -6,7 +6,18 @@ import pytest
 from strategies import FreezingStrategy, format_strategy, load_strategy, save_strategy
 
 STRATEGY = FreezingStrategy(
-    freeze_depth=2, unfreeze_epoch=3, head_lr=1e-05, epochs_per_group=1, epochs=20, steps_per_epoch=10
+    freeze_depth=2,
+    unfreeze_epoch=3,
+    head_lr=1e-05,
+    epochs_per_group=1,
+    lr_growth=1.5,
+    warmup_steps=5,
+    scheduler="cosine",
+    parameters="bias",
+    batch_norm="still",
+    l2_sp=0.01,
+    epochs=20,
+    steps_per_epoch=10,
 )
 PROVENANCE = {"study": 'a "quoted"\nname \x7f \u2603', "size": 50, "interval_90": [0.1, 0.2], "winner": True}
 

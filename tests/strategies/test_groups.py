@@ -1,42 +1,246 @@
+import copy
+from collections import OrderedDict
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v2, resnet18
+from torch.nn.functional import max_pool2d
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from search.tasks.models import small_cnn
 from strategies import layer_groups
-from strategies.groups import set_trainable
 
 
 def names(backbone, groups=None):
     return [group.name for group in layer_groups(backbone, groups=groups)]
 
 
+def held(backbone):
+    return [set(group.parameter_names) for group in layer_groups(backbone)]
+
+
+RESNET = ["conv1", "layer1", "layer2", "layer3", "layer4"]
+
+
+def resnet():
+    backbone = resnet18()
+    backbone.fc = nn.Identity()
+    return backbone
+
+
+class Backwards(nn.Module):
+    """Registered in another order than it runs, with branches that only some calls take."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask = nn.Parameter(torch.zeros(8))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.drop = nn.Dropout()
+        self.auxiliary = nn.Linear(8, 2)
+        self.linear = nn.Linear(8, 8)
+        self.third, self.norm = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 8, 3)
+        self.first = nn.Conv2d(3, 8, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x, mask=None):
+        self.last_input = x
+        if mask is not None:
+            x = x * self.mask
+        x = max_pool2d(self.second(self.first(x).relu()), 2)
+        x = self.drop(self.norm(self.third(x)) * self.scale)
+        if self.training:
+            self.auxiliary(x)
+        return self.linear(x.mean((2, 3)))
+
+
+def test_execution_decides_where_it_differs_from_registration():
+    backbone = Backwards()
+    assert names(backbone) == ["first", "third", "linear"]
+    first, third, linear = held(backbone)
+    assert first == {"mask", "first.weight", "first.bias", "second.weight", "second.bias"}
+    assert third == {"third.weight", "third.bias", "norm.weight", "norm.bias", "scale"}
+    assert linear == {"linear.weight", "linear.bias", "auxiliary.weight", "auxiliary.bias"}
+
+
+def test_a_dropout_belongs_to_the_part_after_which_it_runs():
+    backbone = Backwards()
+    assert [backbone.drop in group.modules for group in layer_groups(backbone)] == [False, True, False]
+    assert all(backbone in group.modules for group in layer_groups(backbone)), "a container belongs to all its parts"
+
+
+def test_reading_the_groups_leaves_no_trace():
+    backbone, state = Backwards(), torch.get_rng_state()
+    before = copy.copy(vars(backbone))
+    layer_groups(backbone)
+    assert vars(backbone) == before
+    assert backbone.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Opaque(nn.Module):
+    """Its `forward` depends on values, so it can't be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.head_norm, self.stem, self.body = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.body(self.stem(self.head_norm(x))) if x.sum() > 0 else x
+
+
+def test_registration_decides_where_forward_cannot_be_traced():
+    assert names(Opaque()) == ["stem", "body"]
+    assert held(Opaque())[0] == {"head_norm.weight", "head_norm.bias", "stem.weight", "stem.bias"}
+
+
+class Wrapper(nn.Module):
+    def __init__(self, model, **more):
+        super().__init__()
+        self.model = model
+        for name, module in more.items():
+            self.add_module(name, module)
+
+    def forward(self, *args, **kwargs):
+        return self.model(*args, **kwargs)
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, nn.Sequential, lambda m: Wrapper(Wrapper(m)), nn.DataParallel])
+def test_a_wrapper_changes_nothing(wrap):
+    assert names(wrap(resnet())) == RESNET
+
+
+def test_a_network_beside_a_layer_is_opened():
+    assert names(nn.Sequential(resnet(), nn.Linear(512, 8))) == [*RESNET, "1"]
+
+
+def test_a_feature_extractor_has_its_models_groups():
+    assert names(create_feature_extractor(resnet18(), ["layer4"])) == RESNET
+
+
+def test_a_network_called_an_embedding_is_a_network():
+    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    assert names(nn.Sequential(OrderedDict(embedding_net=network))) == [
+        "embedding_net.0",
+        "embedding_net.2",
+        "embedding_net.4",
+    ]
+    rnn = OrderedDict(words=nn.Embedding(5, 3), embedder=Wrapper(nn.LSTM(3, 3, num_layers=2)), last=nn.Linear(3, 3))
+    assert names(nn.Sequential(rnn)) == ["words", "model.layer0", "model.layer1", "last"]
+
+
 def test_a_chain_of_stages_is_its_children_in_order():
     assert names(small_cnn()) == ["block1", "block2", "block3", "linear"]
 
 
-def test_a_norm_joins_the_group_before_it():
-    backbone = resnet18()
-    backbone.fc = nn.Identity()
-    assert names(backbone) == ["conv1", "layer1", "layer2", "layer3", "layer4"]
+class ChannelNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 4, 1, 1))
 
 
-def test_an_only_child_is_entered():
-    backbone = mobilenet_v2()
-    backbone.classifier = nn.Identity()
-    assert len(names(backbone)) == 19
+def test_what_has_no_matrix_to_train_is_no_group():
+    scale = nn.ParameterList([torch.ones(4)])
+    backbone = nn.Sequential(
+        nn.BatchNorm2d(1), nn.Conv2d(1, 4, 1), ChannelNorm(), nn.PReLU(4), nn.Conv2d(4, 4, 1), scale
+    )
+    assert [len(group) for group in held(backbone)] == [6, 3]
+    one_input = nn.Sequential(nn.Linear(1, 8), nn.ReLU(), nn.Linear(8, 1))
+    assert names(one_input) == ["0", "2"], "a matrix with one column is one"
 
 
-def test_every_parameter_is_in_one_group():
-    backbone = resnet18()
-    owned = [id(p) for group in layer_groups(backbone) for p in group.parameters]
-    assert sorted(owned) == sorted(id(p) for p in backbone.parameters())
+def layer(channels=4):
+    return nn.Conv2d(channels, channels, 3, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        (
+            [layer(), nn.ReLU(), nn.MaxPool2d(2), layer(), nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4)],
+            ["0", "3", "5", "6"],
+        ),
+        ([layer(), layer(), nn.MaxPool2d(2), layer(), nn.BatchNorm2d(4), layer()], ["0", "3"]),
+        ([layer(), layer(), layer(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)], ["0", "1", "2", "5"]),
+        ([layer(), layer(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 4)], ["0", "1", "4"]),
+    ],
+)
+def test_convolutions_between_two_poolings_make_one_group(chain, expected):
+    assert names(nn.Sequential(*chain)) == expected
+
+
+class ConvNeXt(nn.Module):
+    """Two lists that run interleaved, as in the paper's own code."""
+
+    def __init__(self, widths=(4, 8, 16)):
+        super().__init__()
+        stem = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.GroupNorm(1, 4))
+        between = [nn.Sequential(nn.GroupNorm(1, a), nn.Conv2d(a, b, 2, 2)) for a, b in pairwise(widths)]
+        self.downsample_layers = nn.ModuleList([stem, *between])
+        self.stages = nn.ModuleList([nn.Sequential(layer(w), layer(w)) for w in widths])
+
+    def forward(self, x):
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+        return x
+
+
+def test_lists_that_run_interleaved_are_taken_in_turn():
+    assert names(ConvNeXt()) == ["downsample_layers.0", "stages.0", "stages.1", "stages.2"]
+    assert "downsample_layers.1.1.weight" in held(ConvNeXt())[2]
+
+
+def test_transformer_blocks_are_not_taken_apart():
+    block = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    encoder = nn.TransformerEncoder(block, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
+    assert names(encoder) == ["layers.0", "layers.1"]
+    text = nn.Sequential(OrderedDict(pos_encoding=nn.Linear(8, 8), words=nn.Embedding(9, 8), encoder=encoder))
+    assert names(text) == ["pos_encoding", "layers.0", "layers.1"], "embeddings are one group, wherever they stand"
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_each_layer_of_an_rnn_is_a_group(kind, bidirectional, bias):
+    rnn = kind(3, 4, num_layers=12, bidirectional=bidirectional, bias=bias)
+    groups = layer_groups(rnn)
+    assert [group.name for group in groups] == [f"layer{k}" for k in range(12)]
+    for k, group in enumerate(groups):
+        expected = {f"{n}_l{k}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if bias or "weight" in n}
+        expected |= {f"{n}_reverse" for n in expected} if bidirectional else set()
+        assert set(group.parameter_names) == expected
+        assert group.modules == (rnn,)
+
+
+def test_an_lstms_layer_has_five_tensors_with_a_projection():
+    lstm = nn.LSTM(3, 4, num_layers=2, proj_size=2, bidirectional=True)
+    assert held(lstm)[1] == {
+        f"{name}_l1{side}"
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        for side in ("", "_reverse")
+    }
+
+
+def test_an_rnn_is_split_wherever_it_stands():
+    many = nn.Sequential(
+        *(nn.Linear(3, 3) for _ in range(5)), Wrapper(nn.LSTM(3, 3, num_layers=2), out=nn.Linear(3, 3))
+    )
+    assert names(many) == ["0", "1", "2", "3", "4", "model.layer0", "model.layer1", "out"]
+    tagger = nn.Sequential(OrderedDict(words=nn.Embedding(5, 3), lstm=nn.LSTM(3, 3, num_layers=2), out=nn.Linear(3, 3)))
+    assert names(tagger) == ["words", "lstm.layer0", "lstm.layer1", "out"]
 
 
 def test_patterns_override():
     groups = layer_groups(small_cnn(), groups=["block[12].*", "*"])
+    assert [group.name for group in groups] == ["block[12].*", "*"]
     assert [sum(p.numel() for p in group.parameters) for group in groups] == [4800, 34944]
+
+
+def test_patterns_reach_into_an_rnn():
+    groups = layer_groups(nn.LSTM(3, 4, num_layers=11), groups=["*_l0", "*_l1", "*"])
+    assert [len(group.parameters) for group in groups] == [4, 4, 36]
 
 
 @pytest.mark.parametrize(
@@ -53,32 +257,16 @@ def test_tied_weights_are_noticed():
     other.weight = one.weight
     with pytest.raises(ValueError, match=r"shared between layer groups: 0.weight, 1.weight"):
         layer_groups(nn.Sequential(one, other))
+    together = layer_groups(nn.Sequential(one, other), groups=["*"])
+    assert together[0].parameter_names == ("0.weight", "0.bias", "1.bias"), "once, by its first name"
+
+
+def test_a_layer_that_stands_in_two_places_is_one():
+    layer = nn.Linear(3, 3)
+    assert names(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3))) == ["0", "3"]
+    assert names(nn.Sequential(nn.Sequential(layer), nn.Linear(3, 3), nn.Sequential(layer))) == ["0", "1"]
 
 
 def test_a_backbone_without_parameters_is_refused():
     with pytest.raises(ValueError, match="no parameters"):
         layer_groups(nn.Flatten())
-
-
-def test_frozen_means_eval_and_no_gradient_and_thawed_means_train():
-    backbone = nn.Sequential(
-        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout()),
-        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout()),
-    )
-    set_trainable(layer_groups(backbone), (False, True))
-    first, second = backbone
-    assert [m.training for m in first.modules()] == [False] * 4
-    assert [m.training for m in second.modules()] == [True] * 4
-    assert not any(p.requires_grad for p in first.parameters())
-    assert all(p.requires_grad for p in second.parameters())
-    before = first[1].running_mean.clone()
-    backbone(torch.randn(8, 4)).sum().backward()
-    assert torch.equal(first[1].running_mean, before)
-    assert all(p.grad is None for p in first.parameters())
-
-
-def test_dropout_between_stages_goes_with_the_one_before():
-    backbone = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4))
-    set_trainable(layer_groups(backbone), (False, True))
-    assert [m.training for m in backbone] == [False, False, True]
-    assert backbone.training, "a container trains while any of its parts does"

@@ -1,19 +1,34 @@
+from collections import OrderedDict
+from dataclasses import replace
+
 import pytest
 from torch import nn
 from torch.optim import AdamW
 
-from search.tasks.models import small_cnn
 from strategies import FreezingStrategy, param_groups
+
+
+def small_net():
+    return nn.Sequential(
+        OrderedDict(
+            block1=nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()),
+            block2=nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+            block3=nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()),
+            linear=nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU()),
+        )
+    )
+
 
 STRATEGY = FreezingStrategy(freeze_depth=1, backbone_lr_ratio=0.5, head_lr=0.01, layer_lr_decay=0.1)
 
 
 def test_every_parameter_is_in_once_at_its_rate():
-    backbone, head = small_cnn(), nn.Linear(64, 10)
+    backbone, head = small_net(), nn.Linear(8, 10)
     groups = param_groups(backbone, head, STRATEGY)
     held = [id(p) for group in groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in [*backbone.parameters(), *head.parameters()])
     rates = {group["name"]: group["lr"] for group in groups}
+    assert rates == {group["name"]: group["initial_lr"] for group in groups}
     assert rates == pytest.approx(
         {
             "block1": 0.0,
@@ -31,7 +46,23 @@ def test_every_parameter_is_in_once_at_its_rate():
 
 
 def test_biases_go_without_weight_decay_and_weights_take_the_optimizers_own():
-    optimizer = AdamW(param_groups(small_cnn(), nn.Linear(64, 10), STRATEGY), weight_decay=0.05)
+    optimizer = AdamW(param_groups(small_net(), nn.Linear(8, 10), STRATEGY), weight_decay=0.05)
     for group in optimizer.param_groups:
         dimensions = {p.ndim > 1 for p in group["params"]}
         assert dimensions == {group["weight_decay"] == 0.05}
+
+
+def test_l2_sp_stands_in_place_of_the_backbones_weight_decay():
+    for pretrained, decay in ((True, 0.0), (False, 0.05)):
+        strategy = replace(STRATEGY, l2_sp=0.1, pretrained=pretrained)
+        optimizer = AdamW(param_groups(small_net(), nn.Linear(8, 10), strategy), weight_decay=0.05)
+        decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+        assert decays["block1"] == decays["linear"] == decay
+        assert decays["head"] == 0.05
+
+
+def test_weights_tied_between_backbone_and_head_are_noticed():
+    backbone, head = small_net(), nn.Linear(16, 8)
+    head.weight = backbone.linear[1].weight
+    with pytest.raises(ValueError, match=r"shared between backbone and head: linear\.1\.weight"):
+        param_groups(backbone, head, STRATEGY)

@@ -20,30 +20,75 @@ def cases(draw: st.DrawFn) -> tuple[FreezingStrategy, int, int]:
         epochs_per_group=draw(st.integers(0, 5)),
         layer_lr_decay=draw(st.floats(0.1, 1.0)),
         pretrained=draw(st.booleans()),
+        lr_growth=draw(st.sampled_from([1.0, 1.5, 10.0, 1e300])),
+        warmup_steps=draw(st.integers(0, 9)),
+        scheduler=draw(st.sampled_from(["constant", "cosine", "linear"])),
+        parameters=draw(st.sampled_from(["all", "norm", "bias"])),
+        batch_norm=draw(st.sampled_from(["train", "still"])),
+        l2_sp=draw(st.sampled_from([0.0, 0.01])),
     )
     return strategy, num_groups, draw(st.integers(1, 25))
+
+
+def behaviour(strategy: FreezingStrategy, num_groups: int, epochs: int) -> tuple[object, ...]:
+    """All that a run of these epochs, of three steps each, would ever see of a strategy."""
+    schedule = strategy.schedule(num_groups, epochs)
+    rates = tuple(
+        round(base * factor, 12)
+        for epoch in range(epochs)
+        for step in range(3)
+        for base, factor in zip(
+            (*schedule.lr_shares, 1.0), schedule.lr_factors(epoch, step=step, steps_per_epoch=3), strict=True
+        )
+    )
+    thaws = any(schedule.trainable(epochs))
+    what = (strategy.parameters, strategy.batch_norm, strategy.l2_sp * strategy.pulls_back) if thaws else ()
+    return schedule.thaw_epochs, strategy.head_lr, strategy.pretrained, rates, what
 
 
 @given(cases())
 def test_canonical_behaves_the_same(case):
     strategy, num_groups, epochs = case
-    schedule = strategy.schedule(num_groups, epochs)
-    assert strategy.canonical(num_groups, epochs).schedule(num_groups, epochs) == schedule
+    canonical = strategy.canonical(num_groups, epochs)
+    assert behaviour(canonical, num_groups, epochs) == behaviour(strategy, num_groups, epochs)
 
 
-def test_equal_behaviour_has_one_spelling():
+# Small grids of values that often come to the same: everything frozen, one group left, no epoch left to grow in.
+THAWS = {
+    "freeze_depth": range(4),
+    "unfreeze_epoch": range(6),
+    "epochs_per_group": range(4),
+    "backbone_lr_ratio": (0.1, 0.5),
+    "layer_lr_decay": (1.0, 0.5),
+}
+RATES = {
+    "freeze_depth": (0, 2, 3),
+    "unfreeze_epoch": (0, 2, 3, 4),
+    "epochs_per_group": (0, 1),
+    "backbone_lr_ratio": (0.25, 1.0, 2.0),
+    "layer_lr_decay": (1.0, 0.5),
+    "lr_growth": (1.0, 2.0, 4.0, 8.0, 100.0),
+    "warmup_steps": (0, 2),
+    "scheduler": ("constant", "cosine"),
+}
+WEIGHTS = {
+    "freeze_depth": (0, 3),
+    "unfreeze_epoch": (0, 4),
+    "pretrained": (True, False),
+    "parameters": ("all", "norm", "bias"),
+    "batch_norm": ("train", "still"),
+    "l2_sp": (0.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("grid", [THAWS, RATES, WEIGHTS], ids=["thaws", "rates", "weights"])
+def test_equal_behaviour_has_one_spelling(grid):
     spellings = {}
-    for depth, unfreeze, per_group, ratio, decay in product(range(4), range(6), range(4), (0.1, 0.5), (1.0, 0.5)):
-        strategy = FreezingStrategy(
-            freeze_depth=depth,
-            unfreeze_epoch=unfreeze,
-            epochs_per_group=per_group,
-            backbone_lr_ratio=ratio,
-            layer_lr_decay=decay,
-        )
-        spellings.setdefault(strategy.schedule(3, 4), set()).add(strategy.canonical(3, 4))
-    assert len(spellings) > 50
-    assert all(len(canonical) == 1 for canonical in spellings.values())
+    for values in product(*grid.values()):
+        strategy = FreezingStrategy(**dict(zip(grid, values, strict=True)))
+        spellings.setdefault(behaviour(strategy, 3, 4), set()).add(strategy.canonical(3, 4))
+    assert len(spellings) >= 20
+    assert [found for found in spellings.values() if len(found) > 1] == []
 
 
 def test_everything_frozen_has_no_unfreeze_epoch_and_no_ratio():
@@ -51,10 +96,22 @@ def test_everything_frozen_has_no_unfreeze_epoch_and_no_ratio():
     for spelling in (
         FreezingStrategy(freeze_depth=4, unfreeze_epoch=3, backbone_lr_ratio=0.7, head_lr=0.01),
         FreezingStrategy(freeze_depth=1, unfreeze_epoch=20, head_lr=0.01),
+        FreezingStrategy(freeze_depth=4, lr_growth=2, warmup_steps=5, parameters="bias", head_lr=0.01),
+        FreezingStrategy(freeze_depth=4, batch_norm="still", l2_sp=0.1, head_lr=0.01),
         FreezingStrategy(freeze_depth=0, unfreeze_epoch=25, epochs_per_group=2, layer_lr_decay=0.5, head_lr=0.01),
     ):
         assert spelling.canonical(4, 20) == probing
     assert probing.to_params() == {"freeze_depth": 4, "head_lr": 0.01}
+
+
+def test_the_head_has_its_scheduler_even_where_all_else_is_frozen():
+    assert FreezingStrategy(freeze_depth=4, scheduler="cosine").canonical(4, 20).scheduler == "cosine"
+
+
+def test_from_random_weights_there_is_nothing_to_pull_back_to():
+    strategy = FreezingStrategy(freeze_depth=0, pretrained=False, l2_sp=0.1)
+    assert not strategy.pulls_back
+    assert strategy.canonical(4, 20).l2_sp == 0.0
 
 
 def test_groups_that_would_thaw_too_late_count_as_frozen():
@@ -81,6 +138,8 @@ def test_canonical_is_idempotent_and_fits_from_params(case):
         (FreezingStrategy(freeze_depth=2, unfreeze_epoch=5), Family.FREEZE_THEN_UNFREEZE),
         (FreezingStrategy.gradual_unfreezing(epochs_per_group=2), Family.GRADUAL_UNFREEZING),
         (FreezingStrategy(freeze_depth=3, epochs_per_group=2), Family.PARTIAL_FREEZING),
+        (FreezingStrategy(freeze_depth=0, parameters="bias"), Family.PARTIAL_FREEZING),
+        (FreezingStrategy(freeze_depth=0, batch_norm="still"), Family.FULL_FINE_TUNING),
         (FreezingStrategy.from_scratch(), Family.FROM_SCRATCH),
         (FreezingStrategy(freeze_depth=4, pretrained=False), Family.FROM_SCRATCH),
     ],
@@ -98,6 +157,12 @@ def test_family_is_the_first_that_matches(strategy, family):
         ({"freeze_depth": 0, "head_lr": 0.0}, ValueError, "`head_lr` must be finite and greater than 0"),
         ({"freeze_depth": 0, "head_lr": math.nan}, ValueError, "`head_lr` must be finite"),
         ({"freeze_depth": 0, "pretrained": 1}, TypeError, "`pretrained` must be true or false"),
+        ({"freeze_depth": 0, "lr_growth": 0.9}, ValueError, "`lr_growth` must be finite and at least 1, got 0.9"),
+        ({"freeze_depth": 0, "l2_sp": -1}, ValueError, "`l2_sp` must be finite and at least 0, got -1"),
+        ({"freeze_depth": 0, "warmup_steps": 1.0}, TypeError, "`warmup_steps` must be a whole number, got 1.0"),
+        ({"freeze_depth": 0, "parameters": "bn"}, ValueError, '`parameters` must be one of "all", "norm", "bias", got'),
+        ({"freeze_depth": 0, "scheduler": 1}, ValueError, '`scheduler` must be one of "constant", "cosine", "linear"'),
+        ({"freeze_depth": 0, "batch_norm": None}, ValueError, '`batch_norm` must be one of "train", "still", got None'),
         ({"freeze_depth": 0, "epochs": 0}, ValueError, "`epochs` must be at least 1"),
         ({"freeze_dept": 0}, ValueError, "`freeze_dept` is not a strategy's field; allowed: freeze_depth"),
         ({"head_lr": 0.1}, ValueError, "`freeze_depth` is missing"),
@@ -131,3 +196,14 @@ def test_rescaled_moves_thaws_to_the_same_fraction():
     )
     with pytest.raises(ValueError, match="not known"):
         FreezingStrategy(freeze_depth=0).rescaled(epochs=3)
+
+
+def test_rescaled_moves_warm_up_and_growth_to_the_same_fraction():
+    strategy = FreezingStrategy(freeze_depth=0, backbone_lr_ratio=0.01, lr_growth=1.21, warmup_steps=10, epochs=20)
+    longer = strategy.rescaled(epochs=40)
+    assert longer.warmup_steps == 20
+    assert longer.lr_growth == pytest.approx(1.1)
+    assert strategy.rescaled(epochs=20) == strategy
+    assert strategy.rescaled(epochs=1).warmup_steps == 1, "where there was a warm-up, there is one"
+    steep = FreezingStrategy(freeze_depth=0, lr_growth=1e300, epochs=20)
+    assert math.isfinite(steep.rescaled(epochs=1).lr_growth)
