@@ -1,90 +1,95 @@
 """Data by name: a pool to draw labelled examples from, and a test set that only confirm trials see."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from search.errors import TaskError
-from search.tasks.imports import call_named
+from search.tasks.examples import Batch, Examples, Inputs, Raw, Stored, TaskData, gathered
+from search.tasks.images import rotations
+from search.tasks.options import checked_call
+from search.tasks.parts import Classes, Part, arranged
+
+__all__ = ["Batch", "Examples", "Inputs", "Raw", "Stored", "TaskData", "gathered", "load_data", "rotations"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled examples in memory: `inputs` (N, ...) and `targets` (N,), class indices.
+def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> TaskData:
+    """The data of that name, with the options that its kind of data has.
 
-    A map-style data set whose batches are gathered by one indexing operation: `DataLoader` hands a batch's
-    indices to `__getitems__`, and `collate_fn=gathered` leaves the result alone.
+    A row of `DATA`; "torchvision/NAME"; a folder of images; a file (a row of `FILES`); or
+    "package.module:attribute". Paths are relative to the working directory. `where` names the key that asked
+    for it. Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.targets[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return self.inputs[chosen], self.targets[chosen]
-
-    def subset(self, indices: Tensor) -> "Examples":
-        return Examples(self.inputs[indices], self.targets[indices])
+    options, place = options or {}, f"{where} = {name!r}"
+    try:
+        return checked_call(_loader(name, options, where), name, options, where=place)
+    except TaskError as error:
+        if str(error).startswith(where):
+            raise
+        raise TaskError(f"{place}: {error}") from error  # what `TaskData` itself found
 
 
-def gathered(batch: Any) -> tuple[Tensor, Tensor]:
-    """The `collate_fn` of `Examples`, whose batches are already stacked."""
-    inputs, targets = batch
-    return inputs, targets
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskData:
-    """A classification task: the pool, the test set (empty where only a source is made of it), the classes' names."""
-
-    pool: Examples
-    test: Examples
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for part, examples in (("pool", self.pool), ("test", self.test)):
-            inputs, targets = examples.inputs, examples.targets
-            if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
-                raise TaskError(f"The {part} set's inputs and targets must be torch tensors.")
-            if targets.ndim != 1 or targets.dtype != torch.int64:
-                raise TaskError(
-                    f"The {part} set's targets must be class indices, int64 of shape (N,), "
-                    f"got {str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}."
-                )
-            if len(inputs) != len(targets):
-                raise TaskError(f"The {part} set has {len(inputs)} inputs and {len(targets)} targets.")
-            found = sorted(set(examples.targets.tolist()))
-            if found and (found[0] < 0 or found[-1] >= len(self.classes)):
-                raise TaskError(
-                    f"The {part} set has targets from {found[0]} to {found[-1]}; allowed: 0 to {len(self.classes) - 1}."
-                )
-        if len(self.pool) == 0:
-            raise TaskError("The pool has no examples.")
-
-
-def load_data(name: str, *, where: str) -> TaskData:
-    """The data of that name (a row of `DATA`, or "package.module:function" that returns a `TaskData`).
-
-    `where` names the key that asked for it. Raises `TaskError`.
-    """
+def _loader(name: str, options: Mapping[str, Any], where: str) -> Callable[..., TaskData]:
+    # Imported here, for what a kind of data needs (torchvision, pydantic's checks) is slow to load for the others.
     if name in DATA:
-        return DATA[name]()
-    if ":" in name:
-        data = call_named(name, where=where)
-        if not isinstance(data, TaskData):
-            raise TaskError(f"{where} = {name!r} returned a {type(data).__name__}; it must return a TaskData.")
-        return data
-    raise TaskError(f'{where} = {name!r} is not known; allowed: {", ".join(DATA)}, or "package.module:function".')
+        return _named
+    if name.startswith("torchvision/"):
+        from search.tasks.vision import torchvision_data
+
+        return torchvision_data
+    path = Path(name)
+    if path.is_dir():
+        from search.tasks.folders import folder_data
+
+        return folder_data
+    if path.is_file() and path.suffix.lower() in FILES:
+        return FILES[path.suffix.lower()](options)
+    if CODE.fullmatch(name) and not path.exists():
+        from search.tasks.own import own_data
+
+        return own_data
+    if path.suffix.lower() in FILES or "/" in name or "\\" in name:
+        reason = f"is no such file; allowed: {', '.join(FILES)}" if path.exists() else "is not there"
+        raise TaskError(f"{where} = {name!r} {reason}; looked in {Path.cwd()}.")
+    raise TaskError(
+        f'{where} = {name!r} is not known; allowed: {", ".join(DATA)}, "torchvision/NAME", a folder of images, '
+        f'a file ({", ".join(FILES)}), or "package.module:attribute".'
+    )
+
+
+def _named(name: str, *, where: str, part: Part | None = None, classes: Classes | None = None) -> TaskData:
+    return arranged(DATA[name](), where=where, part=part, classes=classes)
+
+
+def _npz(_: Mapping[str, Any]) -> Callable[..., TaskData]:
+    from search.tasks.arrays import npz_data
+
+    return npz_data
+
+
+def _table(options: Mapping[str, Any]) -> Callable[..., TaskData]:
+    # The options tell what the rows are: texts, steps of one series to forecast, or steps of many series.
+    if "text" in options:
+        from search.tasks.texts import texts_data
+
+        return texts_data
+    if "window" in options or "horizon" in options:
+        from search.tasks.forecasts import forecast_data
+
+        return forecast_data
+    from search.tasks.series import series_data
+
+    return series_data
+
+
+def _ts(_: Mapping[str, Any]) -> Callable[..., TaskData]:
+    from search.tasks.series import ts_data
+
+    return ts_data
 
 
 def digits() -> TaskData:
@@ -124,4 +129,14 @@ def _digits_parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return inputs, targets, source, pool, test
 
 
+CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""What names code: "package.module:attribute"."""
+
 DATA: dict[str, Callable[[], TaskData]] = {"digits": digits, "digits-0-4": digits_source}
+
+FILES: dict[str, Callable[[Mapping[str, Any]], Callable[..., TaskData]]] = {
+    ".npz": _npz,
+    ".csv": _table,
+    ".tsv": _table,
+    ".ts": _ts,
+}

@@ -1,17 +1,19 @@
-"""The source task: train the backbone on labels of our own, once per study."""
+"""The source task: train the backbone on labels of our own, or on none, once per study."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from search.errors import TaskError
 from search.home import Home
 from search.spec import StudySpec
-from search.tasks.data import load_data
 from search.tasks.loading import train_loader
-from search.tasks.models import build_backbone
-from search.tasks.module import Classifier, build_optimizer, lean_trainer, predict
-from search.tasks.task import Task, derive_seed, load_weights
+from search.tasks.models import build, feature_width, find_network
+from search.tasks.module import TaskModule, build_optimizer, eval_batch, lean_trainer, predict
+from search.tasks.prepare import prepared
+from search.tasks.task import Task, derive_seed, source_data
+from search.tasks.weights import fitting, read_module
 
 
 def with_source_weights(task: Task, home: Home) -> Task:
@@ -24,34 +26,50 @@ def with_source_weights(task: Task, home: Home) -> Task:
     file = home.folder / f"source-{_key(task.spec)}.pt"
     with home.lock("source"):
         if not file.is_file():
-            _save(train_source(task.spec), file)
-    return task.with_weights(load_weights(file, build_backbone(task.spec.model.backbone)))
+            _save(train_source(task.spec, cache=home.folder / "cache"), file)
+    where = f"The source task's weights {file}"
+    state = fitting(read_module(file, "", where=where), build(task.network, task.spec.model).backbone, where=where)
+    return task.with_weights(state)
 
 
-def train_source(spec: StudySpec) -> dict[str, Tensor]:
+def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Tensor]:
     """Train the backbone on the source task with a Lightning run; returns its state dict."""
     assert spec.source is not None
-    data = load_data(spec.source.data, where="[source] data")
+    network = find_network(spec.model)
+    data, notes = prepared(source_data(spec), network, spec, cache=cache, where="[source] data")
+    print("\n".join(notes), end="")
     seed = derive_seed(spec.search.seed, "source")
     torch.manual_seed(seed)
-    backbone = build_backbone(spec.model.backbone)
-    with torch.no_grad():
-        width = backbone(data.pool.inputs[:2]).shape[1]
-    head = nn.Linear(width, len(data.classes))
+    backbone = build(network, spec.model).backbone
+    first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
+    head = nn.Linear(feature_width(backbone, first), data.outputs)
     groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]
-    model = Classifier(backbone, head, optimizer=build_optimizer(spec.train, groups))
+    model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups))
     loader = train_loader(data.pool, batch_size=spec.train.batch_size, steps=spec.source.steps_per_epoch, seed=seed)
     model.train()
     lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
     if len(data.test):
-        accuracy = (predict(model, data.test).argmax(1) == data.test.targets).float().mean().item()
-        print(f"Source task {spec.source.data}: accuracy {accuracy:.3f} on {len(data.test)} test examples.")
-    return backbone.state_dict()
+        _print_score(spec.source.data, predict(model, data.test, batch_size=eval_batch(spec.train)), data.test.targets)
+    state = model.backbone.state_dict()
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; take a smaller one.")
+    return state
+
+
+def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
+    if targets.is_floating_point():
+        error = (outputs - targets.reshape(outputs.shape)).square().mean().item()
+        print(f"Source task {name}: mean squared error {error:.4f} on {len(targets)} test examples.")
+    else:
+        accuracy = (outputs.argmax(1) == targets).float().mean().item()
+        print(f"Source task {name}: accuracy {accuracy:.3f} on {len(targets)} test examples.")
 
 
 def _key(spec: StudySpec) -> str:
     # Whatever the weights depend on; a study file that was changed gets weights of its own.
-    made_by = (spec.source, spec.model.backbone, spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1}))
+    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
+    model = spec.model
+    made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)
     return f"{derive_seed(spec.search.seed, made_by):08x}"
 
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from search.errors import TaskError
 
 VALIDATION_SHARE = 0.2
+LEAST_NUMBERS = 10
+"""The smallest size for regression: eight to train on, two to validate with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,13 +28,16 @@ class Chain:
         return order[~validates], order[validates]
 
 
-def draw_chain(labels: NDArray[np.int64], *, seed: int, chain: int) -> Chain:
+def draw_chain(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, chain: int) -> Chain:
     """Draw chain number `chain`: stratified at every size, training and validation sets nested separately.
 
     Two labels of every class come first (one to train on, one to validate with). Then the class that is
     furthest behind its share of the pool is next, which is Webster's apportionment and so never takes a label
-    back as the size grows. Within a class, a fifth of the labels validate, at least one.
+    back as the size grows. Within a class, a fifth of the labels validate, at least one. Numbers, the labels of
+    regression, (N,) or (N, K), are one class.
     """
+    if labels.dtype.kind == "f":
+        labels = np.zeros(len(labels), dtype=np.int64)
     rng = np.random.default_rng([seed, chain])
     keys = np.empty(len(labels))
     validates = np.zeros(len(labels), dtype=bool)
@@ -47,8 +52,18 @@ def draw_chain(labels: NDArray[np.int64], *, seed: int, chain: int) -> Chain:
     return Chain(order, validates[order])
 
 
-def check_sizes(labels: NDArray[np.int64], sizes: list[int], *, num_classes: int) -> None:
-    """Raises `TaskError` for a size larger than the pool, or with fewer than two labels a class."""
+def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int], *, num_classes: int) -> None:
+    """Raises `TaskError` for a size larger than the pool, or with fewer than two labels a class.
+
+    `num_classes` is 0 for regression.
+    """
+    if labels.dtype.kind == "f":
+        for size in sizes:
+            if not LEAST_NUMBERS <= size <= len(labels):
+                raise TaskError(
+                    f"[task] sizes: {size} is not possible; allowed: {LEAST_NUMBERS} to {len(labels)} (the pool)."
+                )
+        return
     counts = np.bincount(labels, minlength=num_classes)
     if counts.min() < 2:
         raise TaskError(

@@ -1,49 +1,72 @@
-"""A study's task, loaded and checked: examples by (chain, size), and models by (strategy, chain)."""
+"""A study's task, loaded and checked: examples by (chain, size), and networks by (strategy, chain)."""
 
-from copy import deepcopy
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from search.errors import SpecError, TaskError
 from search.spec import StudySpec, ends
-from search.tasks.data import Examples, TaskData, load_data
-from search.tasks.models import build_backbone, feature_width
+from search.tasks.data import Examples, TaskData, load_data, rotations
+from search.tasks.models import Network, Parts, Tensors, build, check_order, feature_width, find_network
+from search.tasks.prepare import prepared, sample
 from search.tasks.subsets import Chain, check_sizes, draw_chain
-from strategies import FreezingStrategy, layer_groups
+from search.tasks.weights import load_weights
+from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """What a trial needs to know: the data, the network, and the pretrained weights once they are there."""
+    """What a trial needs to know: the data, the network, and the pretrained weights once they are there.
+
+    parts: a network as it is built, to count and to look at; trials make their own. `example`: two inputs.
+    """
 
     spec: StudySpec
     data: TaskData
-    group_parameters: tuple[int, ...]  # of each layer group, input side first
+    network: Network
+    parts: Parts
+    groups: list[LayerGroup]
     features: int
+    example: Tensors
     weights: dict[str, Tensor] | None = None
+    notes: tuple[str, ...] = ()
     _chains: dict[int, Chain] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def load(cls, spec: StudySpec) -> "Task":
-        """Load the data and the backbone that a study file names, and check them; nothing is written.
+    def load(cls, spec: StudySpec, *, cache: Path | None = None) -> "Task":
+        """Load the data and the network that a study file names, and check them.
 
+        `cache`: a folder for decoded images, shared by processes; without it nothing is written.
         Raises `TaskError`, or `SpecError` where the space asks for more groups than the backbone has.
         """
-        if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
-            raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
-        data = load_data(spec.task.data, where="[task] data")
-        if len(data.test) == 0:
-            raise TaskError(f"[task] data = {spec.task.data!r} has no test set, so no winner could be confirmed.")
+        task = cls.look_at(spec)
+        data, notes = prepared(task.data, task.network, spec, cache=cache, where="[task] data")
+        check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
+        return replace(task, data=data, notes=tuple(notes))
+
+    @classmethod
+    def look_at(cls, spec: StudySpec) -> "Task":
+        """The task with its data still raw, which is all that takes long: enough to tell its layer groups."""
+        if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
+            raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
+        data = load_data(spec.task.data, spec.task.options, where="[task] data")
+        if len(data.test) == 0:
+            raise TaskError(f"[task] data = {spec.task.data!r} has no test set, so no winner could be confirmed.")
+        if data.kind == "regression" and spec.task.metric != "val_loss":
+            raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
         check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
-        backbone = build_backbone(spec.model.backbone)
+        network = find_network(spec.model)
+        parts = build(network, spec.model)
         try:
-            groups = layer_groups(backbone)
+            groups = layer_groups(parts.backbone, groups=spec.model.groups)
         except ValueError as error:
             raise TaskError(f"[model] backbone = {spec.model.backbone!r}: {error}") from None
         for depth in ends(spec.space.freeze_depth):
@@ -52,24 +75,28 @@ class Task:
                     f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; "
                     f"allowed: 0 to {len(groups)}."
                 )
-        features = feature_width(backbone, data.pool.inputs[:2])
+        example = sample(data, network, spec, where="[task] data")
+        features = feature_width(parts.backbone, example)
+        check_order(parts.backbone, groups, example)
+        task = cls(
+            spec=spec,
+            data=data,
+            network=network,
+            parts=parts,
+            groups=groups,
+            features=features,
+            example=example,
+            weights=load_weights(spec.model, network, parts.backbone),
+        )
+        task._check_head()
+        task._check_choices()
         if spec.source is not None:
-            feature_width(backbone, load_data(spec.source.data, where="[source] data").pool.inputs[:2])
-        weights = None
-        if spec.model.weights not in ("source", "none"):
-            weights = load_weights(spec.model.weights, backbone)
-        sizes = tuple(sum(parameter.numel() for parameter in group.parameters) for group in groups)
-        return cls(spec=spec, data=data, group_parameters=sizes, features=features, weights=weights)
+            feature_width(parts.backbone, sample(source_data(spec), network, spec, where="[source] data"))
+        return task
 
     @property
     def num_groups(self) -> int:
-        return len(self.group_parameters)
-
-    def trainable_parameters(self, strategy: FreezingStrategy) -> int:
-        """How many parameters train by the end of a run: those of the head and of the groups that thaw."""
-        epochs = self.spec.train.epochs
-        frozen = strategy.schedule(self.num_groups, epochs).frozen_prefix(epochs)
-        return sum(self.group_parameters[frozen:]) + (self.features + 1) * len(self.data.classes)
+        return len(self.groups)
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         return replace(self, weights=weights)
@@ -86,33 +113,73 @@ class Task:
         train, validation = self._chains[chain].split(size)
         return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
 
-    def parts(self, strategy: FreezingStrategy, *, chain: int) -> tuple[nn.Module, nn.Module]:
-        """A fresh backbone and head, as the strategy's trials in that chain start from them."""
+    def start(self, strategy: FreezingStrategy, *, chain: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
+        """A fresh backbone and head, as the strategy's trials in that chain start from them.
+
+        The third is the user's own module around both, where `[model]` names one.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed(chain))
-            head = nn.Linear(self.features, len(self.data.classes))
-            backbone = build_backbone(self.spec.model.backbone)
+            linear = nn.Linear(self.features, self.data.outputs)
+            parts = build(self.network, self.spec.model)
         if strategy.pretrained and self.weights is not None:
-            backbone.load_state_dict(self.weights)
-        return backbone, head
+            backbone = {key: value for key, value in self.weights.items() if parts.neck is None or not _of_neck(key)}
+            parts.backbone.load_state_dict(backbone)
+            neck = {key.removeprefix("neck."): value for key, value in self.weights.items() if _of_neck(key)}
+            if parts.neck is not None and neck:
+                parts.neck.load_state_dict(neck)
+        if parts.head is not None:
+            return parts.backbone, parts.head, parts.module
+        if parts.neck is not None:
+            return parts.backbone, nn.Sequential(OrderedDict(pooler=parts.neck, linear=linear)), None
+        return parts.backbone, linear, None
+
+    def trainable_parameters(self, strategy: FreezingStrategy) -> int:
+        """How many parameters train by the end of a run: those of the head and what the strategy thaws."""
+        trained = trained_parameters(self.groups, strategy, max_epochs=self.spec.train.epochs)
+        backbone = sum(parameter.numel() for parameter in trained.values())
+        brought = [part for part in (self.parts.head, self.parts.neck) if part is not None]
+        linear = 0 if self.parts.head is not None else (self.features + 1) * self.data.outputs
+        return backbone + linear + sum(parameter.numel() for part in brought for parameter in part.parameters())
+
+    def _check_head(self) -> None:
+        head = self.parts.head
+        if head is None:
+            return
+        head.eval()
+        try:
+            with torch.no_grad():
+                made = head(self.parts.backbone.eval()(self.example))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TaskError(f"[model] backbone: its head fails on the backbone's features: {reason}") from error
+        expected = (len(made) if isinstance(made, Tensor) else 0, self.data.outputs)
+        if not isinstance(made, Tensor) or tuple(made.shape) != expected:
+            shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise TaskError(f"[model] backbone: its head must return outputs (N, {self.data.outputs}), got {shape}.")
+
+    def _check_choices(self) -> None:
+        # Of what the space lets train, the backbone must have some.
+        for choice in ends(self.spec.space.parameters):
+            strategy = FreezingStrategy(freeze_depth=0, parameters=choice)
+            if not trained_parameters(self.groups, strategy):
+                raise TaskError(f"[space] parameters = {choice!r}: the backbone has none; allowed: all.")
 
 
-def load_weights(file: Any, backbone: nn.Module) -> dict[str, Tensor]:
-    """A backbone's state dict from a file, checked against it; never runs code. Raises `TaskError`."""
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        deepcopy(backbone).load_state_dict(state)
-    except FileNotFoundError:
-        raise TaskError(f'[model] weights = {str(file)!r}: there is no such file; or "source", or "none".') from None
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TaskError(f"[model] weights = {str(file)!r} do not fit the backbone: {reason}") from error
-    return state  # type: ignore[no-any-return]
+def source_data(spec: StudySpec) -> TaskData:
+    """The source task's data, not yet prepared for the network. Raises `TaskError`."""
+    assert spec.source is not None
+    data = load_data(spec.source.data, spec.source.options, where="[source] data")
+    return rotations(data) if spec.source.labels == "rotation" else data
 
 
 def derive_seed(*parts: Any) -> int:
     """A seed of 31 bits from whatever tells one random stream from another."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest()) % 2**31
+
+
+def _of_neck(key: str) -> bool:
+    return key.startswith("neck.")
 
 
 def _shuffled(data: TaskData, *, seed: int) -> TaskData:

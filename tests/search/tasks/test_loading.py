@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.tasks.data import Examples
-from search.tasks.loading import EndlessSampler, train_loader
+from search.tasks.loading import EndlessSampler, eval_loader, train_loader
 
 
 @given(st.integers(1, 50), st.integers(1, 120), st.integers(0, 3))
@@ -14,7 +14,9 @@ def test_epochs_cut_an_endless_stream_of_shuffled_passes(size, length, seed):
         sampler.set_epoch(epoch)
         drawn = list(sampler)
         assert len(drawn) == length
-        stream += drawn
+        for number, (_, view) in enumerate(drawn):
+            assert view == (epoch * length + number) // size, "a view is the number of its pass"
+        stream += [index for index, _ in drawn]
     for start in range(0, len(stream) - size + 1, size):
         assert sorted(stream[start : start + size]) == list(range(size)), "a pass reads each example once"
 
@@ -47,3 +49,10 @@ def test_a_pass_leaves_a_lone_last_example_to_the_next():
     assert [len(targets) for _, targets in train_loader(examples, batch_size=32, steps=None, seed=0)] == [32]
     lone = Examples(torch.zeros(1, 1), torch.arange(1))
     assert [len(targets) for _, targets in train_loader(lone, batch_size=32, steps=None, seed=0)] == [1]
+
+
+def test_an_evaluation_reads_everything_in_order():
+    examples = Examples({"a": torch.arange(10)}, torch.arange(10))
+    batches = list(eval_loader(examples, batch_size=4))
+    assert [len(targets) for _, targets in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat([inputs["a"] for inputs, _ in batches]), torch.arange(10))

@@ -63,3 +63,24 @@ def test_impossible_sizes_are_refused(labels):
             check_sizes(labels, [50, size], num_classes=10)
     with pytest.raises(TaskError, match="Class 2 has 1 labels"):
         check_sizes(np.array([0, 0, 1, 1, 2]), [4], num_classes=3)
+
+
+@given(st.integers(10, 60), st.integers(0, 3), st.sampled_from([(), (1,), (3,)]), st.data())
+def test_numbers_are_split_as_one_class(count, seed, columns, data):
+    labels = np.zeros((count, *columns), dtype=np.float32)
+    smaller = data.draw(st.integers(10, count))
+    larger = data.draw(st.integers(smaller, count))
+    chain = draw_chain(labels, seed=seed, chain=0)
+    for inner, outer in zip(chain.split(smaller), chain.split(larger), strict=True):
+        assert set(inner) <= set(outer)
+    train, validation = chain.split(larger)
+    assert sorted([*train, *validation]) == sorted(chain.order[:larger])
+    assert len(validation) == pytest.approx(larger / 5, abs=0.6)
+
+
+def test_impossible_sizes_of_numbers_are_refused():
+    labels = np.zeros(30, dtype=np.float32)
+    check_sizes(labels, [10, 30], num_classes=0)
+    for size in (9, 31):
+        with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 10 to 30"):
+            check_sizes(labels, [size], num_classes=0)

@@ -15,7 +15,7 @@ def spec():
 @pytest.fixture(scope="module")
 def task(spec):
     task = Task.load(spec)
-    backbone, _ = task.parts(FreezingStrategy.from_scratch(), chain=9)
+    backbone, _, _ = task.start(FreezingStrategy.from_scratch(), chain=9)
     return task.with_weights(backbone.state_dict())
 
 
@@ -25,19 +25,19 @@ def same(one, other):
 
 def test_in_a_chain_every_trial_starts_from_the_same_head_and_weights(task):
     probing, scratch = FreezingStrategy.linear_probing(num_groups=4), FreezingStrategy.from_scratch()
-    (backbone, head), (other, other_head) = task.parts(probing, chain=1), task.parts(scratch, chain=1)
+    (backbone, head, _), (other, other_head, _) = task.start(probing, chain=1), task.start(scratch, chain=1)
     assert same(head, other_head)
     assert not same(backbone, other), "from scratch does not start from the weights"
-    assert same(backbone, task.parts(probing, chain=2)[0])
-    assert not same(head, task.parts(probing, chain=2)[1])
-    assert not same(other, task.parts(scratch, chain=2)[0])
+    assert same(backbone, task.start(probing, chain=2)[0])
+    assert not same(head, task.start(probing, chain=2)[1])
+    assert not same(other, task.start(scratch, chain=2)[0])
 
 
 def test_building_parts_leaves_the_global_random_stream_alone(task):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    task.parts(FreezingStrategy.from_scratch(), chain=1)
+    task.start(FreezingStrategy.from_scratch(), chain=1)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -95,4 +95,4 @@ def test_weights_from_a_file_are_what_pretrained_strategies_start_from(spec, tmp
     del table["source"]
     loaded = Task.load(StudySpec.from_dict(table, where="test"))
     probing = FreezingStrategy.linear_probing(num_groups=4)
-    assert same(loaded.parts(probing, chain=1)[0], task.parts(probing, chain=1)[0])
+    assert same(loaded.start(probing, chain=1)[0], task.start(probing, chain=1)[0])

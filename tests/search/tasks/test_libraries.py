@@ -1,0 +1,188 @@
+"""torchvision, timm and transformers: their networks without heads, seen as their weights were trained."""
+
+import shutil
+
+import pytest
+import torch
+
+from search.errors import TaskError
+from search.spec import Model
+from search.tasks.libraries import TextEncoder
+from search.tasks.models import build, feature_width, find_network
+from search.tasks.texts import Texts
+from search.tasks.weights import load_weights
+
+
+def model(backbone, **keys):
+    return Model(backbone=backbone, **{"weights": "none", **keys})
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "width", "replaced"),
+    [
+        ("resnet18", 64, 512, "fc."),
+        ("mobilenet_v2", 64, 1280, "classifier.1."),
+        ("mobilenet_v3_small", 64, 1024, "classifier.3."),
+        ("efficientnet_b0", 64, 1280, "classifier.1."),
+        ("densenet121", 64, 1024, "classifier."),
+        ("squeezenet1_1", 64, 512, "classifier.1."),
+        ("googlenet", 64, 1024, "fc."),
+        pytest.param("resnet50", 64, 2048, "fc.", marks=pytest.mark.slow),
+        pytest.param("vgg16", 64, 4096, "classifier.6.", marks=pytest.mark.slow),
+        pytest.param("inception_v3", 96, 2048, "fc.", marks=pytest.mark.slow),
+        pytest.param("densenet161", 64, 2208, "classifier.", marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", 64, 768, "classifier.2.", marks=pytest.mark.slow),
+        pytest.param("vit_b_16", 224, 768, "heads.head.", marks=pytest.mark.slow),
+        pytest.param("swin_t", 64, 768, "head.", marks=pytest.mark.slow),
+    ],
+)
+def test_torchvision_classifiers_without_their_last_layer(name, size, width, replaced):
+    network = find_network(model(name, image_size=size))
+    backbone = build(network, model(name)).backbone
+    assert network.images.size == size
+    assert network.replaced[0] == replaced
+    assert feature_width(backbone, torch.zeros(2, 3, size, size)) == width
+    backbone.train()
+    assert backbone(torch.randn(2, 3, size, size)).shape == (2, width), "no auxiliary outputs in training"
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 224), ("inception_v3", 299), ("efficientnet_b0", 224)])
+def test_images_are_seen_as_the_weights_were_trained(name, size):
+    assert find_network(model(name)).images.size == size
+    assert find_network(model(name)).images.mean == (0.485, 0.456, 0.406)
+    assert find_network(model(name, image_size=size // 2)).images.size == size // 2
+    assert find_network(model(name, mean=[0.5] * 3, std=[0.5] * 3)).images.std == (0.5,) * 3
+    with pytest.raises(TaskError, match=r"mean has 3 values and std 1"):
+        find_network(model(name, std=[0.5]))
+
+
+def test_real_imagenet_weights_by_name_and_by_file(assets, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    file = assets / "mobilenet_v2-b0353104.pth"
+    shutil.copy(file, tmp_path / "checkpoints")
+    states = []
+    for weights in ("IMAGENET1K_V1", str(file)):
+        spec = model("mobilenet_v2", weights=weights)
+        network = find_network(spec)
+        states.append(load_weights(spec, network, build(network, spec).backbone))
+    whole = torch.load(file, weights_only=True)
+    for state in states:
+        assert all(torch.equal(tensor, whole[key]) for key, tensor in state.items())
+        assert set(whole) - set(state) == {"classifier.1.weight", "classifier.1.bias"}
+
+
+def test_weights_without_a_network_say_what_to_do(tmp_path, monkeypatch):
+    def nothing(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", nothing)
+    spec = model("resnet18", weights="DEFAULT")
+    network = find_network(spec)
+    with pytest.raises(
+        TaskError, match=r"resnet18's can't be downloaded \(OSError: no network\)\. Put resnet18-f37072fd"
+    ):
+        load_weights(spec, network, build(network, spec).backbone)
+
+
+def test_weights_that_a_library_does_not_know_are_named():
+    spec = model("resnet18", weights="IMAGENET22K")
+    with pytest.raises(
+        TaskError, match=r"'IMAGENET22K' is neither a file nor known .* allowed: IMAGENET1K_V1, DEFAULT"
+    ):
+        load_weights(spec, find_network(spec), build(find_network(spec), spec).backbone)
+
+
+def test_old_densenet_files_fit():
+    spec = model("densenet121")
+    rename = find_network(spec).renamed
+    assert rename("features.denseblock1.denselayer2.norm.1.weight") == "features.denseblock1.denselayer2.norm1.weight"
+    assert rename("features.norm5.weight") == "features.norm5.weight"
+
+
+@pytest.mark.parametrize(("package", "name"), [("timm", "timm/resnet18"), ("transformers", "transformers/bert")])
+def test_a_missing_extra_is_named(package, name, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(TaskError, match=rf"needs {package}: pip install 'frostline\[{package}\]'"):
+        find_network(model(name))
+
+
+def test_timm_models_without_their_classifier():
+    timm = pytest.importorskip("timm")
+    network = find_network(model("timm/vit_tiny_patch16_224", image_size=64))
+    assert network.images.size == 64
+    assert network.images.mean == (0.5, 0.5, 0.5)
+    assert feature_width(build(network, model("timm/x")).backbone, torch.zeros(2, 3, 64, 64)) == 192
+    whole = timm.create_model("resnet18", pretrained=False)
+    network = find_network(model("timm/resnet18"))
+    backbone = build(network, model("timm/x")).backbone
+    assert {key for key in whole.state_dict() if not key.startswith(network.replaced)} == set(backbone.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("resnt18", "timm has no model 'resnt18'"), ("resnet18", "has DEFAULT,")]
+)
+def test_what_timm_does_not_have_is_named(name, message):
+    pytest.importorskip("timm")
+    spec = model(f"timm/{name}", weights="v9")
+    with pytest.raises(TaskError, match=message):
+        load_weights(spec, find_network(spec), build(find_network(spec), spec).backbone)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A saved BERT: two small layers, a tokenizer of eleven words."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "book", "but"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    configuration = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
+    )
+    transformers.BertModel(configuration).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_a_bert_of_the_users_own(bert, pooling):
+    spec = model(f"transformers/{bert}", weights="DEFAULT", options={"pooling": pooling})
+    network = find_network(spec)
+    parts = build(network, spec)
+    assert isinstance(parts.backbone, TextEncoder)
+    assert not any("pooler" in name for name, _ in parts.backbone.named_parameters()), "the pooler is the head's"
+    assert (parts.neck is not None) == (pooling == "pooler")
+    state = load_weights(spec, network, parts.backbone)
+    assert sum(key.startswith("neck.") for key in state) == (2 if pooling == "pooler" else 0)
+    inputs = network.encode(Texts((("a good film",), ("a bad book but a good film",))))
+    assert feature_width(parts.backbone, inputs) == 8
+
+
+def test_padding_changes_no_features(bert):
+    spec = model(f"transformers/{bert}")
+    network = find_network(spec)
+    backbone = build(network, spec).backbone.eval()
+    together = backbone(network.encode(Texts((("a good film",), ("a bad book but a good film",)))))
+    alone = backbone(network.encode(Texts((("a good film",),))))
+    assert torch.allclose(together[0], alone[0], atol=1e-6)
+
+
+def test_sentence_pairs_are_told_apart(bert):
+    encode = find_network(model(f"transformers/{bert}")).encode
+    encoded = encode(Texts((("a good film", "a bad book"),)))
+    assert encoded["token_type_ids"].sum() == 4
+    assert encoded["input_ids"].shape == (1, 9)
+
+
+def test_options_of_a_text_model_are_checked(bert):
+    with pytest.raises(TaskError, match=r"\[model\] options = {'pooling': 'max'}; allowed .* pooling"):
+        find_network(model(f"transformers/{bert}", options={"pooling": "max"}))
+
+
+def test_a_hub_model_without_a_network_says_what_to_do(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(TaskError, match=r"the configuration of .* can't be had .*Name a folder"):
+        find_network(model(f"transformers/{tmp_path}/nothing"))

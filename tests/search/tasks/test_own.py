@@ -1,0 +1,215 @@
+import sys
+
+import pytest
+import torch
+
+from search.errors import TaskError
+from search.tasks.data import load_data
+from search.tasks.images import Images
+from search.tasks.texts import Texts
+
+CODE = '''
+import random
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
+from search.tasks.data import Examples, TaskData
+
+def numbers(start, stop):
+    return TensorDataset(torch.arange(start, stop).double()[:, None], torch.arange(start, stop) % 3)
+
+class Module(LightningDataModule):
+    def __init__(self, size=30, batch_size=4):
+        super().__init__()
+        self.size, self.batch_size = size, batch_size
+    def prepare_data(self):
+        self.prepared = True
+    def setup(self, stage):
+        assert self.prepared
+        if stage == "fit":
+            self.train, self.val = random_split(numbers(0, self.size), [0.8, 0.2])
+        else:
+            self.test = numbers(100, 110)
+    def train_dataloader(self):
+        return DataLoader(self.train, batch_size=self.batch_size, shuffle=True, drop_last=True)
+    def val_dataloader(self):
+        return DataLoader(self.val, batch_size=self.batch_size)
+    def test_dataloader(self):
+        return DataLoader(self.test, batch_size=self.batch_size)
+
+instance = Module(size=9)
+
+def plain():
+    return LightningDataModule.from_datasets(numbers(0, 50), batch_size=7)
+
+class Words(Dataset):
+    def __len__(self):
+        return 6
+    def __getitem__(self, index):
+        return {"premise": f"p{index}", "hypothesis": f"h{index}", "label": index % 2}
+
+def words():
+    return Words(), Words()
+
+class Lists(Dataset):
+    """Items of unequal lengths, for a collate_fn that pads."""
+    def __init__(self, count):
+        self.count = count
+    def __len__(self):
+        return self.count
+    def __getitem__(self, index):
+        return [1.0] * (index + 1), index / 2
+
+def pad(items):
+    lengths = torch.tensor([len(values) for values, _ in items])
+    values = torch.zeros(len(items), int(lengths.max()), 1)
+    for row, (item, _) in zip(values, items):
+        row[: len(item), 0] = torch.tensor(item)
+    return {"values": values, "lengths": lengths}, torch.tensor([target for _, target in items])
+
+class Padded(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(Lists(8), batch_size=2, collate_fn=pad)
+    def test_dataloader(self):
+        return DataLoader(Lists(3), batch_size=2, collate_fn=pad)
+
+class Faces(Dataset):
+    classes = ["a", "b"]
+    def __init__(self, label=int):
+        self.label = label
+    def __len__(self):
+        return 10
+    def __getitem__(self, index):
+        return Image.fromarray(np.full((9, 9, 3), index, dtype=np.uint8)), self.label(index % 2)
+
+def faces():
+    return Faces(), Faces()
+
+def ages():
+    return Faces(float), Faces(float)
+
+class Noise(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        return torch.rand(2) + random.random() + np.random.rand(), index % 2
+
+def noise():
+    return Noise(), Noise()
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+class Streaming(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(Stream())
+
+class Broken(LightningDataModule):
+    def setup(self, stage):
+        raise OSError("the disk\\nis gone")
+
+def triples():
+    part = TensorDataset(torch.zeros(4, 1), torch.zeros(4), torch.zeros(4))
+    return part, part
+
+def out_of_range():
+    part = Examples(torch.zeros(2, 1), torch.tensor([0, 5]))
+    return TaskData(pool=part, test=part, classes=("a", "b"))
+
+def with_part(part):
+    data = Examples(torch.arange(8.0)[:, None], torch.arange(8) % 2)
+    return TaskData(pool=data.subset(torch.arange(part)), test=data, classes=("a", "b"))
+'''
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    (tmp_path / "my_own.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_own", raising=False)
+    return lambda name, **options: load_data(f"my_own:{name}", options, where="[task] data")
+
+
+def test_a_data_module_gives_training_and_validation_data_as_the_pool(load):
+    data = load("Module")
+    assert data.classes == ("0", "1", "2")
+    assert sorted(data.pool.inputs[:, 0].tolist()) == list(range(30)), "each example once, none dropped"
+    assert data.test.inputs[:, 0].tolist() == list(range(100, 110))
+    assert data.pool.inputs.dtype == torch.float32
+    assert torch.equal(data.pool.inputs[:, 0].long() % 3, data.pool.targets)
+
+
+def test_its_order_is_the_same_every_time_and_the_random_stream_untouched(load):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first = load("Module").pool.inputs
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(load("Module").pool.inputs, first)
+    assert torch.equal(load("noise").pool.inputs, load("noise").pool.inputs), "random transforms, drawn once"
+
+
+def test_options_are_its_arguments(load):
+    assert len(load("Module", size=12).pool) == 12
+    assert len(load("instance").pool) == 9
+    assert len(load("Module", part=[0, 0.5]).pool) == 15
+    assert load("Module", classes={"x": [0], "y": [1, 2]}).classes == ("x", "y")
+    assert len(load("with_part", part=6).pool) == 6, "an argument of its own comes first"
+    with pytest.raises(TaskError, match=r"'my_own:Module': option sise = 3 is not known; allowed: size, batch_size"):
+        load("Module", sise=3)
+    with pytest.raises(TaskError, match="takes no options"):
+        load("instance", size=3)
+
+
+def test_without_a_test_loader_a_test_set_is_held_out(load):
+    data = load("plain")
+    assert len(data.pool) + len(data.test) == 50
+    assert 8 <= len(data.test) <= 12
+
+
+def test_a_collate_fn_pads_all_examples_together(load):
+    data = load("Padded")
+    assert (data.kind, data.outputs) == ("regression", 1)
+    assert data.pool.inputs["values"].shape == (8, 8, 1)
+    assert data.pool.inputs["lengths"].tolist() == list(range(1, 9))
+    assert data.test.targets.tolist() == [0, 0.5, 1]
+
+
+def test_texts_and_images_stay_raw(load):
+    words = load("words").pool.inputs
+    assert isinstance(words, Texts)
+    assert words.rows[3] == ("p3", "h3")
+    faces = load("faces")
+    assert isinstance(faces.pool.inputs, Images)
+    assert faces.classes == ("a", "b")
+    assert faces.pool.inputs[4].getpixel((0, 0)) == (4, 4, 4)
+    ages = load("ages")
+    assert (ages.kind, ages.pool.targets.tolist()) == ("regression", [0, 1] * 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("numbers", "fails: TypeError"),
+        ("Broken", r"setup\('fit'\) fails: OSError: the disk is gone"),
+        ("Streaming", "Stream can't be indexed; map-style data are needed"),
+        ("triples", "a batch of the first data set must be a pair .inputs, targets., got a list"),
+        ("out_of_range", "The pool set has targets from 0 to 5; allowed: 0 to 1"),
+        ("CODE", "can't be imported: AttributeError"),
+        ("random.seed", "returned a NoneType; it must return a TaskData, a LightningDataModule, or two"),
+    ],
+)
+def test_what_can_not_be_is_one_line(load, name, message):
+    with pytest.raises(TaskError, match=rf"^\[task\] data = 'my_own:{name}'.*{message}") as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_a_colon_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own:thing").touch()
+    with pytest.raises(TaskError, match="is not known"):
+        load_data("my_own:thing", where="[task] data")
