@@ -111,6 +111,29 @@ def dashboard(
         raise typer.Exit(130) from None
 
 
+@app.command()
+def groups(
+    spec: Annotated[str, typer.Argument(metavar="[SPEC]", help="A study file, or the name of one.")] = "digits",
+) -> None:
+    """Show a study's layer groups: what each holds and costs, and what each freeze depth would train."""
+    import warnings
+
+    from rich.console import Console
+
+    from search.anatomy import anatomy, table
+    from search.spec import StudySpec, find_study_file
+
+    file = find_study_file(spec)
+    study = StudySpec.from_file(file)
+    warnings.filterwarnings("ignore")
+    try:
+        parts = anatomy(study)
+    except FrostlineError as error:
+        raise type(error)(f"{file}: {error}") from None
+    print(f"{study.model.backbone}: {len(parts) - 1} layer groups; a freeze depth of k keeps the first k frozen.")
+    Console().print(table(parts), highlight=False, markup=False)
+
+
 @app.command(name="list")
 def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """List the studies there are, and how far each is."""

@@ -99,7 +99,14 @@ def run_study(job: Job, *, console: Console) -> None:
         with _stopping(), Progress(console, job.sizes) as progress:
             try:
                 with _naming(job.file):
-                    run_workers(job.spec, job.home, job.sizes, count=job.workers, tick=_Watch(job.home, progress))
+                    run_workers(
+                        job.spec,
+                        job.home,
+                        job.sizes,
+                        count=job.workers,
+                        tick=_Watch(job.home, progress),
+                        say=lambda note: console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False),
+                    )
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
                 _requeue(job)
                 raise
@@ -155,9 +162,16 @@ class _Watch:
 
 def _requeue(job: Job) -> None:
     with suppress(FrostlineError):  # stopped before there was a study
-        groups = load_results(job.home, with_outcomes=False).num_groups
+        stored = load_results(job.home, with_outcomes=False)
         with storage_errors(job.home.url):
-            TrialQueue(open_storage(job.home.url), job.home, job.spec, num_groups=groups).requeue_dead()
+            TrialQueue(
+                open_storage(job.home.url),
+                job.home,
+                job.spec,
+                num_groups=stored.num_groups,
+                kind=stored.kind,
+                groups=stored.groups,
+            ).requeue_dead()
 
 
 def _say(console: Console, results: Results, page: Path) -> None:

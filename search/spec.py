@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from search.errors import SpecError
 from strategies import FreezingStrategy
+from strategies.strategy import CHOICES
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
@@ -23,6 +24,9 @@ class _Table(BaseModel):
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+Options = dict[str, Any]
+"""Keyword arguments of a loader or a builder, which checks them."""
 
 
 class Range(_Table):
@@ -44,8 +48,11 @@ class Range(_Table):
 Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
 """What a study samples a field from: a range, a list, or a constant."""
 
+Words = list[str] | str
+"""The same for a field that is one of a few words."""
 
-def ends(choice: Choice | None) -> list[Any]:
+
+def ends(choice: Choice | Words | None) -> list[Any]:
     """The values that bound a choice: a range's two, all of a list, or the constant."""
     if choice is None:
         return []
@@ -55,9 +62,10 @@ def ends(choice: Choice | None) -> list[Any]:
 
 
 class Task(_Table):
-    """What is learned."""
+    """What is learned: data by name, folder, file or "package.module:attribute", with its loader's options."""
 
     data: str
+    options: Options = {}
     sizes: Annotated[list[Count], Field(min_length=1)]
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     shuffle_labels: bool = False
@@ -74,17 +82,40 @@ class Task(_Table):
         return "minimize" if self.metric == "val_loss" else "maximize"
 
 
+class Checkpoint(_Table):
+    """One module's weights out of a file: `module` is its name there ("encoder", "model.net"), "" the whole."""
+
+    checkpoint: str
+    module: str = ""
+
+
 class Model(_Table):
-    """The pretrained network: `weights` is "source", "none" or a state-dict file."""
+    """The pretrained network, with its builder's options.
+
+    weights: "source" (trained on `[source]`), "none", "DEFAULT" or another name that the backbone's library knows,
+        a file, or a module of a checkpoint.
+    groups: glob patterns over parameter names, one a layer group, instead of Frostline's own.
+    image_size, mean, std: how it sees images; by default as its weights were trained.
+    """
 
     backbone: str
-    weights: str = "source"
+    options: Options = {}
+    weights: str | Checkpoint = "source"
+    groups: Annotated[list[str], Field(min_length=1)] | None = None
+    image_size: Count | None = None
+    mean: Channels | None = None
+    std: Annotated[list[Positive], Field(min_length=1)] | None = None
 
 
 class Source(_Table):
-    """The task whose labels the backbone is trained on first, where the weights come from one of our own."""
+    """The task the backbone is trained on first, where the weights come from one of our own.
+
+    labels: "given", or "rotation": how far each image was turned, which needs no labels (Gidaris et al., 2018).
+    """
 
     data: str
+    options: Options = {}
+    labels: Literal["given", "rotation"] = "given"
     epochs: Count = 20
     steps_per_epoch: Count = 10
     lr: Positive = 1e-3
@@ -98,6 +129,7 @@ class Train(_Table):
     batch_size: Count = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    augment: list[Literal["crop", "flip"]] = []
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
 
@@ -117,6 +149,12 @@ class Space(_Table):
     epochs_per_group: Choice | None = None
     layer_lr_decay: Choice | None = None
     pretrained: Choice | None = None
+    lr_growth: Choice | None = None
+    warmup_steps: Choice | None = None
+    scheduler: Words | None = None
+    parameters: Words | None = None
+    batch_norm: Words | None = None
+    l2_sp: Choice | None = None
 
     @model_validator(mode="after")
     def _each_value_is_one(self) -> Self:
@@ -270,6 +308,8 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if table == "space" and keys and not _is_about_range(error):
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
+        if keys[0] in CHOICES:
+            message = f"must be one of {', '.join(map(repr, CHOICES[keys[0]]))}, or a list of them"
     shown = f" = {value!r}" if keys else ""
     return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."
 

@@ -1,5 +1,6 @@
 """Explore and confirm: which trial comes next, claimed by exactly one process, to exactly the budget."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +63,22 @@ class TrialQueue:
     """
 
     def __init__(
-        self, storage: BaseStorage, home: Home, spec: StudySpec, *, num_groups: int, owner: Owner | None = None
+        self,
+        storage: BaseStorage,
+        home: Home,
+        spec: StudySpec,
+        *,
+        num_groups: int,
+        owner: Owner | None = None,
+        kind: str = "classification",
+        groups: Sequence[str] = (),
     ) -> None:
         self.storage = storage
         self.home = home
         self.spec = spec
         self.num_groups = num_groups
+        self.kind = kind
+        self.groups = list(groups)
         self.owner = owner
         self.anchors = anchors(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
@@ -135,7 +146,9 @@ class TrialQueue:
             return None
         anchor = self.anchors[number] if number < len(self.anchors) else None
         if not waiting and anchor is not None:
-            study.enqueue_trial(fixed_params(anchor, num_groups=self.num_groups), user_attrs={"anchor": True})
+            study.enqueue_trial(
+                fixed_params(anchor, self.spec, num_groups=self.num_groups), user_attrs={"anchor": True}
+            )
         study.sampler = self._sampler(size, number)
         trial = study.ask()
         trial.set_user_attr("owner", str(self.owner))
@@ -244,8 +257,11 @@ class TrialQueue:
             load_if_exists=True,
         )
         spec = self.spec.model_dump(mode="json", exclude_none=True)
-        if study.user_attrs.get("spec") != spec:
+        if "spec" not in study.user_attrs:
             study.set_user_attr("num_groups", self.num_groups)
+            study.set_user_attr("kind", self.kind)
+            study.set_user_attr("groups", self.groups)
+        if study.user_attrs.get("spec") != spec:
             study.set_user_attr("spec", spec)
         return study
 

@@ -6,23 +6,21 @@ import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
-import numpy as np
 import optuna
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
-from sklearn.metrics import f1_score
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from search.home import Home
+from search.predictions import save_outcomes
+from search.scoring import Scores, describe_test, score
 from search.study import Claim, Failure, TrialQueue
-from search.tasks.data import Examples
+from search.tasks.data import Examples, TaskData
 from search.tasks.loading import eval_loader, train_loader
-from search.tasks.module import Classifier, build_optimizer, lean_trainer, predict
+from search.tasks.module import TaskModule, build_optimizer, eval_batch, lean_trainer, predict, with_optimizer
 from search.tasks.task import Task
 from strategies import FreezingCallback, FreezingStrategy, param_groups
 
@@ -88,7 +86,7 @@ class Outcome:
     best_epoch: int | None
     epochs: int
     seconds: float
-    model: Classifier
+    model: LightningModule
 
 
 def train(
@@ -104,21 +102,22 @@ def train(
     spec = task.spec
     started = time.perf_counter()
     train_examples, validation_examples = task.split(chain=chain, size=size)
-    backbone, head = task.parts(strategy, chain=chain)
-    optimizer = build_optimizer(spec.train, param_groups(backbone, head, strategy))
-    model = Classifier(backbone, head, optimizer=optimizer)
+    backbone, head, own = task.start(strategy, chain=chain)
+    groups = spec.model.groups
+    optimizer = build_optimizer(spec.train, param_groups(backbone, head, strategy, groups=groups))
+    model = TaskModule(backbone, head, optimizer=optimizer) if own is None else with_optimizer(own, optimizer)
     best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=keep_best)
     trainer = lean_trainer(
         spec.train,
         epochs=spec.train.epochs,
-        callbacks=[FreezingCallback(strategy), best, *([report] if report else [])],
+        callbacks=[FreezingCallback(strategy, groups=groups), best, *([report] if report else [])],
     )
     seed = task.seed(chain)
     torch.manual_seed(seed)
     trainer.fit(
         model,
         train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed),
-        eval_loader(validation_examples),
+        eval_loader(validation_examples, batch_size=eval_batch(spec.train)),
     )
     if best.weights is not None:
         model.load_state_dict(best.weights)
@@ -131,18 +130,9 @@ def train(
     )
 
 
-def score_on_test(model: Classifier, test: Examples) -> tuple[dict[str, float], Tensor]:
-    """Scores on the test set, and which of its examples (N,) the model gets right."""
-    logits = predict(model, test)
-    predicted = logits.argmax(1)
-    correct = predicted == test.targets
-    scores = {
-        "test_accuracy": correct.float().mean().item(),
-        "test_loss": cross_entropy(logits, test.targets).item(),
-        "test_examples": len(test),
-        "test_macro_f1": float(f1_score(test.targets, predicted, average="macro", zero_division=0.0)),
-    }
-    return scores, correct
+def score_on_test(model: LightningModule, test: Examples, *, batch_size: int) -> Scores:
+    """What the model's predictions on the test set are worth."""
+    return score(predict(model, test, batch_size=batch_size), test.targets)
 
 
 def attributes(outcome: Outcome) -> dict[str, Any]:
@@ -184,8 +174,8 @@ def run_trial(queue: TrialQueue, claim: Claim, task: Task) -> Failure | None:
             queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
             return None
         if claim.confirms:
-            scores, correct = score_on_test(outcome.model, task.data.test)
-            known |= {**scores, "outcomes": _save_outcomes(queue.home, claim.trial.number, correct.numpy())}
+            scores = score_on_test(outcome.model, task.data.test, batch_size=eval_batch(task.spec.train))
+            known |= {**scores.values, "outcomes": _save_outcomes(queue.home, claim.trial.number, scores, task.data)}
     except Exception as error:
         traceback.print_exc()
         curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
@@ -209,13 +199,6 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
 
 
-def _save_outcomes(home: Home, number: int, correct: np.ndarray[Any, Any]) -> str:
-    # A name of its own: the same folder may serve several databases, each with a trial of this number.
-    name = f"{number:06}-{uuid4().hex[:8]}.npy"
-    file = home.outcomes_file(name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        np.save(stream, correct)
-    partial.replace(file)
-    return name
+def _save_outcomes(home: Home, number: int, scores: Scores, data: TaskData) -> str:
+    test = describe_test(data.test.inputs, data.test.targets, data.classes)
+    return save_outcomes(home, number, outcome=scores.outcome.numpy(), predicted=scores.predicted.numpy(), test=test)

@@ -34,17 +34,24 @@ class _Worker:
 
 
 def run_workers(
-    spec: StudySpec, home: Home, sizes: list[int], *, count: int, tick: Callable[[], None] = lambda: None
+    spec: StudySpec,
+    home: Home,
+    sizes: list[int],
+    *,
+    count: int,
+    tick: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Run `count` workers until nothing is left to do at these sizes; one that dies is replaced.
 
     Each checks the task before anything is written, and the first error ends them all: `FrostlineError` for
     what a user got wrong, `RuntimeError` with the worker's traceback for what we did. `tick` is called about
-    twice a second once a worker is at work.
+    twice a second once a worker is at work, `say` with what there is to tell of the data, once for all workers.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
     stillborn = 0
+    said: set[str] = set()
     run = Owner.new()
 
     def start(index: int) -> _Worker:
@@ -62,7 +69,11 @@ def run_workers(
         while True:
             codes = [worker.process.exitcode for worker in workers]
             for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
-                _listen(worker)  # after the exit code, so that nothing a worker said before it ended is missed
+                # After the exit code, so that nothing a worker said before it ended is missed.
+                for note in _listen(worker):
+                    if note not in said:
+                        said.add(note)
+                        say(note)
                 if code not in (None, 0):
                     stillborn = 0 if worker.ready else stillborn + 1
                     if stillborn == FAILURES:
@@ -86,19 +97,22 @@ def _end(workers: list[_Worker]) -> None:
         worker.process.join()
 
 
-def _listen(worker: _Worker) -> None:
+def _listen(worker: _Worker) -> list[str]:
+    notes: list[str] = []
     while not worker.connection.closed and worker.connection.poll():
         try:
             kind, content = worker.connection.recv()
         except EOFError:
             worker.connection.close()
-            return
+            break
         if kind == "ready":
             worker.ready = True
+            notes += content
         elif kind == "error":
             raise content
         else:
             raise RuntimeError(f"A worker crashed:\n{content}")
+    return notes
 
 
 def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int, run: str) -> None:
@@ -115,9 +129,9 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         from search.tasks.task import Task
 
         torch.set_num_threads(spec.train.threads)
-        task = Task.load(spec)
+        task = Task.load(spec, cache=home.folder / "cache")
         _redirect(_log_file(home, index))
-        connection.send(("ready", ""))
+        connection.send(("ready", task.notes))
         with storage_errors(home.url):
             work(spec, home, sizes, task, run=run)
     except FrostlineError as error:
@@ -140,7 +154,15 @@ def work(spec: StudySpec, home: Home, sizes: list[int], task: Any, *, run: str =
     with home.lock("queue"):
         storage = open_storage(home.url, create=True)
     with Owner.new(run=run).present(home) as owner:
-        queue = TrialQueue(storage, home, spec, num_groups=task.num_groups, owner=owner)
+        queue = TrialQueue(
+            storage,
+            home,
+            spec,
+            num_groups=task.num_groups,
+            kind=task.data.kind,
+            groups=[group.name for group in task.groups],
+            owner=owner,
+        )
         task = with_source_weights(task, home)
         sound = queue.has_complete()
         failures: list[Failure] = []

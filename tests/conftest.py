@@ -1,5 +1,6 @@
 """What several test modules share: a tiny study file, the command, and one finished run of it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,3 +62,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory, search: Search) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture(scope="session")
+def assets_or_none() -> Path | None:
+    """The folder with real data and weights, where it is; a user's machine has none."""
+    named = os.environ.get("FROSTLINE_ASSETS")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "assets"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def assets(assets_or_none: Path | None) -> Path:
+    """The folder with real data and weights; skips where there is none."""
+    if assets_or_none is None:
+        pytest.skip("the real data are not here: FROSTLINE_ASSETS, or ../shared/assets beside the checkout")
+    return assets_or_none

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 
-@pytest.mark.parametrize("command", ["run", "report", "best", "dashboard", "list", "new"])
+@pytest.mark.parametrize("command", ["run", "report", "best", "dashboard", "groups", "list", "new"])
 def test_every_command_has_help(search, command):
     done = search(command, "--help")
     assert done.returncode == 0
@@ -28,7 +28,8 @@ def test_without_a_command_it_shows_help(search):
         (["best", "nosuch", "--size", "50"], "There is no study 'nosuch'"),
         (["report", "nosuch"], "There is no study 'nosuch'"),
         (["dashboard", "nosuch"], "There is no study 'nosuch'"),
-        (["run", "nosuch"], "There is no study file for 'nosuch'; known studies: digits"),
+        (["run", "nosuch"], "There is no study file for 'nosuch'; known studies: bert-sentiment, "),
+        (["groups", "nosuch"], "There is no study file for 'nosuch'"),
         (["new", "a/b"], "can't name a study"),
     ],
 )
@@ -37,6 +38,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(search, tmp_path, arguments, mess
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_groups_shows_what_each_freeze_depth_trains(search, tmp_path):
+    done = search("groups", "digits", cwd=tmp_path)
+    assert done.returncode == 0
+    heading, columns, *rows = done.stdout.splitlines()
+    assert heading.startswith("small_cnn: 4 layer groups")
+    assert columns.split() == ["depth", "layer", "group", "parameters", "FLOPs", "trains"]
+    assert [row.split()[:3] for row in rows] == [
+        ["0", "block1", "160"], ["1", "block2", "4,640"], ["2", "block3", "18,496"], ["3", "linear", "16,448"],
+        ["4", "head", "650"],
+    ]  # fmt: skip
+    assert "from block3 on: 35,594 (88.1 %)" in rows[2]
     assert list(tmp_path.iterdir()) == []
 
 

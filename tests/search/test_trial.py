@@ -53,7 +53,7 @@ def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task,
 
     # From here on: somebody's own Lightning code, which knows `strategies` and nothing of the search.
     strategy = load_strategy(tmp_path / "best.toml")
-    (examples, held_out), (body, top) = task.split(chain=2, size=50), task.parts(strategy, chain=2)
+    (examples, held_out), (body, top, _) = task.split(chain=2, size=50), task.start(strategy, chain=2)
 
     class Mine(LightningModule):
         def __init__(self):
@@ -104,8 +104,8 @@ def test_value_and_test_score_are_the_best_epochs(task):
     outcome = train(task, GRADUAL, size=100, chain=1, report=report, keep_best=True)
     curve = study.trials[0].intermediate_values
     assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
-    scores, correct = score_on_test(outcome.model, task.data.test)
-    assert correct.float().mean().item() == scores["test_accuracy"]
+    scores = score_on_test(outcome.model, task.data.test, batch_size=256)
+    assert scores.outcome.float().mean().item() == scores.values["test_accuracy"]
     # The weights are that epoch's: the validation loss comes out again.
     _, held_out = task.split(chain=1, size=100)
     outcome.model.eval()
@@ -165,3 +165,76 @@ def test_a_run_that_diverges_has_no_value_but_ends(task, metric):
     assert outcome.best_epoch is None
     assert math.isnan(outcome.value)
     assert outcome.epochs == 6
+
+
+OWN = """
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+class Mine(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 16), nn.ReLU()), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 10)
+        self.steps = 0
+
+    def forward(self, inputs):
+        return self.head(self.backbone(inputs))
+
+    def training_step(self, batch, index):
+        self.steps += 1
+        return nn.functional.cross_entropy(self(batch[0]), batch[1], label_smoothing=0.1)
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        raise AssertionError("the strategy brings the optimizer")
+"""
+
+
+def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "task": {"data": "digits", "sizes": [50]},
+        "model": {"backbone": "own_module:Mine", "weights": "none"},
+        "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
+    }
+    own = Task.load(StudySpec.from_dict(content, where="test"))
+    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
+    study, trial = ask()
+    outcome = train(own, strategy, size=50, chain=0, report=PruningCallback(trial, "val_loss"), keep_best=True)
+    assert outcome.model.steps == 12
+    assert len(study.trials[0].intermediate_values) == 3
+    start, _, _ = own.start(strategy, chain=0)
+    assert torch.equal(outcome.model.backbone[1][0].weight, start[1][0].weight), "frozen"
+    assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "thawed"
+    scores = score_on_test(outcome.model, own.data.test, batch_size=64)
+    assert 0 <= scores.values["test_accuracy"] <= 1
+
+
+def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypatch):
+    (tmp_path / "lines.py").write_text(
+        "import torch\nfrom search.tasks.data import Examples, TaskData\n"
+        "def data():\n    torch.manual_seed(0)\n    x = torch.randn(200, 4)\n    y = x[:, :2] @ torch.ones(2, 1)\n"
+        "    return TaskData(pool=Examples(x[:100], y[:100]), test=Examples(x[100:], y[100:]), classes=())\n"
+        "def network():\n    from torch import nn\n"
+        "    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "task": {"data": "lines:data", "sizes": [40]},
+        "model": {"backbone": "lines:network", "weights": "none"},
+        "train": {"epochs": 10, "steps_per_epoch": 10, "accelerator": "cpu"},
+    }
+    task = Task.load(StudySpec.from_dict(content, where="test"))
+    strategy = FreezingStrategy.full_fine_tuning(head_lr=0.02)
+    outcome = train(task, strategy, size=40, chain=1, keep_best=True)
+    scores = score_on_test(outcome.model, task.data.test, batch_size=64)
+    outputs = outcome.model(task.data.test.inputs)
+    assert scores.values["test_mse"] == pytest.approx(
+        (outputs - task.data.test.targets).square().mean().item(), rel=1e-4
+    )
+    assert scores.values["test_mse"] < 0.5 < task.data.test.targets.var().item()
