@@ -52,7 +52,7 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
         raise StudyError(f"Study {name!r} has no trials at size {size}; it has: {known}.")
     verdict = judge(results, size)
     if verdict is not None:
-        chosen = verdict.recommended
+        chosen, measure = verdict.recommended, verdict.measure
         return Best(
             strategy=_with_budget(chosen.strategy, results),
             status=verdict.sentence,
@@ -61,8 +61,8 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
                 "size": size,
                 "family": chosen.family,
                 "status": verdict.sentence,
-                "test_accuracy": round(chosen.score, 4),
-                "interval_90": [round(chosen.low, 4), round(chosen.high, 4)],
+                measure.attribute: measure.rounded(chosen.score),
+                "interval_90": [measure.rounded(chosen.low), measure.rounded(chosen.high)],
                 "p_best": round(chosen.p_best, 3),
                 "seconds_to_train": round(chosen.seconds, 2),
                 "chains": verdict.chains,
@@ -99,6 +99,7 @@ def _training(results: Results) -> dict[str, Any]:
     train = results.spec.train
     return {
         "layer_groups": results.num_groups,
+        **({"layer_group_names": list(results.groups)} if results.groups else {}),
         "optimizer": train.optimizer,
         "weight_decay": train.weight_decay,
         "batch_size": train.batch_size,

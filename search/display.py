@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from textwrap import fill
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -88,10 +88,10 @@ class Progress:
 
 def answer(verdict: Verdict, *, width: int | None = None) -> str:
     """The answer at one size in a few lines, wrapped to a terminal's width if there is one."""
-    best = verdict.recommended
+    best, shown = verdict.recommended, verdict.measure.interval
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
     entries = {
-        label: ", ".join(f"{c.family} {100 * c.score:.1f} ({100 * c.low:.1f}-{100 * c.high:.1f})" for c in contestants)
+        label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in contestants)
         for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
     }
     if verdict.failed:
@@ -104,8 +104,8 @@ def answer(verdict: Verdict, *, width: int | None = None) -> str:
     return "\n".join(fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines)
 
 
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, bool | int) else f"{value:.3g}"
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:

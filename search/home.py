@@ -50,7 +50,7 @@ class Home:
         return FileLock(folder / f"{name}.lock")
 
     def outcomes_file(self, name: str) -> Path:
-        """Which test examples a confirm trial got right; `name` is what the trial stored."""
+        """What is kept of a confirm trial's predictions, or of the test set; a trial stores its file's name."""
         return self.folder / "confirm" / Path(name).name
 
 

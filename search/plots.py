@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from math import log10
+from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io
 from plotly.subplots import make_subplots
 
 from search.rows import Results, Row
@@ -20,7 +22,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     Family.FROM_SCRATCH: ("#000000", "longdashdot", "x"),
 }
 _LOG = {"type": "log", "dtick": "D2"}  # ticks at 1, 2 and 5
-_LAYOUT = {
+LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
     "margin": {"l": 60, "r": 15, "t": 40, "b": 50},
@@ -31,6 +33,8 @@ _LAYOUT = {
 def answer(verdicts: Mapping[int, Verdict]) -> go.Figure:
     """Test score against size with 90 % intervals, contenders filled, over P(best) as a strip."""
     sizes = sorted(verdicts)
+    measure = verdicts[sizes[0]].measure
+    scale = measure.scale
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.06)
     families = [family for family in STYLES if any(_of(verdicts[size], family) for size in sizes)]
     for shift, family in enumerate(families):
@@ -39,12 +43,12 @@ def answer(verdicts: Mapping[int, Verdict]) -> go.Figure:
         figure.add_scatter(
             # A little apart, so that intervals at the same size do not hide each other.
             x=[i + (shift - (len(families) - 1) / 2) * 0.07 for i, _ in places],
-            y=[100 * c.score for _, c in places],
+            y=[scale * c.score for _, c in places],
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [100 * (c.high - c.score) for _, c in places],
-                "arrayminus": [100 * (c.score - c.low) for _, c in places],
+                "array": [scale * (c.high - c.score) for _, c in places],
+                "arrayminus": [scale * (c.score - c.low) for _, c in places],
                 "thickness": 1.2,
                 "width": 3,
             },
@@ -57,9 +61,18 @@ def answer(verdicts: Mapping[int, Verdict]) -> go.Figure:
                 "line": {"width": 1.6, "color": colour},
                 "color": colour,
             },
-            customdata=[[sizes[i], c.p_best, c.seconds, "contender" if c.contends else "ruled out"] for i, c in places],
+            customdata=[
+                [
+                    sizes[i],
+                    c.p_best,
+                    c.seconds,
+                    "contender" if c.contends else "ruled out",
+                    measure.interval(c.score, c.low, c.high),
+                ]
+                for i, c in places
+            ],
             hovertemplate=(
-                f"{family}, %{{customdata[0]}} labels: %{{y:.1f}} %<br>P(best) %{{customdata[1]:.2f}}, "
+                f"{family}, %{{customdata[0]}} labels: %{{customdata[4]}}<br>P(best) %{{customdata[1]:.2f}}, "
                 "%{customdata[2]:.1f} s, %{customdata[3]}<extra></extra>"
             ),
             row=1,
@@ -82,8 +95,8 @@ def answer(verdicts: Mapping[int, Verdict]) -> go.Figure:
         row=2,
         col=1,
     )
-    figure.update_layout(**_LAYOUT, height=640)
-    figure.update_yaxes(title_text="test accuracy, %", row=1, col=1)
+    figure.update_layout(**LAYOUT, height=640)
+    figure.update_yaxes(title_text=measure.title, row=1, col=1)
     figure.update_yaxes(autorange="reversed", title_text="P(best)", row=2, col=1)
     figure.update_xaxes(tickvals=list(range(len(sizes))), ticktext=[str(size) for size in sizes])
     figure.update_xaxes(title_text="labelled examples", row=2, col=1)
@@ -139,7 +152,7 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
         figure.update_yaxes(**_LOG, range=[min(values) - 0.4, max(values) + 0.4], row=row, col=1)
     figure.update_xaxes(tickvals=list(range(len(sizes))), ticktext=[str(size) for size in sizes])
     figure.update_xaxes(title_text="labelled examples", row=4, col=1)
-    figure.update_layout(**{**_LAYOUT, "legend": {"orientation": "h", "y": 1.06, "x": 0}}, height=820)
+    figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "y": 1.06, "x": 0}}, height=820)
     return figure
 
 
@@ -147,13 +160,14 @@ def cost(verdicts: Mapping[int, Verdict]) -> go.Figure:
     """Seconds to train against test score: one point a finalist, labelled with its size."""
     figure = go.Figure()
     everyone = [(size, c) for size in sorted(verdicts) for c in verdicts[size].contestants]
+    measure = verdicts[min(verdicts)].measure
     for family, (colour, _, symbol) in STYLES.items():
         places = [(size, c) for size, c in everyone if c.family == family]
         if not places:
             continue
         figure.add_scatter(
             x=[c.seconds for _, c in places],
-            y=[100 * c.score for _, c in places],
+            y=[measure.scale * c.score for _, c in places],
             name=family,
             mode="markers+text",
             text=[str(size) for size, _ in places],
@@ -165,11 +179,12 @@ def cost(verdicts: Mapping[int, Verdict]) -> go.Figure:
                 "size": 11,
                 "line": {"width": 1.6, "color": colour},
             },
-            hovertemplate=f"{family}, %{{text}} labels: %{{y:.1f}} % in %{{x:.2f}} s<extra></extra>",
+            customdata=[measure.interval(c.score, c.low, c.high) for _, c in places],
+            hovertemplate=f"{family}, %{{text}} labels: %{{customdata}} in %{{x:.2f}} s<extra></extra>",
         )
-    figure.update_layout(**_LAYOUT, height=460)
+    figure.update_layout(**LAYOUT, height=460)
     figure.update_xaxes(title_text="seconds to train", rangemode="tozero")
-    figure.update_yaxes(title_text="test accuracy, %")
+    figure.update_yaxes(title_text=measure.title)
     return figure
 
 
@@ -208,7 +223,7 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
         line={"color": "#888888", "width": 1.2, "shape": "hv"},
         hoverinfo="skip",
     )
-    figure.update_layout(**_LAYOUT, height=360)
+    figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
     figure.update_yaxes(title_text=f"{metric}, best epoch", **(_LOG if metric == "val_loss" else {}))
     return figure
@@ -234,10 +249,25 @@ def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
             hovertemplate=f"trial {row.number}, {row.family}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
         shown.add(row.family)
-    figure.update_layout(**_LAYOUT, height=360)
+    figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="epoch (faint: pruned)")
     figure.update_yaxes(title_text=metric, **(_LOG if metric == "val_loss" else {}))
     return figure
+
+
+def to_html(figure: go.Figure) -> str:
+    """A figure as a part of a page that has plotly's script."""
+    html: str = plotly.io.to_html(
+        figure, full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
+    )
+    return html
+
+
+def short(value: Any) -> str:
+    """A parameter's value, as short as it can be read."""
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
 
 
 def _of(verdict: Verdict, family: str) -> Contestant | None:
@@ -245,5 +275,4 @@ def _of(verdict: Verdict, family: str) -> Contestant | None:
 
 
 def _brief(row: Row) -> str:
-    params = row.strategy.to_params()
-    return ", ".join(f"{name} {value:.3g}" for name, value in params.items())
+    return ", ".join(f"{name} {short(value)}" for name, value in row.strategy.to_params().items())

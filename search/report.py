@@ -2,17 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import plotly.graph_objects as go
-import plotly.io
 from plotly.offline import get_plotlyjs
 
-from search import plots
+from search import evidence, plots
+from search.plots import short, to_html
 from search.rows import Results
 from search.spec import Space
 from search.verdict import Contestant, Verdict, judge_all
@@ -22,6 +20,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-width: 60rem; margin: 0 auto;
        padding: 1rem; }
 h1 { font-size: 1.7rem; margin: .5rem 0 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .3rem; }
+h3 { font-size: 1.05rem; margin: 1.4rem 0 .2rem; }
 p, li { max-width: 46rem; } .quiet { color: #555; font-size: .92rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; width: 100%; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top; }
@@ -38,13 +37,10 @@ document.querySelectorAll("details").forEach(details => details.addEventListener
 """
 
 COLUMNS = (
-    "size", "confirms", "number", "state", "chain", "family", "freeze_depth", "unfreeze_epoch", "backbone_lr_ratio",
-    "head_lr", "epochs_per_group", "layer_lr_decay", "pretrained", "value", "best_epoch", "epochs", "seconds",
-    "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1",
-    "test_examples", "reason",
+    "size", "confirms", "number", "state", "chain", "family", *Space.model_fields, "value", "best_epoch", "epochs",
+    "seconds", "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1",
+    "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
 )  # fmt: skip
-
-
 _OF_STRATEGY = frozenset(Space.model_fields)
 
 
@@ -68,13 +64,14 @@ def render(results: Results) -> str:
         f"<h1>{name}: which freezing strategy wins</h1>",
         f'<p class="quiet">{_what(results)}</p>',
         _answer(results, verdicts) if verdicts else _no_answer(results),
+        evidence.section(results, verdicts[max(verdicts)]) if verdicts else "",
         *(_at_size(results, verdicts, size) for size in results.sizes),
         _how_to_read(results),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{name} - Frostline</title><link rel="icon" href="data:,"><style>{_STYLE}</style>'
+        f'<title>{name} - Frostline</title><link rel="icon" href="data:,"><style>{_STYLE}{evidence.STYLE}</style>'
         f"<script>{get_plotlyjs()}</script></head>\n<body>{''.join(parts)}<script>{_RESIZE}</script></body></html>\n"
     )
 
@@ -93,10 +90,12 @@ def trials_csv(results: Results) -> str:
 def _what(results: Results) -> str:
     spec = results.spec
     confirm = sum(row.confirms for row in results.rows)
-    weights = f"source task {spec.source.data}" if spec.source else spec.model.weights
+    weights = f"source task {spec.source.data}" if spec.source else str(spec.model.weights)
+    groups = f": {_listed(results.groups)}" if results.groups else ""
     shuffled = " <strong>Labels shuffled (control).</strong>" if spec.task.shuffle_labels else ""
     return (
-        f"Data {escape(spec.task.data)}, backbone {escape(spec.model.backbone)} ({results.num_groups} layer groups), "
+        f"Data {escape(spec.task.data)}, backbone {escape(spec.model.backbone)} ({results.num_groups} layer groups"
+        f"{escape(groups)}), "
         f"weights: {escape(weights)}. {len(results.rows) - confirm} exploring and {confirm} confirm trials, "
         f"{sum(row.seconds or 0.0 for row in results.rows) / 60:.1f} minutes of training. "
         f"Frostline {escape(version('frostline'))}.{shuffled}"
@@ -104,39 +103,39 @@ def _what(results: Results) -> str:
 
 
 def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
-    rows = "".join(_answer_row(verdict) for _, verdict in sorted(verdicts.items()))
+    rows = "".join(_answer_row(results, verdict) for _, verdict in sorted(verdicts.items()))
     waiting = [str(size) for size in results.sizes if size not in verdicts]
     note = f'<p class="quiet">Not confirmed yet: {", ".join(waiting)}.</p>' if waiting else ""
     largest = max(verdicts)
     return (
         "<h2>The answer</h2>"
-        f"{_figure(plots.answer(verdicts))}"
+        f"{to_html(plots.answer(verdicts))}"
         '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled '
         "markers: contenders; open ones are ruled out.</p>"
         '<div class="wide"><table><thead><tr><th>labels</th><th>verdict</th><th>recommended</th>'
-        f"<th>test accuracy</th><th>P(best)</th><th>cost</th><th>ruled out</th></tr></thead>"
+        f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>ruled out</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"
         "<h2>Take it</h2><pre>"
         "from search import best_strategy\n"
         f'strategy = best_strategy("{escape(results.home.name)}", size={largest})'
         "</pre>"
         "<h2>How the best strategy moves with size</h2>"
-        f"{_figure(plots.trends(results, verdicts))}"
+        f"{to_html(plots.trends(results, verdicts))}"
         "<h2>Cost against score</h2>"
-        f"{_figure(plots.cost(verdicts))}"
+        f"{to_html(plots.cost(verdicts))}"
         '<p class="quiet">Each point is a finalist at the size beside it; seconds are the mean of its confirm '
         "trials.</p>"
     )
 
 
-def _answer_row(verdict: Verdict) -> str:
+def _answer_row(results: Results, verdict: Verdict) -> str:
     best = verdict.recommended
     ruled_out = ", ".join(c.family for c in verdict.ruled_out) or "none"
     failed = f"; failed: {', '.join(verdict.failed)}" if verdict.failed else ""
     return (
         f'<tr><td class="number">{verdict.size}</td><td>{escape(verdict.sentence)}</td>'
-        f"<td>{escape(best.family)}<br><code>{escape(_params(best))}</code></td>"
-        f'<td class="number">{_score(best)}</td><td class="number">{best.p_best:.2f}</td>'
+        f"<td>{escape(best.family)}<br>{_strategy(results, best)}</td>"
+        f'<td class="number">{_score(best, verdict)}</td><td class="number">{best.p_best:.2f}</td>'
         f'<td class="number">{best.seconds:.1f} s</td><td>{escape(ruled_out + failed)}</td></tr>'
     )
 
@@ -156,22 +155,22 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
     reasons = "".join(f"<li>trial {row.number}: {escape(str(row.reason))}</li>" for row in failed)
     table = ""
     if size in verdicts:
-        rows = "".join(_contestant_row(c, verdicts[size]) for c in verdicts[size].contestants)
+        rows = "".join(_contestant_row(results, c, verdicts[size]) for c in verdicts[size].contestants)
         table = (
-            '<div class="wide"><table><thead><tr><th>family</th><th>test accuracy</th><th>P(best)</th><th>cost</th>'
-            f"<th>status</th><th>strategy</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            '<div class="wide"><table><thead><tr><th>family</th>'
+            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>strategy</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
     maximize = results.spec.task.direction == "maximize"
     return (
         f"<h2>{size} labels</h2>{table}"
         f"<details><summary>What the search tried ({len(explored)} trials)</summary>"
-        f"{_figure(plots.history(explored, metric=metric, maximize=maximize))}"
-        f"{_figure(plots.curves(explored, metric=metric))}</details>"
+        f"{to_html(plots.history(explored, metric=metric, maximize=maximize))}"
+        f"{to_html(plots.curves(explored, metric=metric))}</details>"
         + (f"<details open><summary>Failed trials</summary><ul>{reasons}</ul></details>" if failed else "")
     )
 
 
-def _contestant_row(contestant: Contestant, verdict: Verdict) -> str:
+def _contestant_row(results: Results, contestant: Contestant, verdict: Verdict) -> str:
     status = "contender" if contestant.contends else "ruled out"
     if contestant is verdict.winner:
         status = "winner"
@@ -179,9 +178,9 @@ def _contestant_row(contestant: Contestant, verdict: Verdict) -> str:
         status = "contender, recommended"
     chosen = ' class="recommended"' if contestant is verdict.recommended else ""
     return (
-        f'<tr{chosen}><td>{escape(contestant.family)}</td><td class="number">{_score(contestant)}</td>'
+        f'<tr{chosen}><td>{escape(contestant.family)}</td><td class="number">{_score(contestant, verdict)}</td>'
         f'<td class="number">{contestant.p_best:.2f}</td><td class="number">{contestant.seconds:.1f} s</td>'
-        f"<td>{status}</td><td><code>{escape(_params(contestant))}</code></td></tr>"
+        f"<td>{status}</td><td>{_strategy(results, contestant)}</td></tr>"
     )
 
 
@@ -191,27 +190,25 @@ def _how_to_read(results: Results) -> str:
         '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The '
         "search explores one draw of the examples; the best strategy of each family is then trained again on "
         f"{confirm.chains} fresh draws, and judged on the test set from those trials alone. A contender is best with "
-        f"a probability of at least 5 %, or within {100 * confirm.margin:g} points of the leader; a winner is the "
-        "only contender, with a probability of at least 95 %. The recommended strategy is the cheapest contender to "
-        "train. "
-        "All trials are in <code>trials.csv</code>, beside this page.</p>"
+        f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
+        "is the only contender, with a probability of at least 95 %. The recommended strategy is the cheapest "
+        "contender to train. All trials are in <code>trials.csv</code>, beside this page.</p>"
     )
 
 
-def _score(contestant: Contestant) -> str:
-    return f"{100 * contestant.score:.1f} % ({100 * contestant.low:.1f}-{100 * contestant.high:.1f})"
+def _score(contestant: Contestant, verdict: Verdict) -> str:
+    return verdict.measure.interval(contestant.score, contestant.low, contestant.high)
 
 
-def _params(contestant: Contestant) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in contestant.strategy.to_params().items())
+def _strategy(results: Results, contestant: Contestant) -> str:
+    params = ", ".join(f"{name} {short(value)}" for name, value in contestant.strategy.to_params().items())
+    depth = contestant.strategy.freeze_depth
+    frozen = ""
+    if results.groups and depth:
+        names = "the whole backbone" if depth == results.num_groups else _listed(results.groups[:depth])
+        frozen = f'<br><span class="quiet">frozen throughout: {escape(names)}</span>'
+    return f"<code>{escape(params)}</code>{frozen}"
 
 
-def _short(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
-
-
-def _figure(figure: go.Figure) -> str:
-    html: str = plotly.io.to_html(
-        figure, full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
-    )
-    return html
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names if len(names) <= 6 else [*names[:3], "...", *names[-2:]])

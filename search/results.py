@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from search.errors import StudyError
 from search.home import Home
+from search.predictions import read_outcome
 from search.rows import Results, Row
 from search.spec import StudySpec
 from search.storage import exists, open_storage, shown, storage_errors
@@ -30,7 +29,8 @@ def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True
         raise StudyError(
             f"There is no study {home.name!r} in this storage; known: {', '.join(known(storage)) or 'none'}."
         )
-    num_groups = int(next(iter(studies.values())).user_attrs["num_groups"])
+    stored = next(iter(studies.values())).user_attrs
+    num_groups = int(stored["num_groups"])
     rows = [
         row
         for name, study in studies.items()
@@ -43,7 +43,14 @@ def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True
             with_outcomes=with_outcomes,
         )
     ]
-    return Results(home=home, spec=spec, num_groups=num_groups, rows=tuple(rows))
+    return Results(
+        home=home,
+        spec=spec,
+        num_groups=num_groups,
+        rows=tuple(rows),
+        kind=stored.get("kind", "classification"),
+        groups=tuple(stored.get("groups", ())),
+    )
 
 
 def rows_of(
@@ -130,15 +137,13 @@ def _row(
         test_accuracy=attrs.get("test_accuracy"),
         test_loss=attrs.get("test_loss"),
         test_macro_f1=attrs.get("test_macro_f1"),
+        test_auroc=attrs.get("test_auroc"),
+        test_mse=attrs.get("test_mse"),
+        test_mae=attrs.get("test_mae"),
+        test_r2=attrs.get("test_r2"),
+        test_se=attrs.get("test_se"),
         test_examples=attrs.get("test_examples"),
         reason=attrs.get("reason"),
-        correct=_outcomes(home, trial) if with_outcomes and confirms else None,
+        outcomes=attrs.get("outcomes"),
+        outcome=read_outcome(home, attrs.get("outcomes")) if with_outcomes and confirms else None,
     )
-
-
-def _outcomes(home: Home, trial: FrozenTrial) -> NDArray[np.bool_] | None:
-    try:
-        file = home.outcomes_file(trial.user_attrs["outcomes"])
-        return np.asarray(np.load(file, allow_pickle=False), dtype=bool)
-    except (KeyError, OSError, ValueError):
-        return None

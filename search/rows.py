@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from search.home import Home
+from search.measure import MEASURES, Measure
 from search.spec import StudySpec
 from strategies import FreezingStrategy
 
@@ -15,7 +16,9 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. `curve` has (epoch, value of the metric that steers); what is not known yet is None or empty.
 
-    `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again.
+    `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again; `outcomes`
+    is its file's name, and `outcome` (N,) what that says of each test example: whether it is right, or its
+    squared error. `test_se` is the standard error of a mean squared error over test examples.
     """
 
     number: int
@@ -36,9 +39,15 @@ class Row:
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_macro_f1: float | None = None
+    test_auroc: float | None = None
+    test_mse: float | None = None
+    test_mae: float | None = None
+    test_r2: float | None = None
+    test_se: float | None = None
     test_examples: int | None = None
     reason: str | None = None
-    correct: NDArray[np.bool_] | None = None
+    outcomes: str | None = None
+    outcome: NDArray[Any] | None = None
 
     @property
     def confirms(self) -> bool:
@@ -51,12 +60,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Results:
-    """All that a study has found so far, and the spec it was run with."""
+    """All that a study has found so far, and the spec it was run with.
+
+    kind: "classification" or "regression".
+    groups: the layer groups' names, input side first; empty where they are not stored.
+    """
 
     home: Home
     spec: StudySpec
     num_groups: int
     rows: tuple[Row, ...]
+    kind: str = "classification"
+    groups: tuple[str, ...] = ()
+
+    @property
+    def measure(self) -> Measure:
+        """What its strategies are judged by."""
+        return MEASURES[self.kind]
 
     @property
     def sizes(self) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.measure import MEASURES, Measure
 from search.rows import Results, Row
 from strategies import FreezingStrategy
 
@@ -19,7 +20,10 @@ DRAWS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """A finalist after its confirm trials: mean test score, its 90 % interval, P(best), and what a run costs."""
+    """A finalist after its confirm trials: mean test score, its 90 % interval, P(best), and what a run costs.
+
+    `score`, `low` and `high` are in the measure's own unit: an accuracy of 0 to 1, or a mean squared error.
+    """
 
     family: str
     strategy: FreezingStrategy
@@ -36,7 +40,8 @@ class Contestant:
 class Verdict:
     """The answer at one size. `contestants` are sorted by score, the leader first.
 
-    `failed` names families whose finalist failed in a chain: it can't be recommended, so it is not judged.
+    `failed` names families whose finalist failed in a chain, or has no finite score there: it can't be
+    recommended, so it is not judged.
     """
 
     size: int
@@ -45,6 +50,7 @@ class Verdict:
     winner: Contestant | None
     recommended: Contestant
     failed: tuple[str, ...] = ()
+    measure: Measure = MEASURES["classification"]
 
     @property
     def contenders(self) -> tuple[Contestant, ...]:
@@ -79,33 +85,36 @@ def judge(results: Results, size: int) -> Verdict | None:
     chains = range(1, results.spec.confirm.chains + 1)
     by_place = {(row.explored, row.chain): row for row in results.confirmed(size)}
     runs = {row.number: [by_place[row.number, chain] for chain in chains] for row in results.finalists(size)}
-    sound = {number: rows for number, rows in runs.items() if all(row.state == "COMPLETE" for row in rows)}
+    measure = results.measure
+    sound = {number: rows for number, rows in runs.items() if all(_has_score(row, measure) for row in rows)}
     failed = tuple(rows[0].family for number, rows in runs.items() if number not in sound)
     if not sound:
         return None
     paired = list(sound.values())
-    scores = np.array([[row.test_accuracy or 0.0 for row in rows] for rows in paired]).T
-    draws = resample(scores, _test_covariance(paired, scores), seed=size)
-    margin = results.spec.confirm.margin
-    p_best = probability_best(draws)
+    scores = np.array([[getattr(row, measure.attribute) for row in rows] for rows in paired]).T
     means = scores.mean(axis=0)
-    contends = contending(means, p_best, margin=margin, chains=len(chains))
-    low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    # Judged as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
+    unit = measure.sign * (means.min() or 1.0 if measure.relative else 1.0)
+    draws = resample(scores / unit, _test_covariance(paired, scores) / unit**2, seed=size)
+    p_best = probability_best(draws)
+    contends = contending(means / unit, p_best, margin=results.spec.confirm.margin, chains=len(chains))
+    ends = unit * np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    low, high = np.clip(np.sort(ends, axis=0), 0.0, measure.highest)
     contestants = [
         Contestant(
             family=rows[0].family,
             strategy=rows[0].strategy,
             explored=number,
             score=float(means[i]),
-            low=float(max(low[i], 0.0)),
-            high=float(min(high[i], 1.0)),
+            low=float(low[i]),
+            high=float(high[i]),
             p_best=float(p_best[i]),
             seconds=float(np.mean([row.seconds or 0.0 for row in rows])),
             contends=bool(contends[i]),
         )
         for i, (number, rows) in enumerate(sound.items())
     ]
-    contestants.sort(key=lambda c: -c.score)
+    contestants.sort(key=lambda c: -measure.sign * c.score)
     contenders = [c for c in contestants if c.contends]
     only = contenders[0] if len(contenders) == 1 and len(contestants) > 1 else None
     return Verdict(
@@ -116,6 +125,7 @@ def judge(results: Results, size: int) -> Verdict | None:
         # With too few chains nothing is ruled out, and the cheapest of everything would be no advice.
         recommended=contestants[0] if len(chains) < LEAST_CHAINS else min(contenders, key=lambda c: c.seconds),
         failed=failed,
+        measure=measure,
     )
 
 
@@ -124,8 +134,8 @@ def resample(
 ) -> NDArray[np.float64]:
     """Draw what the strategies' mean scores could be: (draws, strategies), paired over strategies.
 
-    scores: (chains, strategies); test_covariance: (strategies, strategies), that of the mean scores over draws of
-    the test set, or None to leave it out.
+    scores: (chains, strategies), more is better; test_covariance: (strategies, strategies), that of the mean scores
+    over draws of the test set, or None to leave it out.
 
     Two things vary: which examples were labelled (the chain) and which are tested. Resampling 5-10 chains by
     bootstrap covers 77-85 % at a nominal 90 %, so chains are drawn from the multivariate t with (chains - 1)
@@ -146,7 +156,7 @@ def resample(
 
 
 def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each strategy's share of the draws (draws, strategies) in which it is best; ties are shared."""
+    """Each strategy's share of the draws (draws, strategies; more is better) in which it is best; ties are shared."""
     best = np.isclose(draws, draws.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
@@ -167,14 +177,23 @@ def outcomes_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _test_covariance(paired: Sequence[Sequence[Row]], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    correct = [[row.correct for row in rows] for rows in paired]
-    if all(c is not None for rows in correct for c in rows):
-        return outcomes_covariance(np.array(correct, dtype=float).mean(axis=1).T)
-    # The study's folder is not here. Without knowing which examples were right, those of two strategies count as
-    # independent, which makes intervals and verdicts more careful, never less.
+    outcomes = [[row.outcome for row in rows] for rows in paired]
+    shapes = {None if outcome is None else outcome.shape for rows in outcomes for outcome in rows}
+    if len(shapes) == 1 and None not in shapes:
+        return outcomes_covariance(np.array(outcomes, dtype=float).mean(axis=1).T)
+    # The study's folder is not here. Without each example's outcome, those of two strategies count as independent,
+    # and those of one strategy's chains as the same, which makes intervals and verdicts more careful, never less.
+    errors = [[row.test_se for row in rows] for rows in paired]
+    if all(error is not None for rows in errors for error in rows):
+        return np.diag(np.square(np.array(errors, dtype=float)).mean(axis=1))
     examples = min(row.test_examples or 1 for rows in paired for row in rows)
     means = scores.mean(axis=0)
     return np.diag(means * (1 - means) / examples)
+
+
+def _has_score(row: Row, measure: Measure) -> bool:
+    score = getattr(row, measure.attribute)
+    return row.state == "COMPLETE" and score is not None and bool(np.isfinite(score))
 
 
 def _normal(covariance: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from search import StudyError, best_strategy
@@ -54,3 +56,14 @@ def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
     assert done.returncode == 0
     assert 'status = "unconfirmed' in done.stdout
     assert (tiny.parent / "studies" / "tiny" / "report.html").is_file()
+
+
+def test_where_it_comes_from_is_told_by_measure_and_names_its_layer_groups(results):
+    found = find_best(results, 40).provenance
+    assert found["test_accuracy"] == round(judge(results, 40).recommended.score, 4)
+    assert found["layer_group_names"] == list(results.groups)
+    assert len(found["layer_group_names"]) == found["layer_groups"]
+    rows = tuple(replace(row, test_mse=row.test_loss) for row in results.rows)
+    found = find_best(replace(results, kind="regression", rows=rows, groups=()), 40).provenance
+    assert found["test_mse"] > 1
+    assert not {"test_accuracy", "layer_group_names"} & found.keys()

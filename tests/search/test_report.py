@@ -38,6 +38,34 @@ def test_the_page_gives_every_sizes_answer(page, results):
             assert f"{100 * contestant.score:.1f} %" in page
 
 
+def test_the_page_names_what_is_frozen(page, results):
+    assert f"4 layer groups: {', '.join(results.groups)}" in page
+    depths = {c.strategy.freeze_depth for verdict in judge_all(results).values() for c in verdict.contestants}
+    assert {4, 2} <= depths
+    assert "frozen throughout: the whole backbone" in page
+    assert f"frozen throughout: {', '.join(results.groups[:2])}<" in page
+
+
+def test_a_regression_study_is_told_in_errors(results, tmp_path):
+    def wrong(row):
+        return None if row.test_accuracy is None else (1 - row.test_accuracy) / 10
+
+    rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
+    home = Home.of("tiny", out=tmp_path, storage=results.home.url)
+    changed = replace(results, kind="regression", rows=tuple(rows), home=home)
+    markup = re.sub(r"<script.*?</script>", "", render(changed), flags=re.DOTALL)
+    for verdict in judge_all(changed).values():
+        least = min(verdict.contestants, key=lambda c: c.score)
+        assert verdict.contestants[0] is least
+        assert verdict.measure.interval(least.score, least.low, least.high) in markup
+        assert plots.answer({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
+    assert "within 1 % of the score of the leader" in markup
+    assert "mean absolute error 0.5" in markup
+    assert "accuracy" not in markup
+    table = list(csv.DictReader(io.StringIO(trials_csv(changed))))
+    assert {record["test_mse"] != "" for record in table if record["confirms"] == "True"} == {True}
+
+
 def test_what_comes_from_the_study_is_escaped(results):
     evil = "<img src=x onerror=alert(1)>"
     task = results.spec.task.model_copy(update={"data": evil})

@@ -5,7 +5,7 @@ import pytest
 
 from search.errors import StudyError
 from search.home import Home
-from search.results import known, known_homes, load_results
+from search.results import known, known_homes, load_results, read_results
 from search.storage import open_storage
 from search.verdict import judge
 from strategies import Family
@@ -28,9 +28,26 @@ def test_every_trial_stores_what_was_promised(results):
         assert row.best_epoch in range(4)
         assert row.value == min(value for _, value in row.curve) or row.state == "PRUNED"
         if row.confirms:
-            assert row.correct.mean() == pytest.approx(row.test_accuracy, abs=1e-6)
+            assert row.outcome.mean() == pytest.approx(row.test_accuracy, abs=1e-6)
             assert math.isfinite(row.test_loss)
             assert 0 <= row.test_macro_f1 <= 1
+            assert 0 <= row.test_auroc <= 1
+
+
+def test_a_study_knows_its_kind_and_its_layer_groups(results):
+    assert results.kind == "classification"
+    assert results.measure.name == "test accuracy"
+    assert len(results.groups) == results.num_groups == 4
+
+
+def test_a_study_stored_without_kind_or_groups_is_a_classification(results, monkeypatch):
+    storage = open_storage(results.home.url)
+    studies = storage.get_all_studies()
+    for study in studies:
+        study.user_attrs = {key: value for key, value in study.user_attrs.items() if key not in ("kind", "groups")}
+    monkeypatch.setattr(storage, "get_all_studies", lambda: studies)
+    older = read_results(storage, results.home)
+    assert (older.kind, older.groups) == ("classification", ())
 
 
 def test_confirm_trials_are_paired(results):
@@ -60,8 +77,8 @@ def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_
 
 def test_lost_outcomes_are_none_not_an_error(results, tmp_path):
     elsewhere = Home.of("tiny", out=tmp_path, storage=results.home.url)
-    assert all(row.correct is None for row in load_results(elsewhere).rows)
-    assert any(isinstance(row.correct, np.ndarray) for row in results.rows)
+    assert all(row.outcome is None for row in load_results(elsewhere).rows)
+    assert any(isinstance(row.outcome, np.ndarray) for row in results.rows)
 
 
 def test_studies_are_known_by_name(results, finished):

@@ -1,0 +1,86 @@
+"""What a kind of task is judged by. numpy only."""
+
+from dataclasses import dataclass
+from math import floor, inf, log10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A score that is the mean of one number a test example, 0 at the least.
+
+    attribute: the trial's attribute, and the row's field, that holds it.
+    highest: the largest value it can have.
+    relative: whether the margin of practical equivalence is a share of the leader's score, and not absolute.
+    percent: whether it is shown in per cent, with one decimal, and not in three digits.
+    question: what a single strategy is looked at for, as a heading.
+    others: what is told beside it, as (attribute, name).
+    """
+
+    name: str
+    attribute: str
+    higher_is_better: bool
+    highest: float
+    relative: bool
+    percent: bool
+    question: str
+    others: tuple[tuple[str, str], ...]
+
+    @property
+    def sign(self) -> float:
+        """What makes more of it better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def scale(self) -> float:
+        """What a score is multiplied by to be shown."""
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def title(self) -> str:
+        """Its name on an axis."""
+        return f"{self.name}, %" if self.percent else f"{self.name} (less is better)"
+
+    def interval(self, score: float, low: float, high: float, *, unit: bool = True) -> str:
+        """A score with its interval: "95.1 % (94.0-96.2)" or "0.123 (0.110-0.140)"."""
+        form = f".{self._decimals(score)}f" if self._is_plain(score) else ".2e"
+        shown, least, most = (format(self.scale * value, form) for value in (score, low, high))
+        return f"{shown}{' %' if unit and self.percent else ''} ({least}-{most})"
+
+    def rounded(self, score: float) -> float:
+        """A score for a file, in about four digits."""
+        return round(score, 4) if self.percent else float(f"{score:.4g}")
+
+    def margin(self, margin: float) -> str:
+        """The margin of practical equivalence in words."""
+        return f"{100 * margin:g} {'% of the score' if self.relative else 'points'}"
+
+    def _is_plain(self, score: float) -> bool:
+        return self.percent or score == 0 or 1e-4 <= score < 1e6
+
+    def _decimals(self, score: float) -> int:
+        return 1 if self.percent else 3 if score == 0 else max(0, 2 - floor(log10(score)))
+
+
+MEASURES = {
+    "classification": Measure(
+        name="test accuracy",
+        attribute="test_accuracy",
+        higher_is_better=True,
+        highest=1.0,
+        relative=False,
+        percent=True,
+        question="What the recommended strategy gets right",
+        others=(("test_macro_f1", "macro F1"), ("test_auroc", "AUROC"), ("test_loss", "loss")),
+    ),
+    "regression": Measure(
+        name="test MSE",
+        attribute="test_mse",
+        higher_is_better=False,
+        highest=inf,
+        relative=True,
+        percent=False,
+        question="How close the recommended strategy comes",
+        others=(("test_mae", "mean absolute error"), ("test_r2", "R2")),
+    ),
+}
+"""By the kind of task."""
