@@ -31,9 +31,12 @@ FORBIDDEN = {
     "strategies": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.strategy": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.schedule": NO_TORCH | {"search", "optuna", "numpy"},
+    "strategies.checks": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.files": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.groups": {"search", "optuna", "lightning"},
     "strategies.optim": {"search", "optuna", "lightning"},
+    "strategies.thaw": {"search", "optuna", "lightning"},
+    "strategies.preflight": {"search", "optuna"},
     "strategies.callback": {"search", "optuna"},
 }
 

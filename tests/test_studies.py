@@ -1,0 +1,229 @@
+"""Every study file in `studies/` runs, on real data laid out as a user has it, at a small budget."""
+
+import csv
+import gzip
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import get_model
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+BUDGET = {"train": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "accelerator": "cpu"}}
+SMALL = {"search": {"trials": 2}, "confirm": {"chains": 1}}
+"""What each study is run with instead of what its file says; sizes and images are smaller too."""
+CHANGES: dict[str, dict[str, dict[str, object]]] = {
+    "digits": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
+    "lenet-even-odd": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
+    "lenet-fashion": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
+    "rotation": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
+    "caltech101": {"task": {"sizes": [24]}, "model": {"image_size": 32}},
+    "cifar10": {
+        # Its files are told by their checksums, which no other data can have: the same path, on other real images.
+        "task": {"data": "torchvision/FashionMNIST", "sizes": [20]},
+        "model": {"image_size": 32},
+    },
+    "image-folder": {"task": {"sizes": [20]}, "model": {"image_size": 32, "weights": "IMAGENET1K_V1"}},
+    "timm-vit": {
+        "task": {"sizes": [20]},
+        "model": {"image_size": 32, "weights": "none", "options": {"depth": 2, "embed_dim": 48, "num_heads": 3}},
+    },
+    "timm-resnet": {"task": {"sizes": [20]}, "model": {"image_size": 32, "weights": "none"}},
+    "bert-sentiment": {"task": {"sizes": [20]}},
+    "lstm-vowels": {"task": {"sizes": [18]}, "source": {"epochs": 1}},
+    "lstm-forecast": {
+        "task": {"sizes": [20], "options": {"target": "GOOG", "window": 8, "horizon": 2, "stride": 1, "test": 0.3}},
+        "source": {"epochs": 1, "options": {"target": "AAPL", "window": 8, "horizon": 2, "stride": 1}},
+    },
+    "checkpoint-encoder": {"task": {"sizes": [20]}},
+    "your-own": {"task": {"sizes": [20]}},
+}
+NEEDS_ASSETS = {"lenet-even-odd", "lenet-fashion", "rotation", "caltech101", "cifar10", "image-folder", "timm-vit"} | {
+    "timm-resnet",
+    "lstm-vowels",
+    "checkpoint-encoder",
+}
+
+MY_AUTOENCODER = """
+import torch
+from collections import OrderedDict
+from lightning.pytorch import LightningModule
+from torch import nn
+
+def encoder():
+    return nn.Sequential(OrderedDict(
+        down1=nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU()),
+        down2=nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.ReLU()),
+        code=nn.Sequential(nn.Flatten(), nn.Linear(392, 16)),
+    ))
+
+class Autoencoder(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.encoder = encoder()
+        self.decoder = nn.Linear(16, 784)
+"""
+MY_DATA = """
+import torch
+from lightning.pytorch import LightningDataModule
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, TensorDataset
+
+class MyDataModule(LightningDataModule):
+    def setup(self, stage):
+        x, y = load_digits(return_X_y=True)
+        self.all = TensorDataset(torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y))
+
+    def _loader(self, start, stop):
+        return DataLoader(torch.utils.data.Subset(self.all, range(start, stop)), batch_size=16)
+
+    def train_dataloader(self):
+        return self._loader(0, 1000)
+
+    def val_dataloader(self):
+        return self._loader(1000, 1200)
+
+    def test_dataloader(self):
+        return self._loader(1200, 1400)
+"""
+MY_MODELS = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Sequential(nn.Linear(64, 32), nn.ReLU()), nn.Sequential(nn.Linear(32, 16), nn.ReLU()))
+"""
+
+
+def test_every_study_file_is_run():
+    assert {file.stem for file in STUDIES.glob("*.toml")} == set(CHANGES)
+
+
+def idx(array: np.ndarray, file: Path) -> None:
+    """MNIST's own format."""
+    file.write_bytes(
+        bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    )
+
+
+def lay_out(folder: Path, assets: Path | None) -> None:
+    """The data of every study, where its file says they are."""
+    if assets is not None:
+        raw = folder / "data" / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for file in (assets / "fashion-mnist").glob("*.gz"):
+            with gzip.open(file) as packed, (raw / file.stem).open("wb") as out:
+                shutil.copyfileobj(packed, out)
+        digits = np.load(assets / "mnist5k.npz")
+        order = np.random.default_rng(0).permutation(5000)
+        mnist = folder / "data" / "MNIST" / "raw"
+        mnist.mkdir(parents=True)
+        for part, chosen in (("train", order[:4000]), ("t10k", order[4000:])):
+            idx(digits["images"][chosen], mnist / f"{part}-images-idx3-ubyte")
+            idx(digits["labels"][chosen].astype(np.uint8), mnist / f"{part}-labels-idx1-ubyte")
+        clothes = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
+        kinds = np.frombuffer((raw / "t10k-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+        for root, names in (("images", ["shirt", "shoe"]), ("data/caltech101/101_ObjectCategories", list("abc"))):
+            for label, name in enumerate(names):
+                (folder / root / name).mkdir(parents=True)
+                for number, pixels in enumerate(clothes[kinds == [0, 7, 8][label]][:40], start=1):
+                    Image.fromarray(pixels).convert("RGB").save(folder / root / name / f"image_{number:04}.jpg")
+        (folder / "data/caltech101/101_ObjectCategories/BACKGROUND_Google").mkdir()
+        for file in (assets / "japanese-vowels").glob("*.ts"):
+            shutil.copy(file, folder / file.name)
+    with gzip.open(Path(sys.modules["plotly"].__file__).parent / "package_data/datasets/stocks.csv.gz", "rt") as stocks:
+        rows = list(csv.reader(stocks))
+    for name in ("source", "target"):
+        with (folder / f"{name}.csv").open("w", newline="") as out:
+            csv.writer(out).writerows(rows)
+    package = folder / "my_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "data.py").write_text(MY_DATA)
+    (package / "models.py").write_text(MY_MODELS)
+    (folder / "my_autoencoder.py").write_text(MY_AUTOENCODER)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, assets_or_none):
+    """A working directory, and a `TORCH_HOME` with weights: real ones where they are at hand, else made here."""
+    import plotly  # noqa: F401
+
+    folder = tmp_path_factory.mktemp("world")
+    lay_out(folder, assets_or_none)
+    kept = folder / "torch" / "hub" / "checkpoints"
+    kept.mkdir(parents=True)
+    torch.manual_seed(0)
+    for name, file in (("resnet18", "resnet18-f37072fd.pth"), ("resnet50", "resnet50-11ad3fa6.pth")):
+        torch.save(get_model(name).state_dict(), kept / file)
+    if assets_or_none is not None:
+        shutil.copy(assets_or_none / "mobilenet_v2-b0353104.pth", kept / "mobilenet_v2-b0353104.pth")
+    namespace: dict[str, object] = {}
+    exec(MY_AUTOENCODER, namespace)
+    module = namespace["Autoencoder"]()
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": {}}, folder / "autoencoder.ckpt")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_a_study_file_runs(name, world, assets_or_none, search, monkeypatch):
+    if name in NEEDS_ASSETS and assets_or_none is None:
+        pytest.skip("the real data are not here: FROSTLINE_ASSETS, or ../shared/assets beside the checkout")
+    content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
+    changes = {**BUDGET, **SMALL, **CHANGES[name]}
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    if name == "bert-sentiment":
+        pytest.importorskip("transformers")
+        changes = {**changes, "model": {"backbone": f"transformers/{tiny_bert(world)}"}}
+    for table, keys in changes.items():
+        content[table] = {**content.get(table, {}), **keys}
+    file = world / f"{name}.toml"
+    file.write_text(to_toml(content))
+    monkeypatch.setenv("TORCH_HOME", str(world / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = search("run", file.name, "--workers", "1", cwd=world)
+    assert done.returncode == 0, done.stderr
+    assert "no verdict: 1 chains" in done.stdout
+    assert (world / "studies" / name / "report.html").stat().st_size > 100_000
+
+
+def tiny_bert(folder: Path) -> str:
+    """A saved BERT of two small layers with a tokenizer of the words that are there, and real sentences to learn."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    home = folder / "tiny-bert"
+    if not home.exists():
+        rows = [("a fine and moving film", "good"), ("dull , slow and far too long", "bad")] * 30
+        words = sorted({word for text, _ in rows for word in text.split()})
+        home.mkdir()
+        (home / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+        BertTokenizer(str(home / "vocab.txt")).save_pretrained(home)
+        BertModel(
+            BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+        ).save_pretrained(home)
+        with (folder / "reviews.tsv").open("w", newline="") as out:
+            csv.writer(out, delimiter="\t").writerows([("text", "label"), *rows])
+    return home.name
+
+
+def to_toml(content: dict[str, dict[str, object]]) -> str:
+    return "\n".join(
+        f"[{table}]\n" + "\n".join(f"{key} = {value(entry)}" for key, entry in keys.items())
+        for table, keys in content.items()
+    )
+
+
+def value(entry: object) -> str:
+    if isinstance(entry, dict):
+        return "{ " + ", ".join(f"{key} = {value(inner)}" for key, inner in entry.items()) + " }"
+    if isinstance(entry, bool):
+        return str(entry).lower()
+    if isinstance(entry, list):
+        return "[" + ", ".join(value(inner) for inner in entry) + "]"
+    return repr(entry) if not isinstance(entry, str) else f'"{entry}"'
