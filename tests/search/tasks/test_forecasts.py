@@ -24,6 +24,7 @@ def test_a_target_follows_its_window_and_no_window_reaches_across_the_border(
     name = write(tmp_path_factory.mktemp("series") / "a.csv", 60)
     data = load(name, window=window, horizon=horizon, stride=stride, test=share, standardize=False)
     border = 60 - round(share * 60)
+    border -= border % stride  # one grid of windows: the test set sees the seasons that the pool does
     for part, start, end in ((data.pool, 0, border), (data.test, border, 60)):
         seen, coming = part.inputs[..., 0], part.targets
         assert seen.shape[1:] == (window,)
@@ -65,6 +66,18 @@ def test_the_test_set_may_be_a_file(tmp_path):
     assert (len(data.pool), len(data.test)) == (6, 4)
 
 
+def test_without_a_test_set_every_step_is_in_the_pool(tmp_path):
+    data = load(write(tmp_path / "a.csv", 31), window=3, horizon=6, test=0)
+    assert (len(data.pool), len(data.test)) == (4, 0)
+
+
+def test_scaling_is_exact_for_numbers_that_are_far_from_zero(tmp_path):
+    far = "".join(f"{n},{1_700_000_000 + n}\n" for n in range(100))
+    (tmp_path / "far.csv").write_text("day,value\n" + far)
+    near = load(write(tmp_path / "near.csv", 100), window=4)
+    assert torch.equal(load(str(tmp_path / "far.csv"), window=4).pool.inputs, near.pool.inputs)
+
+
 def test_a_gap_in_the_series_is_one_line(tmp_path):
     name = write(tmp_path / "a.csv", 30)
     text = (tmp_path / "a.csv").read_text().replace("day 7,7,", "day 7,NaN,")
@@ -83,7 +96,10 @@ def test_a_gap_in_the_series_is_one_line(tmp_path):
         ({"window": 3, "target": "day"}, "line 2: column 'day' has 'day 0'"),
         ({"window": 3, "channels": "value"}, "option channels = 'value' must be a list of columns"),
         ({"window": 24}, "are too few for window = 24 and horizon = 1; at least 25"),
+        ({"window": 3, "target": []}, "option target = \\[\\] must be a column, or a list of columns"),
+        ({"window": 3, "delimiter": ";;"}, "option delimiter = ';;' must be one character"),
         ({"window": 3, "part": [0.5, 0.5]}, "has no steps"),
+        ({"window": 3, "part": [0, 0.01]}, "are too few"),
         ({"window": 3, "classes": {}}, "option classes = {} is not known"),
     ],
 )
