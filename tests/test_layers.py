@@ -15,12 +15,16 @@ MODULES = sorted(
     if file.name != "__main__.py"
 )
 NO_TORCH = {"torch", "lightning"}
+LIBRARIES = ("torchvision", "timm", "transformers")
 FORBIDDEN = {
     "search": {"torch", "lightning", "optuna", "plotly", "pydantic", "numpy"},
     "search.cli": {"torch", "lightning", "optuna", "plotly", "pydantic", "numpy", "sqlalchemy"},
     "search.plots": NO_TORCH | {"optuna"},
     "search.report": NO_TORCH | {"optuna"},
     "search.verdict": NO_TORCH | {"optuna"},
+    "search.evidence": NO_TORCH | {"optuna"},
+    "search.measure": NO_TORCH | {"optuna"},
+    "search.predictions": NO_TORCH | {"optuna"},
     "search.rows": NO_TORCH | {"optuna"},
     "search.spec": NO_TORCH | {"optuna"},
     "search.results": NO_TORCH,
@@ -32,8 +36,10 @@ FORBIDDEN = {
     "strategies.strategy": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.schedule": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.checks": NO_TORCH | {"search", "optuna", "numpy"},
+    "strategies.checks": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.files": NO_TORCH | {"search", "optuna", "numpy"},
-    "strategies.groups": {"search", "optuna", "lightning"},
+    "strategies.groups": {"search", "optuna", "lightning", *LIBRARIES},
+    "strategies.thaw": {"search", "optuna", "lightning", *LIBRARIES},
     "strategies.optim": {"search", "optuna", "lightning"},
     "strategies.thaw": {"search", "optuna", "lightning"},
     "strategies.preflight": {"search", "optuna"},
