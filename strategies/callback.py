@@ -4,12 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from strategies.groups import LayerGroup, layer_groups
 from strategies.optim import check_apart
-from strategies.preflight import check_devices, check_length, check_parameters, check_rates, check_wrap, rates_of
+from strategies.preflight import (
+    check_averaging,
+    check_devices,
+    check_length,
+    check_parameters,
+    check_rates,
+    check_wrap,
+    module_called,
+    rates_of,
+)
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
 from strategies.thaw import set_trainable, trained_parameters
@@ -21,6 +31,7 @@ class FreezingCallback(Callback):
     `backbone` and `head` name the module's two parts (dots reach deeper); `groups` is as in `layer_groups`.
     What trains is set anew from the strategy's schedule before every epoch, and learning rates, where the
     strategy moves them, before every batch; so a run that resumes from a checkpoint, in any phase, is right.
+    It alone decides: what somebody froze in the backbone before trains as soon as its group does.
     The one thing it has to remember, and checkpoints with it, is where L2-SP pulls to: the weights at the start
     of the fit. It deliberately is no `lightning.pytorch.callbacks.BaseFinetuning`, whose state is lost on
     resume (Lightning #21901) and which trains frozen batch norm (#15063).
@@ -62,6 +73,8 @@ class FreezingCallback(Callback):
             return
         check_devices(trainer)
         self._start = {}
+        if not isinstance(trainer.strategy, DDPStrategy) and not self._is_built(pl_module):
+            return  # the module builds its parts in a hook of its own; only a wrap needs to know them now
         self._read(trainer, pl_module)
         self._set_trainable(pl_module, [thaw is not None for thaw in self._schedule.thaw_epochs])
 
@@ -74,18 +87,20 @@ class FreezingCallback(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._read(trainer, pl_module)  # again: synchronised batch norm replaces modules in between
         check_wrap(trainer, self._schedule)
+        check_averaging(trainer, self._parts, self._schedule, self.strategy)
         check_parameters(trainer, self._parts, self._schedule, self.strategy)
         if self._schedule.rates_move:
             check_rates(trainer, self.strategy)
             self._rate_of = [rates_of(optimizer, self._parts) for optimizer in trainer.optimizers]
         if self.strategy.pulls_back:
             self._remember_start()
-        self._set_trainable(pl_module, self._schedule.trainable(trainer.current_epoch))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now has a checkpoint put back the epoch, which does not start again where it was broken off midway ...
+        self._set_trainable(pl_module, self._schedule.trainable(trainer.current_epoch))
         if self._schedule.rates_move:
             check_length(trainer)
-            # Only now: a checkpoint has put back the optimizer's groups, and the rates they began with.
+            # ... and the optimizer's groups, with the rates they began with.
             for optimizer in trainer.optimizers:
                 for group in optimizer.param_groups:
                     group.setdefault("initial_lr", group["lr"])
@@ -110,9 +125,12 @@ class FreezingCallback(Callback):
             if parameter.grad is not None and parameter in held:
                 parameter.grad.add_(parameter.detach() - self._start[name], alpha=pull)
 
+    def _is_built(self, pl_module: LightningModule) -> bool:
+        return {self.backbone, self.head} <= {name for name, _ in pl_module.named_modules(remove_duplicate=False)}
+
     def _read(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        backbone = pl_module.get_submodule(self.backbone)
-        check_apart(backbone, pl_module.get_submodule(self.head))
+        backbone = module_called(self.backbone, pl_module)
+        check_apart(backbone, module_called(self.head, pl_module))
         self._parts = layer_groups(backbone, groups=self.groups)
         endless = trainer.max_epochs is None or trainer.max_epochs < 0
         self._schedule = self.strategy.schedule(len(self._parts), None if endless else trainer.max_epochs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from strategies.dotted import join, prefixes
 from strategies.partition import partition
@@ -30,8 +31,8 @@ def layer_groups(backbone: nn.Module, *, groups: Sequence[str] | None = None) ->
     (`["stem.*", "layer1.*"]`). Without it:
 
     1. A timm model's groups are its own `group_matcher(coarse=True)`; what it leaves unmatched joins the last.
-    2. Otherwise a group is a child that owns parameters, in order of execution where `torch.fx` can trace the
-       backbone's `forward` (in evaluation; children are not entered), else as registered. What a list
+    2. Otherwise a group is a child that owns parameters, in order of execution as far as `torch.fx` can trace the
+       backbone's `forward` (in evaluation; children are not entered), from there on as registered. What a list
        (`nn.ModuleList`) holds counts as children.
     3. An only part is entered. While there are fewer than four, the largest that can be is opened: a chain
        (`nn.Sequential`), a module that holds a chain or a list, one whose only part is such; but no block,
@@ -44,17 +45,21 @@ def layer_groups(backbone: nn.Module, *, groups: Sequence[str] | None = None) ->
        (which is better taken to the head) and a DenseNet's transition. A downsampling, a norm and one layer
        (ConvNeXt) or a patch merging (Swin), joins the stage after it. What never runs in evaluation (Inception's
        auxiliary head) joins the last.
-    7. Convolutions between two poolings make one group (VGG, LeNet).
-    8. The few architectures that these rules misread stand in a table, `strategies.partition.JOINS`.
+    7. Convolutions between two poolings make one group (VGG, LeNet), and a chain of them is always opened; not
+       across an upsampling, nor with transposed ones (a decoder).
+    8. The few architectures that these rules misread stand in a table, `strategies.joins.JOINS`.
 
     A module that stands in several places belongs to the first. Every parameter is in exactly one group.
 
-    Raises `ValueError` for a backbone without parameters, a pattern that matches nothing, a parameter that no
-    pattern matches, or one parameter shared by two groups.
+    Raises `ValueError` for a backbone without parameters or with lazy ones that have no shape yet, a pattern that
+    matches nothing, a parameter that no pattern matches, or one parameter shared by two groups.
     """
     named = {join(m, n): p for m, module in backbone.named_modules() for n, p in _own(module)}
     if not named:
         raise ValueError("The backbone has no parameters, so there is nothing to freeze.")
+    lazy = [name for name, parameter in named.items() if is_lazy(parameter)]
+    if lazy:
+        raise ValueError(f"The lazy parameter {lazy[0]!r} has no shape yet: run one batch through the backbone first.")
     parts = _by_pattern(named, groups) if groups else partition(backbone)
     home = {name: index for index, (_, held) in enumerate(parts) for name in held}
     owner = {name: index for name in named if (index := _home(name, home)) is not None}
@@ -94,7 +99,10 @@ def _refuse_tied(named: Mapping[str, nn.Parameter], owner: Mapping[str, int]) ->
         names.setdefault(id(parameter), []).append(name)
     for tied in names.values():
         if len({owner[name] for name in tied}) > 1:
-            raise ValueError(f"Parameters are shared between layer groups: {', '.join(tied)}.")
+            raise ValueError(
+                f"Parameters are shared between layer groups: {', '.join(tied)}. Name groups of your own (`groups`) "
+                "that hold them in one."
+            )
 
 
 def _modules(backbone: nn.Module, owner: Mapping[str, int], home: Mapping[str, int]) -> list[list[nn.Module]]:

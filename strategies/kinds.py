@@ -42,6 +42,11 @@ def is_pooling(child: Child) -> bool:
     return "Pool" in name and "Adaptive" not in name and not has_parameters(child)
 
 
+def is_upsampling(child: Child) -> bool:
+    """What makes maps larger without weights; a transposed convolution is a layer."""
+    return "Upsampl" in type(child).__name__ and not has_parameters(child)
+
+
 def is_table(child: Child) -> bool:
     """A lookup table, which takes indices."""
     return isinstance(child, (nn.Embedding, nn.EmbeddingBag))
@@ -68,10 +73,11 @@ def joins_before(child: Child, *, name: str) -> bool:
 
 
 def is_convolution(module: nn.Module | None) -> bool:
-    """One convolution, with its norm and activation perhaps, but without a pooling."""
+    """One convolution, with its norm and activation perhaps, but neither transposed nor with a pooling."""
     if module is None or _matrices(module) != 1 or any(map(is_pooling, module.modules())):
         return False
-    return any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+    transposed = nn.modules.conv._ConvTransposeNd
+    return any(isinstance(m, nn.modules.conv._ConvNd) and not isinstance(m, transposed) for m in module.modules())
 
 
 def is_downsampling(module: nn.Module | None) -> bool:

@@ -7,6 +7,7 @@ from torch import nn
 
 from strategies.dotted import join, leader, short, under
 from strategies.execution import steps
+from strategies.joins import joins
 from strategies.kinds import (
     is_chain,
     is_convolution,
@@ -14,18 +15,13 @@ from strategies.kinds import (
     is_embedding,
     is_pooling,
     is_table,
+    is_upsampling,
     joins_before,
     size,
 )
 
 FEWEST = 4
 """Parts are opened, the largest first, until there are this many or nothing is left to open."""
-
-# Where neither execution nor registration says what an expert would: class -> child -> the child whose part it joins.
-JOINS = {
-    "DebertaV2Encoder": {"LayerNorm": "rel_embeddings", "conv": "layer.0"},
-    "MNASNet": {"layers.3": "layers.0", "layers.6": "layers.0"},
-}
 
 _ATOMS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _RNN_LAYER = re.compile(r"_l(\d+)(?:_reverse)?(?![^._])")
@@ -50,12 +46,13 @@ class _Part:
 class _Opened:
     """A module's parts in order, and what leads into the first: embeddings, own parameters, a norm of the input.
 
-    embeddings: those of `lead` that are embeddings, by full name.
+    embeddings: those of `lead` that are embeddings, by full name. pooled: whether it pools between convolutions.
     """
 
     parts: list[_Part] = field(default_factory=list)
     lead: list[str] = field(default_factory=list)
     embeddings: dict[str, nn.Module] = field(default_factory=dict)
+    pooled: bool = False
 
 
 def partition(backbone: nn.Module) -> list[tuple[str, list[str]]]:
@@ -72,13 +69,15 @@ def partition(backbone: nn.Module) -> list[tuple[str, list[str]]]:
 
 
 def _next(parts: list[_Part]) -> tuple[int, _Opened] | None:
-    """The part to open now, and what is in it: stacked RNNs always, an only part, the largest while there are few."""
+    """The part to open now, and what is in it: an only part, the largest while there are few; always stacked RNNs
+    and chains that pool between convolutions."""
     for index, part in sorted(enumerate(parts), key=lambda entry: -size(entry[1].module)):
-        modules = part.module.modules() if part.module is not None else ()
-        stacked = any(isinstance(m, nn.RNNBase) and m.num_layers > 1 for m in modules)
-        if stacked or len(parts) < FEWEST:
+        if part.module is None:
+            continue
+        stacked = any(isinstance(m, nn.RNNBase) and m.num_layers > 1 for m in part.module.modules())
+        if stacked or len(parts) < FEWEST or is_chain(part.module):
             opened = _open(part, any_class=stacked or len(parts) == 1)
-            if opened is not None:
+            if opened is not None and (stacked or len(parts) < FEWEST or opened.pooled):
                 return index, opened
     return None
 
@@ -92,7 +91,7 @@ def _replace(parts: list[_Part], index: int, opened: _Opened) -> None:
         parts[index - 1].names += opened.lead
     elif opened.embeddings:
         first, module = next(iter(opened.embeddings.items()))
-        only = module if len(opened.embeddings) == 1 else None
+        only = module if len(opened.embeddings) == 1 and not any(map(is_table, module.modules())) else None
         inner.insert(0, _Part(core=first, names=opened.lead, module=only))
     else:
         inner[0].names[:0] = opened.lead
@@ -114,7 +113,8 @@ def _open(part: _Part, *, any_class: bool = False) -> _Opened | None:
         if inner is None:
             return opened if opened.embeddings else None
         _replace(parts, 0, _Opened(parts=inner.parts))
-        return _Opened(parts=parts, lead=opened.lead + inner.lead, embeddings=opened.embeddings | inner.embeddings)
+        embeddings = opened.embeddings | inner.embeddings
+        return _Opened(parts=parts, lead=opened.lead + inner.lead, embeddings=embeddings, pooled=inner.pooled)
     holds_more = any(p.module is None or "." in under(part.core, p.core) or _opens_as_chain(p) for p in parts)
     return opened if is_chain(part.module) or (holds_more and not part.block) else None
 
@@ -131,15 +131,17 @@ def _split(name: str, module: nn.Module) -> _Opened:
         return _Opened(parts=_rnn_layers(name, module))
     if hasattr(module, "group_matcher") and (groups := _timm_groups(name, module)):
         return _Opened(parts=groups)
-    opened, poolings, late = _Opened(), set[int](), list[str]()
+    opened, poolings, upsamplings, late = _Opened(), set[int](), set[int](), list[str]()
     parts = opened.parts
     order, unused = steps(module)
     classes = [type(child) for _, child in order]
     for step, child in order:
         full = join(name, step)
-        if child is None or is_pooling(child):
+        if is_pooling(child):
             poolings.add(len(parts))
-        if child is None:
+        elif is_upsampling(child):
+            upsamplings.add(len(parts))
+        if not step:
             continue
         if is_embedding(child, name=step, at_input=not parts):
             opened.lead.append(full)
@@ -155,7 +157,7 @@ def _split(name: str, module: nn.Module) -> _Opened:
             parts.append(_Part(core=full, names=[full], module=child, block=block))
     if not parts:
         _enter_embeddings(opened)
-    _merge_convolutions(parts, poolings)
+    opened.pooled = _merge_convolutions(parts, poolings, upsamplings)
     _join_ahead(parts)
     (parts[-1].names if parts else opened.lead).extend(late)
     return opened
@@ -207,16 +209,17 @@ def _timm_groups(name: str, module: nn.Module) -> list[_Part]:
     ]
 
 
-def _merge_convolutions(parts: list[_Part], poolings: set[int]) -> None:
-    """Convolutions between two poolings make one part: a block of a VGG."""
+def _merge_convolutions(parts: list[_Part], poolings: set[int], upsamplings: set[int]) -> bool:
+    """Convolutions between two poolings make one part: a block of a VGG. Says whether there are such."""
     single = [is_convolution(part.module) for part in parts]
     if not any(any(single[:at]) and any(single[at:]) for at in poolings):
-        return
+        return False
     for at in reversed(range(1, len(parts))):
-        if at not in poolings and single[at - 1] and single[at]:
+        if at not in poolings | upsamplings and single[at - 1] and single[at]:
             parts[at - 1].names += parts[at].names
             parts[at - 1].module = None
             del parts[at]
+    return True
 
 
 def _join_ahead(parts: list[_Part]) -> None:
@@ -229,7 +232,7 @@ def _join_ahead(parts: list[_Part]) -> None:
 
 def _join_by_table(parts: list[_Part], backbone: nn.Module) -> None:
     for name, module in backbone.named_modules():
-        for child, target in JOINS.get(type(module).__name__, {}).items():
+        for child, target in joins(module):
             child, target = join(name, child), join(name, target)
             source = next((part for part in parts if child in part.names), None)
             into = next((part for part in parts if target in part.names), None)

@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.xla import XLAStrategy
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from strategies.groups import LayerGroup
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
-from strategies.thaw import trained_parameters
+from strategies.thaw import is_batch_norm, trained_parameters
 
 
 def check_devices(trainer: Trainer) -> None:
@@ -24,6 +27,18 @@ def check_devices(trainer: Trainer) -> None:
         raise MisconfigurationException(
             f"FreezingCallback works on a single device and under DDP, not under {type(strategy).__name__}."
         )
+
+
+def module_called(name: str, module: nn.Module) -> nn.Module:
+    """A module's part by its dotted name."""
+    parts: dict[str, nn.Module] = dict(module.named_modules(remove_duplicate=False))
+    if name not in parts:
+        have = ", ".join(child for child, _ in module.named_children()) or "none"
+        raise MisconfigurationException(
+            f"{type(module).__name__} has no module {name!r}; FreezingCallback(backbone=..., head=...) takes the names "
+            f"of two of its own: {have}."
+        )
+    return parts[name]
 
 
 def check_wrap(trainer: Trainer, schedule: Schedule) -> None:
@@ -41,7 +56,10 @@ def check_wrap(trainer: Trainer, schedule: Schedule) -> None:
 def check_parameters(
     trainer: Trainer, parts: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
 ) -> None:
-    """The optimizers hold all that will ever train, and that is not nothing where something thaws."""
+    """The optimizers hold all that will ever train, and the backbone has some of what the strategy would train.
+
+    That the groups which thaw have some is not asked: a search may well try norms alone where the last have none.
+    """
     held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
     trained = set(trained_parameters(parts, strategy, max_epochs=schedule.max_epochs).values())
     for part, thaw in zip(parts, schedule.thaw_epochs, strict=True):
@@ -50,10 +68,31 @@ def check_parameters(
                 f"Layer group {part.name!r} thaws at epoch {thaw}, but the optimizer does not hold all of its "
                 "parameters, so it would never train. Build the optimizer from `strategies.param_groups`."
             )
-    if not trained and any(thaw is not None for thaw in schedule.thaw_epochs):
+    thaws = any(thaw is not None for thaw in schedule.thaw_epochs)
+    if thaws and not trained_parameters(parts, replace(strategy, freeze_depth=0)):
         raise MisconfigurationException(
-            f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the thawed "
-            "layer groups without any parameter that trains."
+            f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the backbone "
+            "without any parameter that trains."
+        )
+
+
+def check_averaging(
+    trainer: Trainer, parts: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
+) -> None:
+    """Lightning's SWA sets the statistics of all batch norms back to 0 and 1, and rates of its own."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        return
+    frozen = (
+        is_batch_norm(module)
+        for part, thaw in zip(parts, schedule.thaw_epochs, strict=True)
+        for module in part.modules
+        if thaw is None or strategy.batch_norm == "still"
+    )
+    if schedule.rates_move or any(frozen):
+        raise MisconfigurationException(
+            "StochasticWeightAveraging loses the statistics of frozen batch norms and moves learning rates itself; use "
+            "lightning.pytorch.callbacks.WeightAveraging instead."
         )
 
 

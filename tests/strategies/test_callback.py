@@ -1,5 +1,6 @@
 """What a strategy promises of a Lightning run, over random schedules and a network with norm and dropout."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
@@ -133,6 +134,50 @@ def test_resuming_in_any_phase_equals_the_uninterrupted_run_to_the_bit(tmp_path,
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+class Same(Module):
+    """Its batches are all the same, for Lightning reads its data from the start again midway through an epoch."""
+
+    def training_step(self, batch, index):
+        torch.manual_seed(self.global_step)
+        return super().training_step(batch, index)
+
+    def train_dataloader(self):
+        generator = torch.Generator().manual_seed(1)
+        data = TensorDataset(torch.randn(4, 4, generator=generator).repeat(3, 1), torch.arange(12) % 2)
+        return DataLoader(data, batch_size=4)
+
+    def val_dataloader(self):
+        return loader()
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end"])
+def test_resuming_midway_through_an_epoch_equals_the_uninterrupted_run(tmp_path, hook):
+    # Such an epoch has no second start: Lightning calls `on_train_epoch_start` for the next one only, if at all.
+    strategy = FreezingStrategy(
+        freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, head_lr=0.05, lr_growth=2, warmup_steps=4, l2_sp=0.1
+    )
+
+    class Save(Callback):
+        pass
+
+    def save(self, trainer, *_):
+        trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    setattr(Save, hook, save)
+    whole, rates = Same(strategy), Rates()
+    options = {"epochs": 4, "val_check_interval": 1 / 3, "num_sanity_val_steps": 0}
+    trainer(FreezingCallback(strategy), rates, Save(), **options).fit(whole)
+    found = sorted(tmp_path.glob("*.ckpt"))
+    assert len(found) == 12
+    for checkpoint in found:
+        resumed, again = Same(strategy), Rates()
+        trainer(FreezingCallback(strategy), again, **options).fit(resumed, ckpt_path=checkpoint)
+        assert again.seen == rates.seen[len(rates.seen) - len(again.seen) :]
+        for name, tensor in whole.state_dict().items():
+            assert torch.equal(tensor, resumed.state_dict()[name]), (checkpoint.name, name)
+
+
 def test_a_second_fit_starts_clean():
     strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=3, head_lr=0.05)
     callback, module = FreezingCallback(strategy), Module(strategy)
@@ -184,6 +229,32 @@ def test_parts_may_have_other_names():
     callback = FreezingCallback(strategy, backbone="net.body", head="net.top", groups=["0.*", "1.*", "2.*"])
     trainer(callback, epochs=1).fit(module, loader())
     assert [p.requires_grad for p in module.backbone[0].parameters()] == [False] * 4
+
+
+@pytest.mark.parametrize("hook", ["setup", "configure_model"])
+def test_parts_may_be_built_in_a_hook_of_the_module(hook):
+    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.05)
+
+    class Late(Module):
+        def __init__(self, strategy):
+            super().__init__(strategy)
+            self.later = [(name, self._modules.pop(name)) for name in ("backbone", "head")]
+
+        def build(self, stage=None):
+            while self.later:
+                self.add_module(*self.later.pop())
+
+    setattr(Late, hook, Late.build)
+    watch = Watch(strategy.schedule(3, EPOCHS))
+    trainer(FreezingCallback(strategy), watch).fit(Late(strategy), loader())
+    assert watch.seen[-1] == (False, True, True)
+
+
+def test_a_part_that_is_not_there_is_named():
+    strategy = FreezingStrategy(freeze_depth=1)
+    message = r"Module has no module 'encoder'; .* takes the names of two of its own: backbone, head\."
+    with pytest.raises(MisconfigurationException, match=message):
+        trainer(FreezingCallback(strategy, backbone="encoder")).fit(Module(strategy), loader())
 
 
 # -- what Lightning's BackboneFinetuning gets wrong, and what is right here ----------------------------------
@@ -316,6 +387,20 @@ def test_a_scheduler_needs_an_end_and_steps_a_length():
     assert len(rates.seen) == 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [({"freeze_depth": 1}, True), ({"scheduler": "cosine"}, True), ({"batch_norm": "still"}, True), ({}, False)],
+)
+def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fields, refused):
+    strategy = FreezingStrategy(**{"freeze_depth": 0} | fields)
+    run = trainer(FreezingCallback(strategy), StochasticWeightAveraging(swa_lrs=1e-3), epochs=2)
+    if refused:
+        with pytest.raises(MisconfigurationException, match="loses the statistics of frozen batch norms and moves"):
+            run.fit(Module(strategy), loader())
+    else:
+        run.fit(Module(strategy), loader())
+
+
 # -- L2-SP -----------------------------------------------------------------------------------------------
 
 
@@ -391,8 +476,17 @@ def test_l2_sp_is_scaled_with_gradients_that_the_optimizer_unscales():
 
 def test_nothing_to_train_in_what_thaws_is_refused():
     strategy = FreezingStrategy(freeze_depth=0, parameters="norm", batch_norm="still")
-    with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'still' leaves the thawed"):
+    with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'still' leaves the backbone"):
         trainer(FreezingCallback(strategy)).fit(Module(strategy), loader())
+
+
+def test_norms_alone_may_thaw_where_there_are_none():
+    strategy = FreezingStrategy(freeze_depth=2, parameters="norm")
+    module = Module(strategy)
+    module.backbone[2] = nn.Linear(4, 4)
+    start = copy.deepcopy(module.backbone.state_dict())
+    trainer(FreezingCallback(strategy), epochs=1).fit(module, loader())
+    assert all(torch.equal(tensor, start[name]) for name, tensor in module.backbone.state_dict().items())
 
 
 def test_weights_tied_between_backbone_and_head_are_noticed():

@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from search.tasks.models import small_cnn
+from search.tasks.networks import small_cnn
 from strategies import layer_groups
 
 
@@ -96,6 +96,22 @@ def test_registration_decides_where_forward_cannot_be_traced():
     assert held(Opaque())[0] == {"head_norm.weight", "head_norm.bias", "stem.weight", "stem.bias"}
 
 
+class HalfOpaque(nn.Module):
+    """It can be traced as far as the first question about values, and asks it after two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.late, self.body, self.stem, self.last = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x):
+        x = self.body(self.stem(x))
+        return self.last(self.late(x)) if x.sum() > 0 else x
+
+
+def test_execution_decides_as_far_as_it_is_known():
+    assert names(HalfOpaque()) == ["stem", "body", "late", "last"]
+
+
 class Wrapper(nn.Module):
     def __init__(self, model, **more):
         super().__init__()
@@ -169,6 +185,45 @@ def layer(channels=4):
 )
 def test_convolutions_between_two_poolings_make_one_group(chain, expected):
     assert names(nn.Sequential(*chain)) == expected
+
+
+def test_a_chain_that_pools_between_convolutions_is_opened_however_many_parts_there_are():
+    class LeNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(layer(), nn.ReLU(), nn.MaxPool2d(2), layer(), nn.ReLU(), nn.MaxPool2d(2))
+            self.fc1, self.fc2, self.fc3 = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc3(self.fc2(self.fc1(self.features(x).flatten(1))))
+
+    assert names(LeNet()) == ["features.0", "features.3", "fc1", "fc2", "fc3"]
+
+
+class UNet(nn.Module):
+    """Down, across and up again; registered the other way round."""
+
+    def __init__(self, *, transposed):
+        super().__init__()
+        self.up = nn.ModuleList([nn.ConvTranspose2d(4, 4, 2, 2) if transposed else nn.Upsample() for _ in range(2)])
+        self.after, self.across = nn.ModuleList([layer(8), layer(8)]), layer()
+        self.down = nn.ModuleList([layer(), layer()])
+
+    def forward(self, x):
+        kept = []
+        for down in self.down:
+            kept.append(down(x))
+            x = max_pool2d(kept[-1], 2)
+        x = self.across(x)
+        for up, after in zip(self.up, self.after, strict=True):
+            x = after(torch.cat([up(x), kept.pop()], 1))
+        return x
+
+
+def test_a_u_nets_way_up_is_not_its_way_down():
+    down = ["down.0", "down.1", "across"]
+    assert names(UNet(transposed=True)) == [*down, "up.0", "after.0", "up.1", "after.1"]
+    assert names(UNet(transposed=False)) == [*down, "after.0", "after.1"]
 
 
 class ConvNeXt(nn.Module):
@@ -255,7 +310,7 @@ def test_patterns_that_do_not_fit_are_named(patterns, message):
 def test_tied_weights_are_noticed():
     one, other = nn.Linear(3, 3), nn.Linear(3, 3)
     other.weight = one.weight
-    with pytest.raises(ValueError, match=r"shared between layer groups: 0.weight, 1.weight"):
+    with pytest.raises(ValueError, match=r"shared between layer groups: 0.weight, 1.weight\. Name groups"):
         layer_groups(nn.Sequential(one, other))
     together = layer_groups(nn.Sequential(one, other), groups=["*"])
     assert together[0].parameter_names == ("0.weight", "0.bias", "1.bias"), "once, by its first name"
@@ -265,6 +320,11 @@ def test_a_layer_that_stands_in_two_places_is_one():
     layer = nn.Linear(3, 3)
     assert names(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3))) == ["0", "3"]
     assert names(nn.Sequential(nn.Sequential(layer), nn.Linear(3, 3), nn.Sequential(layer))) == ["0", "1"]
+
+
+def test_weights_without_a_shape_are_refused():
+    with pytest.raises(ValueError, match=r"lazy parameter '0\.weight' has no shape yet: run one batch"):
+        layer_groups(nn.Sequential(nn.LazyLinear(3), nn.LazyLinear(3)))
 
 
 def test_a_backbone_without_parameters_is_refused():

@@ -97,6 +97,12 @@ def test_what_lies_between_two_stages_is_where_an_expert_puts_it(name, index, pa
     assert set(layer_groups(torchvision_backbone(name))[index].parameter_names) >= set(parameters)
 
 
+def test_a_whole_classifiers_last_layer_is_one_more_group():
+    with torch.device("meta"):
+        whole = get_model("vgg16")
+    assert [group.name for group in layer_groups(whole)] == [*FAMILIES["vgg16"], "classifier.6"]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_groups_come_in_the_order_in_which_they_run(name):
     backbone = torchvision_backbone(name)
@@ -137,6 +143,16 @@ HUGGING_FACE = {
     "Electra": (TEXT | {"embedding_size": 4}, "embeddings", "layer"),
     "DebertaV2": (TEXT | DEBERTA, "embeddings", "layer"),
     "MPNet": (TEXT, "embeddings", "layer"),
+    # Its embeddings have a projection, and are larger than its layers here.
+    "FNet": (TEXT, "embeddings", "layer"),
+    # Half of each layer stands in another list.
+    "XLM": (
+        {"emb_dim": 8, "n_layers": LAYERS, "n_heads": 2, "vocab_size": 20},
+        "position_embeddings",
+        "attentions",
+    ),
+    # Its head for contacts never runs.
+    "Esm": (TEXT | {"pad_token_id": 1, "mask_token_id": 2}, "embeddings", "layer"),
     "GPT2": (
         {"n_embd": 8, "n_layer": LAYERS, "n_head": 2, "vocab_size": 20, "bos_token_id": 0, "eos_token_id": 0},
         "wte",
@@ -200,6 +216,13 @@ def test_a_pooler_joins_the_last_layer_and_two_layers_stay_two():
     groups = layer_groups(hugging_face("Bert", **TEXT | {"num_hidden_layers": 2}))
     assert [group.name for group in groups] == ["embeddings", "layer.0", "layer.1"]
     assert "pooler.dense.weight" in groups[-1].parameter_names
+
+
+def test_half_a_layer_in_another_list_is_the_same_layer():
+    sizes = {"emb_dim": 8, "n_layers": LAYERS, "n_heads": 2, "vocab_size": 20}
+    for index, group in enumerate(layer_groups(hugging_face("XLM", **sizes))[1:]):
+        lists = {".".join(name.split(".")[:2]) for name in group.parameter_names}
+        assert lists == {f"{part}.{index}" for part in ("attentions", "layer_norm1", "ffns", "layer_norm2")}
 
 
 def test_a_relative_positions_table_joins_the_embeddings():
