@@ -58,12 +58,16 @@ def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Ten
     counter = FlopCounterMode(display=False)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # fused operations have no formula
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    backbone.requires_grad_(False)  # the counter trips over a module that takes a parameter as its input (PiT's token)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of TF32 on another maker's GPUs, whenever a flag of oneDNN is set
             with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
                 backbone.eval()(inputs)
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         torch.backends.mha.set_fastpath_enabled(fast)
     root = type(backbone).__name__
     counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
@@ -86,14 +90,13 @@ def table(parts: Sequence[Part]) -> Table:
     """The layer groups as a table for a terminal."""
     result = Table(box=None, padding=(0, 2, 0, 0))
     for heading, justify in (
-        ("depth", "right"), ("layer group", "left"), ("parameters", "right"), ("FLOPs", "right"), ("trains", "left")
+        ("depth", "right"), ("layer group", "left"), ("parameters", "right"), ("FLOPs", "right"), ("trains", "right"),
+        ("", "left")
     ):  # fmt: skip
-        result.add_column(heading, justify=justify, no_wrap=heading != "trains")  # type: ignore[arg-type]
+        result.add_column(heading, justify=justify, no_wrap=heading != "")  # type: ignore[arg-type]
     whole = parts[0].trained
     for index, part in enumerate(parts):
         count = f"{part.trained:,} ({100 * part.trained / whole:.3g} %)"
-        meaning = "everything" if index == 0 else "the head alone" if part is parts[-1] else f"from {part.name} on"
-        result.add_row(
-            str(index), part.name, f"{part.parameters:,}", f"{100 * part.share:.1f} %", f"{meaning}: {count}"
-        )
+        meaning = "everything" if index == 0 else "the head" if part is parts[-1] else "from here on"
+        result.add_row(str(index), part.name, f"{part.parameters:,}", f"{100 * part.share:.1f} %", count, meaning)
     return result

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from search.errors import SpecError
@@ -27,6 +27,12 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("each may stand there once")
+    return values
 
 
 class Range(_Table):
@@ -66,16 +72,9 @@ class Task(_Table):
 
     data: str
     options: Options = {}
-    sizes: Annotated[list[Count], Field(min_length=1)]
+    sizes: Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)]
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     shuffle_labels: bool = False
-
-    @field_validator("sizes")
-    @classmethod
-    def _distinct(cls, sizes: list[int]) -> list[int]:
-        if len(set(sizes)) < len(sizes):
-            raise ValueError("each size may stand there once")
-        return sorted(sizes)
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
@@ -129,7 +128,7 @@ class Train(_Table):
     batch_size: Count = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    augment: list[Literal["crop", "flip"]] = []
+    augment: Annotated[list[Literal["crop", "flip"]], AfterValidator(_distinct)] = []
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
 
@@ -202,6 +201,11 @@ class StudySpec(_Table):
         if (self.model.weights == "source") != (self.source is not None):
             raise ValueError('[source] and weights = "source" go together: give both or neither')
         return self
+
+    @property
+    def has_from_scratch(self) -> bool:
+        """Whether some trials start from random weights instead of the pretrained ones."""
+        return False in (ends(self.space.pretrained) or [self.model.weights == "none"])
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -306,12 +310,23 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     if keys and isinstance(value, dict):
         value = value.get(keys[0])
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if error["type"] == "too_short":
+        message = "must not be empty"
+    if keys and keys[0] in _MEANT:
+        message = f"must be {_MEANT[keys[0]]}"
     if table == "space" and keys and not _is_about_range(error):
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
         if keys[0] in CHOICES:
             message = f"must be one of {', '.join(map(repr, CHOICES[keys[0]]))}, or a list of them"
     shown = f" = {value!r}" if keys else ""
     return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."
+
+
+_MEANT = {
+    "options": "a table of keyword arguments, { name = value, ... }",
+    "weights": 'a name, a file, or { checkpoint = "...", module = "..." }',
+}
+"""What a key may be, where pydantic would name one of several types, or one of Python's."""
 
 
 def _tables() -> dict[str, type[_Table]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
@@ -21,6 +20,7 @@ from search.study import Claim, Failure, TrialQueue
 from search.tasks.data import Examples, TaskData
 from search.tasks.loading import eval_loader, train_loader
 from search.tasks.module import TaskModule, build_optimizer, eval_batch, lean_trainer, predict, with_optimizer
+from search.tasks.seeds import seeded
 from search.tasks.task import Task
 from strategies import FreezingCallback, FreezingStrategy, param_groups
 
@@ -43,9 +43,7 @@ class PruningCallback(PyTorchLightningPruningCallback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.current_epoch <= self._reported:
             return
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-            raise ValueError(f"The metric {self.monitor!r} is not logged; logged: {known}.")
+        _logged(trainer, self.monitor)
         try:
             super().on_validation_end(trainer, pl_module)
         except optuna.TrialPruned as pruned:
@@ -70,12 +68,19 @@ class BestEpoch(Callback):
         self.weights: dict[str, Tensor] | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        value = trainer.callback_metrics[self.metric].item()
+        value = _logged(trainer, self.metric)
         if not math.isfinite(value) or (self.epoch is not None and self.sign * value <= self.sign * self.value):
             return
         self.epoch, self.value = trainer.current_epoch, value
         if self.keep_weights:
             self.weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+
+
+def _logged(trainer: Trainer, metric: str) -> float:
+    if metric not in trainer.callback_metrics:
+        known = ", ".join(sorted(trainer.callback_metrics)) or "none"
+        raise ValueError(f"The metric {metric!r} is not logged; logged: {known}.")
+    return trainer.callback_metrics[metric].item()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +118,12 @@ def train(
         callbacks=[FreezingCallback(strategy, groups=groups), best, *([report] if report else [])],
     )
     seed = task.seed(chain)
-    torch.manual_seed(seed)
-    trainer.fit(
-        model,
-        train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed),
-        eval_loader(validation_examples, batch_size=eval_batch(spec.train)),
-    )
+    with seeded(seed):
+        trainer.fit(
+            model,
+            train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed),
+            eval_loader(validation_examples, batch_size=eval_batch(spec.train)),
+        )
     if best.weights is not None:
         model.load_state_dict(best.weights)
     return Outcome(

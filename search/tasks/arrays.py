@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from search.errors import TaskError
 from search.tasks.decoding import Pixels
@@ -16,7 +15,13 @@ from search.tasks.parts import Classes, Part, Test, arranged, class_indices, sha
 from search.tasks.series import standardized
 
 Arrays = dict[str, NDArray[Any]]
-NAMES = (("x", "y"), ("images", "labels"))
+NAMES = (
+    ("x", "y", "x_test", "y_test"),
+    ("images", "labels", "images_test", "labels_test"),
+    ("x_train", "y_train", "x_test", "y_test"),  # Keras
+    ("train_images", "train_labels", "test_images", "test_labels"),  # MedMNIST
+)
+"""What the arrays may be called: inputs and targets, and those of a test set."""
 
 
 def npz_data(
@@ -28,7 +33,7 @@ def npz_data(
     classes: Classes | None = None,
     standardize: bool = False,
 ) -> TaskData:
-    """Arrays `x` and `y` (or `images` and `labels`), perhaps `x_test` and `y_test` (`images_test`, `labels_test`).
+    """Arrays `x` and `y`, perhaps `x_test` and `y_test`, or by other names (a row of `NAMES`).
 
     x: bytes (N, H, W) or (N, H, W, C) are images; other numbers (N, ...) stay what they are, as float32: features
     (N, F), series (N, T, C), or images (N, C, H, W). y: whole numbers or words are classes, other numbers are to
@@ -55,7 +60,10 @@ def npz_data(
 
 def _read(path: Path, where: str) -> Arrays:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it is one array without a name, an .npy file")
             return {key: file[key] for key in file.files}
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -66,12 +74,14 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 def _named(arrays: Arrays, name: str, where: str) -> tuple[NDArray[Any], NDArray[Any], Pair | None]:
-    for x, y in NAMES:
+    for x, y, *tests in NAMES:
         if x in arrays and y in arrays:
-            tests = (f"{x}_test", f"{y}_test")
-            held = (arrays[tests[0]], arrays[tests[1]]) if all(key in arrays for key in tests) else None
-            return arrays[x], arrays[y], held
-    raise TaskError(f"{where}: {name} needs arrays x and y, or images and labels; it has: {', '.join(arrays)[:200]}.")
+            present = [key for key in tests if key in arrays]
+            if len(present) == 1:
+                raise TaskError(f"{where}: {name} has {present[0]} but not both of {' and '.join(tests)}.")
+            return arrays[x], arrays[y], (arrays[tests[0]], arrays[tests[1]]) if present else None
+    allowed = ", or ".join(f"{x} and {y}" for x, y, *_ in NAMES)
+    raise TaskError(f"{where}: {name} needs arrays {allowed}; it has: {', '.join(arrays)[:200]}.")
 
 
 def _examples(
@@ -80,6 +90,8 @@ def _examples(
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise TaskError(f"{where}: {name} has inputs of shape {x.shape} and targets of shape {y.shape}.")
     inputs = _inputs(x, name, where)
+    if y.shape[1:] == (1,):
+        y = y[:, 0]
     if y.dtype.kind == "f":
         return Examples(inputs, torch.from_numpy(y.astype(np.float32))), ()
     if y.ndim != 1 or y.dtype.kind not in "iubU":
@@ -96,12 +108,8 @@ def _inputs(x: NDArray[Any], name: str, where: str) -> Inputs:
         return Images.of(Pixels(_channels_last(x, name, where), name))
     if x.dtype.kind not in "fiub" or x.ndim < 2:
         raise TaskError(f"{where}: {name} has inputs {x.dtype} of shape {x.shape}; allowed: numbers (N, ...).")
-    inputs: Tensor = torch.from_numpy(x.astype(np.float32))
-    broken = torch.nonzero(~inputs.isfinite())
-    if len(broken):
-        place = ", ".join(map(str, broken[0].tolist()))
-        raise TaskError(f"{where}: {name} has {len(broken)} inputs that are NaN or infinite, the first at [{place}].")
-    return inputs
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused for it
+        return torch.from_numpy(x.astype(np.float32))
 
 
 def _channels_last(x: NDArray[Any], name: str, where: str) -> NDArray[Any]:

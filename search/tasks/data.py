@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from search.errors import TaskError
 from search.tasks.examples import Batch, Examples, Inputs, Raw, Stored, TaskData, gathered
+from search.tasks.identity import fingerprint, told
 from search.tasks.images import rotations
 from search.tasks.options import checked_call
 from search.tasks.parts import Classes, Part, arranged
@@ -25,12 +27,20 @@ def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str
     for it. Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
     options, place = options or {}, f"{where} = {name!r}"
+    paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and Path(one).exists()]
+    if len(paths) == 2 and paths[0].samefile(paths[1]):
+        raise TaskError(f"{place}: option test = {options['test']!r} is the data themselves; allowed: other data.")
     try:
-        return checked_call(_loader(name, options, where), name, options, where=place)
+        data = told(checked_call(_loader(name, options, where), name, options, where=place), where=place)
     except TaskError as error:
         if str(error).startswith(where):
             raise
         raise TaskError(f"{place}: {error}") from error  # what `TaskData` itself found
+    asked = "target" in options or name.endswith(".ts")
+    if data.kind == "regression" and not asked and (data.pool.targets % 1 == 0).all():
+        note = f"{place}: the targets are decimal numbers, to be predicted; classes are stored as whole numbers."
+        data = replace(data, notes=(*data.notes, note))
+    return replace(data, fingerprint=fingerprint(data, files=filter(Path.is_file, paths)))
 
 
 def _loader(name: str, options: Mapping[str, Any], where: str) -> Callable[..., TaskData]:

@@ -2,9 +2,8 @@
 
 import json
 import os
-import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from search.errors import TaskError
 
@@ -25,7 +24,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_VERSION = 1  # of what `decode` makes; part of the cache's key
+AT_ONCE = 512
+"""So many images are decoded before they are put away: memory stays small."""
+_VERSION = 2  # of what `decode` makes; part of the cache's key
 
 
 class ImageSource(Protocol):
@@ -41,6 +42,9 @@ class ImageSource(Protocol):
 
     def name(self, index: int) -> str:
         """What messages call that image."""
+
+    def identity(self, index: int) -> Hashable:
+        """What that image has in common with itself in another source, and with no other image."""
 
     def key(self) -> str | None:
         """What tells these images from others, or None where that can't be known."""
@@ -61,12 +65,14 @@ class Files:
         return Image.open(self.paths[index])
 
     def name(self, index: int) -> str:
-        return str(self.paths[index].relative_to(self.root))
+        return printable(str(self.paths[index].relative_to(self.root)))
+
+    def identity(self, index: int) -> Hashable:
+        stat = _stat(self.paths[index])  # a link is what it leads to
+        return stat.st_dev, stat.st_ino
 
     def key(self) -> str:
-        stamps = ((str(path.absolute()), path.stat()) for path in self.paths)
-        text = "\n".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stamps)
-        return blake2b(text.encode(), digest_size=16).hexdigest()
+        return stamp(self.paths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +93,33 @@ class Pixels:
     def name(self, index: int) -> str:
         return f"{self.label}[{index}]"
 
+    def identity(self, index: int) -> Hashable:
+        pixels = self.array[index]
+        return pixels.shape, pixels.tobytes()
+
     def key(self) -> str:
         return blake2b(np.ascontiguousarray(self.array).data, digest_size=16).hexdigest() + str(self.array.shape)
+
+
+def stamp(paths: Iterable[Path]) -> str:
+    """What changes when a file is added, taken away, renamed or written to."""
+    known = blake2b(digest_size=16)
+    for path in paths:
+        stat = _stat(path)
+        known.update(os.fsencode(path.absolute()) + f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
+    return known.hexdigest()
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # a link that leads nowhere
+        return path.lstat()
+
+
+def printable(text: str) -> str:
+    """A name as one line of a message: line breaks, control characters and broken UTF-8 as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def decode(image: Image.Image, *, channels: int, side: int, interpolation: str) -> Bytes:
@@ -115,6 +146,8 @@ def _plain(image: Image.Image) -> Image.Image:
     """The image without transparency and with 8 bits a channel."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are NaN or infinite")
         if values.dtype.kind == "f" and values.max() <= 1:
             values = values * 255
         elif values.dtype.kind == "u" or values.max() > 255:
@@ -144,50 +177,66 @@ def decoded(
     """
     shape = (len(rows), channels, side, side)
 
-    def fill(pixels: Bytes) -> dict[int, str]:
-        def one(number: int) -> str | None:
-            try:
-                with source.image(int(rows[number])) as image:
-                    pixels[number] = decode(image, channels=channels, side=side, interpolation=interpolation)
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's readers raise whatever their format's code runs into.
-                return " ".join(str(error).split())[:100] or type(error).__name__
-            return None
+    def one(row: int) -> Bytes | str:
+        try:
+            with source.image(int(row)) as image:
+                return decode(image, channels=channels, side=side, interpolation=interpolation)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's readers raise whatever their format's code runs into.
+            return _reason(error)
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata, palettes
-            if source.threads:
-                with ThreadPoolExecutor(os.cpu_count()) as pool:
-                    reasons = list(pool.map(one, range(len(rows))))
-            else:
-                reasons = [one(number) for number in range(len(rows))]
-        return {number: reason for number, reason in enumerate(reasons) if reason is not None}
+    def read(take: Callable[[int, Bytes], Any]) -> dict[int, str]:
+        reasons: dict[int, str] = {}
+        for number, made in enumerate(_in_order(one, rows, threads=source.threads)):
+            if isinstance(made, str):
+                reasons[number] = made
+                made = np.zeros(shape[1:], dtype=np.uint8)
+            take(number, made)
+        return reasons
 
     key = source.key()
     if cache is None or key is None or len(rows) == 0:
-        pixels = np.zeros(shape, dtype=np.uint8)
-        return pixels, fill(pixels)
+        pixels = np.empty(shape, dtype=np.uint8)
+        return pixels, read(pixels.__setitem__)
     known = (_VERSION, key, channels, side, interpolation)
     digest = blake2b(repr(known).encode() + rows.tobytes(), digest_size=12).hexdigest()
     try:
-        return _mapped(cache / f"images-{digest}.npy", shape, fill)
+        return _kept(cache / f"images-{digest}.npy", shape, read)
     except OSError as error:
         raise TaskError(f"{where}: the decoded images can't be kept in {cache}: {error.strerror or error}.") from error
 
 
-def _mapped(file: Path, shape: tuple[int, ...], fill: Callable[[Any], dict[int, str]]) -> tuple[Bytes, dict[int, str]]:
+def _in_order(one: Callable[[int], Bytes | str], rows: NDArray[np.int64], *, threads: bool) -> Iterator[Bytes | str]:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # odd metadata, palettes
+        for start in range(0, len(rows), AT_ONCE):
+            yield from (pool.map if threads else map)(one, rows[start : start + AT_ONCE])
+
+
+def _kept(
+    file: Path, shape: tuple[int, ...], read: Callable[[Callable[[int, Bytes], Any]], dict[int, str]]
+) -> tuple[Bytes, dict[int, str]]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    broken = file.with_suffix(".json")
+    partial, broken = file.with_suffix(".partial"), file.with_suffix(".json")
     with FileLock(file.with_suffix(".lock")):
         if not file.is_file():
-            needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
-            if needed > free:  # a memory map on a full disk would end the process without a word
-                raise OSError(f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
-            partial = file.with_suffix(".partial")
-            pixels: Any = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            broken.write_text(json.dumps(fill(pixels)))
-            pixels.flush()
-            partial.replace(file)
-    reasons = {int(number): reason for number, reason in json.loads(broken.read_text()).items()}
-    return np.load(file, mmap_mode="r"), reasons
+            try:
+                # Written, not mapped: where the disk is full a write says so, and a memory map ends the process.
+                with partial.open("wb") as stream:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                    reasons = read(lambda number, made: stream.write(made.data))
+                broken.write_text(json.dumps(reasons))
+                partial.replace(file)
+            finally:
+                partial.unlink(missing_ok=True)
+    kept = {int(number): reason for number, reason in json.loads(broken.read_text()).items()}
+    return np.load(file, mmap_mode="r"), kept
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(printable(text).split())[:100] or type(error).__name__

@@ -84,21 +84,23 @@ def gathered(batch: Any) -> Batch:
 class TaskData:
     """A task: the pool, the test set (empty where only a source is made of it), the classes' names.
 
-    `classes` is () for regression. `notes` are lines that tell the user what was done to the data.
+    `classes` is () for regression. `notes` are lines that tell the user what was done to the data. `fingerprint` is
+    another one where the data have changed since ("": nothing is known of that).
     """
 
     pool: Examples
     test: Examples
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
+        if len(self.pool) == 0:
+            raise TaskError("The pool has no examples.")
         for part, examples in (("pool", self.pool), ("test", self.test)):
             _check_inputs(examples, part=part)
             check = _check_indices if self.classes else _check_numbers
             check(examples.targets, part, len(self.classes))
-        if len(self.pool) == 0:
-            raise TaskError("The pool has no examples.")
         if len(self.test) and self.pool.targets.shape[1:] != self.test.targets.shape[1:]:
             shapes = " and ".join(str(tuple(part.targets.shape)) for part in (self.pool, self.test))
             raise TaskError(f"The pool's and the test set's targets differ in shape: {shapes}.")
@@ -124,6 +126,11 @@ def _check_inputs(examples: Examples, *, part: str) -> None:
     for tensor in tensors:
         if len(tensor) != len(targets):
             raise TaskError(f"The {part} set has {len(tensor)} inputs and {len(targets)} targets.")
+        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
+            broken = torch.nonzero(~tensor.isfinite())
+            raise TaskError(
+                f"The {part} set has {len(broken)} inputs that are NaN or infinite, the first at [{_at(broken)}]."
+            )
 
 
 def _check_indices(targets: Tensor, part: str, classes: int) -> None:
@@ -144,8 +151,13 @@ def _check_numbers(targets: Tensor, part: str, _: int) -> None:
         )
     broken = torch.nonzero(~targets.isfinite())
     if len(broken):
-        place = ", ".join(map(str, broken[0].tolist()))
-        raise TaskError(f"The {part} set's targets must be finite; {len(broken)} are not, the first at [{place}].")
+        raise TaskError(
+            f"The {part} set's targets must be finite; {len(broken)} are not, the first at [{_at(broken)}]."
+        )
+
+
+def _at(places: Tensor) -> str:
+    return ", ".join(map(str, places[0].tolist()))
 
 
 def _kind(tensor: Tensor) -> str:

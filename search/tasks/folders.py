@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from search.errors import TaskError
-from search.tasks.decoding import Files
+from search.tasks.decoding import Files, printable
 from search.tasks.examples import Examples, TaskData
 from search.tasks.images import Images
 from search.tasks.parts import Classes, Part, Test, arranged, share
@@ -31,7 +31,7 @@ def folder_data(
     root = Path(name)
     inside = {folder.name.lower(): folder for folder in _folders(root)}
     pools, held = [root], Path(test) if isinstance(test, str) else None
-    if "train" in inside:
+    if "train" in inside and _folders(inside["train"]):  # without folders in it, it is a class of that name
         others = [inside[key] for key in ("test", *VALIDATION) if key in inside]
         pools = [inside["train"], *others[1:]]
         if others:
@@ -54,6 +54,8 @@ def _read(roots: list[Path], classes: tuple[str, ...], *, where: str, labels: bo
         for folder in _class_folders(root, where) if labels else [root]:
             if labels and folder.name not in classes:
                 raise TaskError(f"{where}: {folder} is no class of the training images: {', '.join(classes)[:200]}.")
+            if not folder.name.isprintable():
+                raise TaskError(f"{where}: the folder {printable(str(folder))} can't name a class; rename it.")
             images = [path for path in _below(folder) if path.suffix.lower() in ENDINGS]
             if not images:
                 what = "class folder" if labels else "folder"
@@ -80,5 +82,5 @@ def _folders(root: Path) -> list[Path]:
 
 def _below(folder: Path) -> list[Path]:
     """All files below a folder, hidden ones apart, in an order that is the same everywhere."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() or not path.exists())  # links that lead nowhere too
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))

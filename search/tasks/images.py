@@ -1,6 +1,6 @@
 """Images as a task's inputs: raw ones of any size and mode, and the squares a network takes, plain or augmented."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,9 @@ class Images:
 
     def subset(self, indices: Tensor) -> "Images":
         return replace(self, rows=self.rows[indices], turns=self.turns[indices])
+
+    def identities(self) -> list[Hashable]:
+        return [self.source.identity(row) for row in self.rows.tolist()]
 
     def as_they_are(self) -> "ImageFormat":
         """A format that changes little, for a network that asks for none: squares of the first image's shorter side.

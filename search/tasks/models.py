@@ -1,10 +1,11 @@
 """Networks by name: backbones of ours, of the libraries, and of the user's own code."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from search.errors import TaskError
 from search.spec import Model
 from search.tasks.images import ImageFormat
-from search.tasks.imports import call_named
+from search.tasks.imports import call_named, one_line
+from search.tasks.networks import BACKBONES
 from search.tasks.texts import Texts
 from strategies import LayerGroup
 
 Tensors = Tensor | dict[str, Tensor]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,14 +87,27 @@ def find_network(model: Model) -> Network:
 
 def build(network: Network, model: Model) -> Parts:
     """A fresh network. Raises `TaskError` where its builder does."""
+    return built(network.build, model)
+
+
+def built(make: Callable[[], Made], model: Model) -> Made:
+    """What a builder of `[model]` makes. Raises `TaskError` where it raises anything."""
     try:
-        return network.build()
+        return make()
     except TaskError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         options = f" with options {model.options}" if model.options else ""
-        raise TaskError(f"[model] backbone = {model.backbone!r}{options} can't be built: {reason}") from error
+        raise TaskError(f"[model] backbone = {model.backbone!r}{options} can't be built: {one_line(error)}") from error
+
+
+def extra(package: str, where: str) -> Any:
+    """A package that only some networks need. Raises `TaskError` where it is not installed."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or it tells of each of its ten tries
+    try:
+        return import_module(package)
+    except ImportError:
+        raise TaskError(f"{where} needs {package}: pip install 'frostline[{package}]'.") from None
 
 
 def image_format(
@@ -109,7 +125,10 @@ def image_format(
     mean, std = tuple(model.mean or mean), tuple(model.std or std)
     if len(mean) != len(std):
         raise TaskError(f"[model] mean has {len(mean)} values and std {len(std)}; they need one a channel.")
-    return ImageFormat(size=size, resize=resize, mean=mean, std=std, interpolation=interpolation)
+    try:
+        return ImageFormat(size=size, resize=resize, mean=mean, std=std, interpolation=interpolation)
+    except ValueError as error:
+        raise TaskError(f"[model] backbone = {model.backbone!r}: {error}") from None
 
 
 def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
@@ -122,10 +141,7 @@ def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
         with torch.no_grad():
             features = backbone(inputs)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TaskError(
-            f"[model] backbone fails on inputs of shape {shown}: {type(error).__name__}: {reason}"
-        ) from error
+        raise TaskError(f"[model] backbone fails on inputs of shape {shown}: {one_line(error)}") from error
     finally:
         backbone.train(was_training)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != size:
@@ -168,6 +184,9 @@ def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tenso
 
 def _own(model: Model, make: Callable[[], Parts]) -> Network:
     images = None
+    if model.image_size is None and (model.mean or model.std):
+        key, values = ("mean", model.mean) if model.mean else ("std", model.std)
+        raise TaskError(f"[model] {key} = {values} needs image_size: {model.backbone} has none of its own.")
     if model.image_size is not None:
         mean = model.mean or [0.0] * len(model.std or [0.0])
         size = model.image_size
@@ -179,6 +198,8 @@ def _parts_of(made: Any, name: str) -> Parts:
     if isinstance(made, LightningModule):
         backbone, head = getattr(made, "backbone", None), getattr(made, "head", None)
         if isinstance(backbone, nn.Module) and isinstance(head, nn.Module):
+            if type(made).forward is LightningModule.forward:  # it has none of its own; its steps do without
+                made.forward = nn.Sequential(backbone, head).forward  # type: ignore[method-assign]
             return Parts(backbone=backbone, head=head, module=made)
         raise TaskError(
             f"[model] backbone = {name!r} returned a LightningModule without a `backbone` and a `head`; it needs both."
@@ -191,72 +212,3 @@ def _parts_of(made: Any, name: str) -> Parts:
         f"[model] backbone = {name!r} returned a {type(made).__name__}; it must return a torch module, a "
         "(backbone, head) pair of them, or a LightningModule with a `backbone` and a `head`."
     )
-
-
-def small_cnn() -> nn.Module:
-    """Four layer groups for 8x8 grey images: three 3x3 convolution blocks, then a linear layer; 64 features."""
-    return nn.Sequential(
-        OrderedDict(
-            block1=nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
-            block2=nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            block3=nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            linear=nn.Sequential(nn.Flatten(), nn.Linear(256, 64), nn.ReLU()),
-        )
-    )
-
-
-def lenet(*, channels: int = 1) -> nn.Module:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max pooling, for 28x28 images; 84 features."""
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Sequential(nn.Conv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-            conv2=nn.Sequential(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-            linear1=nn.Sequential(nn.Flatten(), nn.Linear(400, 120), nn.ReLU()),
-            linear2=nn.Sequential(nn.Linear(120, 84), nn.ReLU()),
-        )
-    )
-
-
-class StackedLSTM(nn.Module):
-    """Stacked LSTM layers in one `nn.LSTM`; the features are the last layer's final hidden state.
-
-    Takes series (N, T, C), or {"values": (N, T, C) padded with zeros, "lengths": (N,)}.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(batch_first=True, **options)
-
-    def forward(self, inputs: Tensors) -> Tensor:
-        if isinstance(inputs, dict):
-            series: Any = nn.utils.rnn.pack_padded_sequence(
-                inputs["values"], inputs["lengths"].cpu(), batch_first=True, enforce_sorted=False
-            )
-        else:
-            series = inputs
-        _, (hidden, _) = self.lstm(series)
-        # (layers * directions, N, F): the last layer's, forwards and, where there is one, backwards.
-        return torch.cat(list(hidden[-2 if self.lstm.bidirectional else -1 :]), dim=1)
-
-
-def lstm(
-    *,
-    input_size: int,
-    hidden_size: int = 64,
-    num_layers: int = 3,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    proj_size: int = 0,
-) -> nn.Module:
-    """A stack of LSTM layers for series of `input_size` channels; a layer group each."""
-    return StackedLSTM(
-        input_size=input_size,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        bidirectional=bidirectional,
-        dropout=dropout,
-        proj_size=proj_size,
-    )
-
-
-BACKBONES: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": small_cnn, "lenet": lenet, "lstm": lstm}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Optimizer
@@ -62,7 +63,14 @@ def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
-    """The user's own module, its steps and metrics untouched, trained by the optimizer of the strategy."""
+    """The user's own module, its steps and metrics untouched, trained by the optimizer of the strategy.
+
+    Its own callbacks come along, but for those that write a checkpoint a trial into the working directory.
+    """
+    brought = module.configure_callbacks()
+    callbacks = [brought] if isinstance(brought, Callback) else [*brought]
+    kept = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+    module.configure_callbacks = lambda: kept  # type: ignore[method-assign]
     module.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
     return module
 

@@ -16,6 +16,8 @@ ALLOWED = {
     "text": "a column, or a list of columns",
     "target": "a column, or a list of columns",
     "channels": "a list of columns",
+    "delimiter": "one character",
+    "labels": "true or false",
 }
 """What an option may be, where pydantic would only name one of several types."""
 

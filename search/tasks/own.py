@@ -3,16 +3,18 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import ConcatDataset, default_collate
+from torch.utils.data import ConcatDataset, IterableDataset, Subset, default_collate
 
 from search.errors import TaskError
 from search.tasks.examples import Examples, Inputs, TaskData
+from search.tasks.identity import are_same
 from search.tasks.images import Images
 from search.tasks.imports import call_named, import_named, keywords, one_line
 from search.tasks.parts import HOLD_OUT, arranged
@@ -35,12 +37,14 @@ def own_data(name: str, /, *, where: str, **options: Any) -> TaskData:
     """
     place = where.removesuffix(f" = {name!r}")
     named = import_named(name, where=place)
-    theirs = (keywords(named) or [*options]) if callable(named) else []
+    known = keywords(named) if callable(named) else []
+    theirs = [*options] if known is None else known
     common = {key: options.pop(key) for key in ("part", "classes") if key in options and key not in theirs}
     with _fixed_seed():
         made = call_named(name, options, where=place)
         data = _as_data(made, where=where)
-    return arranged(data, where=where, **common)
+    hold_out = 0.0 if isinstance(made, TaskData) or len(data.test) else HOLD_OUT
+    return arranged(data, where=where, hold_out=hold_out, **common)
 
 
 def _as_data(made: Any, *, where: str) -> TaskData:
@@ -62,8 +66,7 @@ def _from_sets(pool: Any, test: Any, *, where: str, collates: tuple[Collate, Col
     held = _examples(test, theirs, part="test set", where=where) if test is not None else None
     targets = [part.targets for part in (learned, held) if part is not None]
     classes = () if targets[0].is_floating_point() else class_names(_innermost(pool), targets)
-    data = TaskData(pool=learned, test=held or learned.subset(torch.arange(0)), classes=classes)
-    return data if held else arranged(data, where=where, hold_out=HOLD_OUT)
+    return TaskData(pool=learned, test=held or learned.subset(torch.arange(0)), classes=classes)
 
 
 def _from_module(module: Any, *, where: str) -> TaskData:
@@ -84,13 +87,29 @@ def _from_module(module: Any, *, where: str) -> TaskData:
     for loader in [*learned, *([] if held is None else [held])]:
         if not hasattr(loader, "dataset") or not hasattr(loader, "collate_fn"):
             raise TaskError(f"{where}: its loaders must be one DataLoader each, got a {type(loader).__name__}.")
-        if not hasattr(loader.dataset, "__getitem__") or not hasattr(loader.dataset, "__len__"):
+        if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__len__"):
             raise TaskError(f"{where}: a {type(loader.dataset).__name__} can't be indexed; map-style data are needed.")
     if not learned:
         raise TaskError(f"{where}: it has no train_dataloader.")
-    pool: ConcatDataset[Any] = ConcatDataset([loader.dataset for loader in learned])
+    test = None if held is None else _read_by(held)
     collates = (learned[0].collate_fn, default_collate if held is None else held.collate_fn)
-    return _from_sets(pool, None if held is None else held.dataset, where=where, collates=collates)
+    sets = [_read_by(loader) for loader in learned]
+    data = _from_sets(ConcatDataset(sets), test, where=where, collates=collates)
+    if len(sets) == 1:
+        return data
+    rows = torch.arange(len(data.pool))
+    train, validation = (data.pool.subset(part) for part in (rows[: len(sets[0])], rows[len(sets[0]) :]))
+    for name, others in (("test", data.test), ("training", train)):
+        if are_same(validation, others):
+            note = f"{where}: its validation data are its {name} data; they count once."
+            return replace(data, pool=train, notes=(*data.notes, note))
+    return data
+
+
+def _read_by(loader: Any) -> Any:
+    """What a loader reads: its data set, or the part of it that a `SubsetRandomSampler` chooses."""
+    chosen = getattr(getattr(loader.batch_sampler, "sampler", loader.sampler), "indices", None)
+    return loader.dataset if chosen is None else Subset(loader.dataset, sorted(set(map(int, chosen))))
 
 
 def _examples(dataset: Any, collate: Collate, *, part: str, where: str) -> Examples:
@@ -146,6 +165,10 @@ def _are_texts(column: Any) -> bool:
 
 
 def _targets(targets: Any, *, part: str, where: str) -> Tensor:
+    if isinstance(targets, tuple | list) and targets and isinstance(targets[0], str):
+        raise TaskError(
+            f"{where}: the targets of the {part} are words, the first {targets[0][:40]!r}; number the classes."
+        )
     try:
         numbers = torch.as_tensor(targets)
     except Exception as error:

@@ -18,7 +18,7 @@ Test = Share | str | None
 """How a task gets its test set: a share to hold out, the path of test data, or None for what is usual."""
 
 Part = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
-"""A slice of a fixed shuffle, [from, to] as shares of each class: [0, 0.5] and [0.5, 1] are two halves."""
+"""A slice of a fixed shuffle, [from, to] as shares of it: [0, 0.5] and [0.5, 1] are two halves."""
 
 Classes = dict[str, list[int | str]]
 """Old classes, by name or by number, under the names of new ones; examples of classes not named are dropped."""
@@ -32,13 +32,12 @@ def arranged(
 ) -> TaskData:
     """The data with a slice taken, then classes chosen, then a test set held out of the pool.
 
-    The slice depends on nothing but the data as they are loaded, so tasks with disjoint slices of the same data
-    share no example, whatever their classes and their test sets. A test set that the data bring stays whole.
+    The slice depends on nothing but the number of examples, so tasks with disjoint slices of the same data share
+    no example, whatever their labels, classes and test sets. A test set that the data bring stays whole.
     Raises `TaskError`.
     """
     if part is not None:
-        chosen = _slice(_strata(data), part, where=where)
-        data = replace(data, pool=data.pool.subset(chosen))
+        data = replace(data, pool=data.pool.subset(_slice(len(data.pool), part, where=where)))
     if classes is not None:
         data = _regrouped(data, classes, where=where)
     if hold_out:
@@ -78,30 +77,20 @@ def _strata(data: TaskData) -> NDArray[np.int64]:
     return targets.numpy() if data.classes else np.zeros(len(targets), dtype=np.int64)
 
 
-def _shuffled(strata: NDArray[np.int64], stream: int) -> list[NDArray[np.int64]]:
-    """The members of each stratum in a fixed random order."""
-    rng = np.random.default_rng(stream)
-    return [rng.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
-
-
-def _slice(strata: NDArray[np.int64], part: Part, *, where: str) -> Tensor:
-    start, end = part
-    groups = [members[_cut(members, start) : _cut(members, end)] for members in _shuffled(strata, _PART)]
-    chosen = np.sort(np.concatenate(groups))
-    if start >= end or len(chosen) == 0:
+def _slice(count: int, part: Part, *, where: str) -> Tensor:
+    start, end = (int(at * count + 0.5) for at in part)
+    if start >= end:
         raise TaskError(f"{where}: option part = {part} has no examples; allowed: [from, to] with from < to.")
-    return torch.from_numpy(chosen)
-
-
-def _cut(members: NDArray[np.int64], at: float) -> int:
-    return int(at * len(members) + 0.5)
+    # Not stratified: with strata, the same example would fall into other slices under other labels.
+    return torch.from_numpy(np.sort(np.random.default_rng(_PART).permutation(count)[start:end]))
 
 
 def _held_out(strata: NDArray[np.int64], held: float) -> tuple[Tensor, Tensor]:
     """Indices of the pool and of the test set; a class keeps two labels for the pool where it can."""
-    tests = []
-    for members in _shuffled(strata, _TEST):
-        wanted = max(1, _cut(members, held))
+    rng, tests = np.random.default_rng(_TEST), []
+    for stratum in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == stratum))
+        wanted = max(1, int(held * len(members) + 0.5))
         tests.append(members[: max(0, min(wanted, len(members) - 2))])
     test = np.sort(np.concatenate(tests))
     pool = np.setdiff1d(np.arange(len(strata)), test)

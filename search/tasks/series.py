@@ -11,7 +11,7 @@ from torch import Tensor
 from search.errors import TaskError
 from search.tasks.examples import Examples, TaskData
 from search.tasks.parts import Classes, Part, Test, arranged, share
-from search.tasks.tables import read_table, read_text
+from search.tasks.tables import Columns, Delimiter, read_table, read_text
 from search.tasks.texts import label_targets
 
 
@@ -30,13 +30,13 @@ def series_data(
     where: str,
     series: str = "series",
     label: str = "label",
-    channels: list[str] | None = None,
+    channels: Columns | None = None,
     time: str | None = None,
     test: Test = None,
     part: Part | None = None,
     classes: Classes | None = None,
     standardize: bool = True,
-    delimiter: str | None = None,
+    delimiter: Delimiter | None = None,
 ) -> TaskData:
     """A table with one row a step: column `series` says whose, `label` has the class, the channels the values.
 

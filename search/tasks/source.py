@@ -12,7 +12,8 @@ from search.tasks.loading import train_loader
 from search.tasks.models import build, feature_width, find_network
 from search.tasks.module import TaskModule, build_optimizer, eval_batch, lean_trainer, predict
 from search.tasks.prepare import prepared
-from search.tasks.task import Task, derive_seed, source_data
+from search.tasks.seeds import derive_seed, seeded
+from search.tasks.task import Task, source_data
 from search.tasks.weights import fitting, read_module
 
 
@@ -39,15 +40,15 @@ def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Ten
     data, notes = prepared(source_data(spec), network, spec, cache=cache, where="[source] data")
     print("\n".join(notes), end="")
     seed = derive_seed(spec.search.seed, "source")
-    torch.manual_seed(seed)
-    backbone = build(network, spec.model).backbone
-    first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
-    head = nn.Linear(feature_width(backbone, first), data.outputs)
-    groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]
-    model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups))
-    loader = train_loader(data.pool, batch_size=spec.train.batch_size, steps=spec.source.steps_per_epoch, seed=seed)
-    model.train()
-    lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
+    with seeded(seed):
+        backbone = build(network, spec.model).backbone
+        first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
+        head = nn.Linear(feature_width(backbone, first), data.outputs)
+        groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]
+        model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups))
+        loader = train_loader(data.pool, batch_size=spec.train.batch_size, steps=spec.source.steps_per_epoch, seed=seed)
+        model.train()
+        lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
     if len(data.test):
         _print_score(spec.source.data, predict(model, data.test, batch_size=eval_batch(spec.train)), data.test.targets)
     state = model.backbone.state_dict()

@@ -64,10 +64,13 @@ def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int
                     f"[task] sizes: {size} is not possible; allowed: {LEAST_NUMBERS} to {len(labels)} (the pool)."
                 )
         return
+    if num_classes < 2:
+        raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
     counts = np.bincount(labels, minlength=num_classes)
     if counts.min() < 2:
         raise TaskError(
-            f"Class {int(counts.argmin())} has {int(counts.min())} labels in the pool; each class needs at least 2."
+            f"[task] data: class number {int(counts.argmin())} (from 0) has {int(counts.min())} labels in the pool; "
+            "each class needs at least 2."
         )
     for size in sizes:
         if not 2 * num_classes <= size <= len(labels):

@@ -3,12 +3,18 @@
 import csv
 import math
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from search.errors import TaskError
+
+Columns = Annotated[list[str], Field(min_length=1)]
+Delimiter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,21 +31,24 @@ class Table:
         return len(self.rows)
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column, without spaces around them. Raises `TaskError` where one is empty."""
-        cells = [row[self._index(name)].strip() for row in self.rows]
-        missing = [line for line, cell in zip(self.lines, cells, strict=True) if not cell]
+        """The cells of a column, without spaces around them. Raises `TaskError` where one is empty or NaN."""
+        index = self._index(name)
+        cells = [row[index].strip() for row in self.rows]
+        missing = [row for row, cell in enumerate(cells) if cell in ("", "nan", "NaN")]
         if missing:
-            raise self._broken(missing, f"column {name!r} is empty")
+            what = f"column {name!r} is {cells[missing[0]] or 'empty'}"
+            raise self._broken([self.lines[row] for row in missing], what)
         return cells
 
     def numbers(self, names: list[str]) -> NDArray[np.float64]:
         """The cells of some columns as numbers (N, K). Raises `TaskError` where one isn't a finite number."""
         columns = [[_number(row[self._index(name)]) for row in self.rows] for name in names]
         values = np.array(columns, dtype=np.float64).T.reshape(len(self), len(names))
-        for row, column in np.argwhere(~np.isfinite(values)):
+        broken = ~(np.abs(values) <= np.finfo(np.float32).max)  # which is what networks take
+        for row, column in np.argwhere(broken):
             cell, name = self.rows[row][self._index(names[column])], names[column]
-            lines = [self.lines[index] for index in np.flatnonzero(~np.isfinite(values[:, column]))]
-            raise self._broken(lines, f"column {name!r} has {cell!r}, which is not a finite number")
+            lines = [self.lines[index] for index in np.flatnonzero(broken[:, column])]
+            raise self._broken(lines, f"column {name!r} has {cell[:40]!r}, which is not a finite number")
         return values
 
     def numeric(self, *, beside: set[str]) -> list[str]:
@@ -72,8 +81,9 @@ def read_table(path: Path, *, where: str, delimiter: str | None = None) -> Table
     tabs = path.suffix.lower() == ".tsv"
     # Quotes are plain characters in the tab-separated files that data sets come in: one of them alone would
     # swallow the lines that follow.
+    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(
-        text.splitlines(keepends=True),
+        StringIO(text, newline=""),  # `str.splitlines` would end lines where no file does, at U+2028 for one
         delimiter=delimiter or ("\t" if tabs else ","),
         quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
         strict=True,
@@ -81,7 +91,7 @@ def read_table(path: Path, *, where: str, delimiter: str | None = None) -> Table
     rows, lines = [], []
     try:
         for row in reader:
-            if row:
+            if len(row) > 1 or "".join(row).strip():
                 rows.append(tuple(row))
                 lines.append(reader.line_num)
     except csv.Error as error:

@@ -2,9 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,8 +11,11 @@ from torch import Tensor, nn
 from search.errors import SpecError, TaskError
 from search.spec import StudySpec, ends
 from search.tasks.data import Examples, TaskData, load_data, rotations
+from search.tasks.images import Images
+from search.tasks.imports import one_line
 from search.tasks.models import Network, Parts, Tensors, build, check_order, feature_width, find_network
 from search.tasks.prepare import prepared, sample
+from search.tasks.seeds import derive_seed, seeded
 from search.tasks.subsets import Chain, check_sizes, draw_chain
 from search.tasks.weights import load_weights
 from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
@@ -63,6 +64,10 @@ class Task:
         if data.kind == "regression" and spec.task.metric != "val_loss":
             raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
         check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
+        for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
+        for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
+            if value and not isinstance(data.pool.inputs, Images):
+                raise TaskError(f"{key} = {value}: [task] data = {spec.task.data!r} is no image data; leave it out.")
         network = find_network(spec.model)
         parts = build(network, spec.model)
         try:
@@ -90,6 +95,7 @@ class Task:
         )
         task._check_head()
         task._check_choices()
+        task._check_own()
         if spec.source is not None:
             feature_width(parts.backbone, sample(source_data(spec), network, spec, where="[source] data"))
         return task
@@ -118,8 +124,7 @@ class Task:
 
         The third is the user's own module around both, where `[model]` names one.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed(chain))
+        with seeded(self.seed(chain)):
             linear = nn.Linear(self.features, self.data.outputs)
             parts = build(self.network, self.spec.model)
         if strategy.pretrained and self.weights is not None:
@@ -143,20 +148,47 @@ class Task:
         return backbone + linear + sum(parameter.numel() for part in brought for parameter in part.parameters())
 
     def _check_head(self) -> None:
-        head = self.parts.head
-        if head is None:
+        if self.parts.head is None:
             return
-        head.eval()
+        whole = self.parts.module or nn.Sequential(self.parts.backbone, self.parts.head)
+        whole.eval()
         try:
             with torch.no_grad():
-                made = head(self.parts.backbone.eval()(self.example))
+                made = whole(self.example)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise TaskError(f"[model] backbone: its head fails on the backbone's features: {reason}") from error
+            raise TaskError(
+                f"[model] backbone: its head fails on the backbone's features: {one_line(error)}"
+            ) from error
         expected = (len(made) if isinstance(made, Tensor) else 0, self.data.outputs)
         if not isinstance(made, Tensor) or tuple(made.shape) != expected:
             shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise TaskError(f"[model] backbone: its head must return outputs (N, {self.data.outputs}), got {shape}.")
+            part = "forward" if self.parts.module else "head"
+            raise TaskError(f"[model] backbone: its {part} must return outputs (N, {self.data.outputs}), got {shape}.")
+
+    def _check_own(self) -> None:
+        # A function of the user's own builds one network a trial: each new, and random where that is asked for.
+        if ":" not in self.spec.model.backbone:
+            return
+        where = f"[model] backbone = {self.spec.model.backbone!r}"
+        with seeded(self.seed(0)):
+            other = build(self.network, self.spec.model)
+        ours, theirs = _whole(self.parts), _whole(other)
+        if set(ours.parameters()) & set(theirs.parameters()):
+            raise TaskError(f"{where} returns the same module twice; it must build a new one at every call.")
+        pairs = zip(self.parts.backbone.parameters(), other.backbone.parameters(), strict=False)
+        kernels = [torch.equal(one, another) for one, another in pairs if one.ndim > 1]
+        if self.spec.has_from_scratch and kernels and all(kernels):
+            raise TaskError(
+                f"{where} makes the same weights at every call, so none would start from scratch: let it make random "
+                "ones and name the pretrained in [model] weights, or say [space] pretrained = true."
+            )
+        held = {p for part in (self.parts.backbone, self.parts.head) if part for p in part.parameters()}
+        outside = [name for name, p in ours.named_parameters() if p.requires_grad and p not in held]
+        if outside:
+            raise TaskError(
+                f"{where}: {', '.join(outside[:3])}: neither the backbone's nor the head's, so nothing would train "
+                "them; put them into the head, or freeze them (requires_grad = False)."
+            )
 
     def _check_choices(self) -> None:
         # Of what the space lets train, the backbone must have some.
@@ -173,9 +205,8 @@ def source_data(spec: StudySpec) -> TaskData:
     return rotations(data) if spec.source.labels == "rotation" else data
 
 
-def derive_seed(*parts: Any) -> int:
-    """A seed of 31 bits from whatever tells one random stream from another."""
-    return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest()) % 2**31
+def _whole(parts: Parts) -> nn.Module:
+    return parts.module or nn.ModuleList(part for part in (parts.backbone, parts.head) if part is not None)
 
 
 def _of_neck(key: str) -> bool:

@@ -1,5 +1,6 @@
 """Texts, or pairs of texts, as a task's inputs: a CSV or TSV file with one a row."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from search.errors import TaskError
 from search.tasks.examples import Examples, TaskData
 from search.tasks.parts import Classes, Part, Test, arranged, class_indices, share
-from search.tasks.tables import Table, read_table
+from search.tasks.tables import Columns, Delimiter, Table, read_table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,18 +25,21 @@ class Texts:
     def subset(self, indices: Tensor) -> "Texts":
         return Texts(tuple(self.rows[index] for index in indices.tolist()))
 
+    def identities(self) -> list[Hashable]:
+        return list(self.rows)
+
 
 def texts_data(
     name: str,
     *,
     where: str,
-    text: str | list[str],
+    text: str | Columns,
     label: str | None = None,
-    target: str | list[str] | None = None,
+    target: str | Columns | None = None,
     test: Test = None,
     part: Part | None = None,
     classes: Classes | None = None,
-    delimiter: str | None = None,
+    delimiter: Delimiter | None = None,
 ) -> TaskData:
     """The texts in column `text`, or pairs of them in two columns, each with its class or its number.
 
@@ -43,7 +47,7 @@ def texts_data(
     `test` may name a file of the same columns. Raises `TaskError`.
     """
     columns = [text] if isinstance(text, str) else text
-    if not 1 <= len(columns) <= 2:
+    if len(columns) > 2:
         raise TaskError(f"{where}: option text = {text!r} must be a column, or a list of two.")
     if label is not None and target is not None:
         raise TaskError(f"{where}: give the option label, for classes, or target, for numbers, not both.")

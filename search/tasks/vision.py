@@ -3,17 +3,22 @@
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
 
 from search.errors import TaskError
+from search.tasks.decoding import stamp
 from search.tasks.examples import Examples, TaskData
 from search.tasks.images import Images
 from search.tasks.imports import one_line
@@ -33,6 +38,7 @@ class FromDataset:
         self.dataset = dataset
         self.threads = threads
         self._key = key
+        self._places = places(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -43,8 +49,23 @@ class FromDataset:
     def name(self, index: int) -> str:
         return f"{type(self.dataset).__name__}[{index}]"
 
+    def identity(self, index: int) -> Hashable:
+        return self._places[index]
+
     def key(self) -> str | None:
         return self._key
+
+
+def places(dataset: Any) -> list[Hashable]:
+    """Of each item the data set that it comes from, which may be within others, and its number there."""
+    if isinstance(dataset, Subset):
+        inner = places(dataset.dataset)
+        return [inner[index] for index in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        return [place for part in dataset.datasets for place in places(part)]
+    # torchvision's describe themselves alike where they are made twice of the same files.
+    described = (type(dataset).__name__, repr(dataset) if hasattr(dataset, "root") else id(dataset))
+    return [(*described, index) for index in range(len(dataset))]
 
 
 def torchvision_data(
@@ -85,7 +106,9 @@ def torchvision_data(
     names = class_names(pool, targets)
     key = f"{name} {options} {Path(root).resolve()}"
     parts = [
-        Examples(Images.of(FromDataset(dataset, key=f"{key} {dataset!r}", threads=True)), target)
+        Examples(
+            Images.of(FromDataset(dataset, key=f"{key} {dataset!r} {_stamp(dataset, root)}", threads=True)), target
+        )
         for dataset, target in zip((pool, held), targets, strict=False)
     ]
     data = TaskData(pool=parts[0], test=parts[1] if held else parts[0].subset(torch.arange(0)), classes=names)
@@ -153,13 +176,35 @@ def _check_first(dataset: Any, *, where: str) -> None:
         raise TaskError(f"{where} is no data set of labelled images: its first item is ({found}).")
 
 
+def _stamp(dataset: Any, root: str) -> str:
+    """What changes with the images: the arrays that the data set keeps, the files that it names, or its folder."""
+    kept = list(vars(dataset).values())
+    arrays = [array for array in map(_numbers, kept) if array is not None]
+    known = blake2b(digest_size=16)
+    for array in arrays:
+        known.update(array.data)
+    named = [one[0] if isinstance(one, tuple) else one for part in kept if isinstance(part, list) for one in part]
+    files = [Path(one) for one in named if isinstance(one, str | Path)]
+    folder = Path(dataset.root or root)
+    if not arrays and not any(map(Path.is_file, files)) and folder.resolve() != Path(root).resolve():
+        files = sorted(folder.rglob("*"))
+    return known.hexdigest() + stamp(filter(Path.is_file, files))
+
+
+def _numbers(kept: Any) -> NDArray[Any] | None:
+    found = kept.numpy() if isinstance(kept, Tensor) else kept
+    return np.ascontiguousarray(found) if isinstance(found, np.ndarray) and found.dtype.kind in "biuf" else None
+
+
 def _first_split(load: Callable[..., Any], names: Sequence[str], options: dict[str, Any], *, where: str) -> Any:
     for name in names:
         try:
             return load(**{**options, "split": name})
-        except ValueError as error:
+        except TaskError as error:
+            if not isinstance(error.__cause__, ValueError):  # which is how a class says that it has no such split
+                raise
             reason = error
-    raise TaskError(f"{where}: {one_line(reason)}") from reason
+    raise reason
 
 
 def labels(dataset: Any, *, where: str) -> Tensor:
@@ -200,4 +245,7 @@ def class_names(dataset: Any, targets: list[Tensor]) -> tuple[str, ...]:
         names = getattr(dataset, attribute, None)
         if isinstance(names, list | tuple) and len(names) >= needed:
             return tuple(str(name[0] if isinstance(name, list | tuple) else name) for name in names)
+    count = sum(map(len, targets))
+    if needed > count:
+        raise TaskError(f"The targets go up to {needed - 1} in {count} examples; classes are numbered from 0.")
     return tuple(str(number) for number in range(needed))

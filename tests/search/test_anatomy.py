@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
-from search.anatomy import anatomy, forward_flops
+from search.anatomy import Part, anatomy, forward_flops, table
 from search.spec import StudySpec, find_study_file
 from strategies import layer_groups
 
@@ -57,6 +58,32 @@ def test_the_layers_of_one_lstm_share_its_cost_by_their_weights():
     first, second = counted(Last(), torch.zeros(2, 5, 3)).values()
     assert first == 2 * 2 * 5 * 16 * (3 + 4)
     assert second == 2 * 2 * 5 * 16 * (4 + 4)
+
+
+def test_a_parameter_that_a_module_takes_as_its_input_is_no_obstacle():
+    class Block(nn.Linear):
+        def forward(self, inputs):
+            return super().forward(inputs[0] + inputs[1])
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.block = nn.Parameter(torch.zeros(4)), Block(4, 4)
+
+        def forward(self, inputs):
+            return self.block((inputs, self.token))
+
+    backbone = Tokens()
+    backbone.block.bias.requires_grad_(False)
+    assert counted(backbone, torch.zeros(2, 4)) == {"block": 2 * 2 * 4 * 4}
+    assert [p.requires_grad for p in backbone.parameters()] == [True, True, False], "as it was"
+
+
+def test_a_row_of_the_table_is_a_line_of_an_old_terminal():
+    parts = [Part(name=f"classifier.{n}", parameters=10**8, share=0.1, trained=10**8) for n in range(10)]
+    with (console := Console(width=80)).capture() as capture:
+        console.print(table(parts))
+    assert len(capture.get().splitlines()) == 1 + len(parts)
 
 
 def test_each_freeze_depth_trains_what_is_left():

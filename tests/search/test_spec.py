@@ -44,8 +44,12 @@ def test_the_starter_is_valid_and_names_every_key():
         ("seed = 0", "sead = 0", "[search] sead is not a known key; allowed: trials, sampler, pruner, seed"),
         ("[search]", "[serch]", "[serch] is not a known table; allowed: task, model"),
         ('data = "digits" ', "", "[task] data is missing"),
-        ("[50, 100, 200, 400, 800]", "[50, 50]", "[task] sizes = [50, 50]: each size may stand there once"),
-        ("[50, 100, 200, 400, 800]", "[]", "[task] sizes = []: list should have at least 1 item"),
+        ("[50, 100, 200, 400, 800]", "[50, 50]", "[task] sizes = [50, 50]: each may stand there once"),
+        ("[50, 100, 200, 400, 800]", "[]", "[task] sizes = []: must not be empty"),
+        ("batch_size = 32", 'augment = ["flip", "flip"]', "augment = ['flip', 'flip']: each may stand there"),
+        ("sizes", 'options = "x"\nsizes', "[task] options = 'x': must be a table of keyword arguments, { name = value"),
+        ('weights = "source"', "weights = 3", "[model] weights = 3: must be a name, a file, or { checkpoint = "),
+        ('weights = "source"', 'weights = { module = "a" }', "must be a name, a file, or { checkpoint = "),
         ("val_loss", "val_f1", "[task] metric = 'val_f1': must be 'val_loss' or 'val_accuracy'"),
         ("epochs = 20", 'epochs = "x"', "[train] epochs = 'x': must be a valid integer"),
         ("[search]", "[space]\nhead_lr = -1\n[search]", "[space]: head_lr = -1: `head_lr` must be finite and greater"),
@@ -100,3 +104,14 @@ def test_only_budgets_may_grow(tmp_path):
 def test_the_spec_survives_the_database(tmp_path):
     spec = read(tmp_path, DIGITS + "\n[space]\nhead_lr = {low = 1e-3, high = 1, log = true}\nfreeze_depth = [0, 2]")
     assert StudySpec.from_dict(spec.model_dump(mode="json", exclude_none=True), where="the database") == spec
+
+
+def test_only_what_has_weights_has_a_from_scratch_arm():
+    def has(weights, **space):
+        content = {"task": {"data": "digits", "sizes": [50]}, "model": {"backbone": "lenet", "weights": weights}}
+        return StudySpec.from_dict({**content, "space": space}, where="test").has_from_scratch
+
+    assert has("w.pt")
+    assert not has("none")
+    assert not has("w.pt", pretrained=True)
+    assert has("none", pretrained=[True, False])

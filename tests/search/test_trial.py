@@ -168,8 +168,10 @@ def test_a_run_that_diverges_has_no_value_but_ends(task, metric):
 
 
 OWN = """
-import torch
+import random
+import numpy as np
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 class Mine(LightningModule):
@@ -182,9 +184,13 @@ class Mine(LightningModule):
     def forward(self, inputs):
         return self.head(self.backbone(inputs))
 
+    def configure_callbacks(self):
+        return [ModelCheckpoint(monitor="val_loss")]
+
     def training_step(self, batch, index):
         self.steps += 1
-        return nn.functional.cross_entropy(self(batch[0]), batch[1], label_smoothing=0.1)
+        share = np.random.beta(1, 1) * random.random()
+        return share * nn.functional.cross_entropy(self(batch[0]), batch[1], label_smoothing=0.1)
 
     def validation_step(self, batch, index):
         self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
@@ -213,6 +219,8 @@ def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeyp
     assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "thawed"
     scores = score_on_test(outcome.model, own.data.test, batch_size=64)
     assert 0 <= scores.values["test_accuracy"] <= 1
+    assert train(own, strategy, size=50, chain=0).value == outcome.value, "whatever random numbers its steps draw"
+    assert not (tmp_path / "checkpoints").exists(), "no file a trial"
 
 
 def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypatch):

@@ -28,11 +28,32 @@ def test_data_are_the_same_every_time():
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "a.csv").write_text("text,label\nnew,x\n" + "b,y\nc,x\n" * 5),
+        lambda folder: (folder / "test.csv").write_text("text,label\nq,y\n"),
+    ],
+)
+def test_changed_data_have_another_fingerprint(tmp_path, change):
+    (tmp_path / "a.csv").write_text("text,label\na,x\n" + "b,y\nc,x\n" * 5)
+    (tmp_path / "test.csv").write_text("text,label\nq,x\n")
+
+    def now():
+        options = {"text": "text", "test": str(tmp_path / "test.csv")}
+        return load_data(str(tmp_path / "a.csv"), options, where="d").fingerprint
+
+    before = now()
+    assert now() == before != ""
+    change(tmp_path)
+    assert now() != before
+
+
 def test_your_own_data_come_from_a_function(tmp_path, monkeypatch):
     (tmp_path / "my_data.py").write_text(
         "import torch\nfrom search.tasks.data import Examples, TaskData\n"
         "def build():\n    part = Examples(torch.randn(6, 3), torch.arange(6) % 2)\n"
-        "    return TaskData(pool=part, test=part, classes=('a', 'b'))\n"
+        "    return TaskData(pool=part, test=part.subset(torch.arange(2)), classes=('a', 'b'))\n"
         "def wrong():\n    return 3\n"
     )
     monkeypatch.chdir(tmp_path)

@@ -1,9 +1,15 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from search.errors import TaskError
 from search.tasks.data import load_data
+from search.tasks.identity import shared
+from search.tasks.images import ImageFormat, prepare
+
+FORMAT = ImageFormat(size=8, resize=8, mean=(0.0,), std=(1.0,))
 
 
 def write(root, counts):
@@ -28,6 +34,49 @@ def test_a_folder_a_class_with_images_at_any_depth_and_a_test_set_held_out(tmp_p
     assert data.test.targets.bincount().tolist() == [2, 2]
     assert load(name, test=0.5).test.targets.bincount().tolist() == [5, 5]
     assert len(load(name, test=0).test) == 0
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    assert load(write(tmp_path, {"bus": 4, "train": 4})).classes == ("bus", "train")
+
+
+def test_names_of_any_bytes_are_read_and_told(tmp_path):
+    name = write(tmp_path / "x", {"a b": 100, "ünï": 100})
+    os.rename(tmp_path / "x" / "a b" / "0.PNG", os.fsencode(tmp_path / "x" / "a b") + b"/\xff\n.png")
+    os.symlink("nowhere", tmp_path / "x" / "ünï" / "link.png")
+    (tmp_path / "x" / "a b" / "\x1b[31m.png").touch()
+    data = load(name, test=0)
+    ready, notes = prepare(data.pool, FORMAT, cache=tmp_path / "cache", where="data")
+    assert len(ready) == 200
+    assert notes[0].isprintable()
+    assert r"2 of 202 images can't be read: x/a b/\x1b[31m.png (it is no image)" in notes[0]
+    assert "x/ünï/link.png (No such file or directory)" in notes[0]
+    (tmp_path / "x" / "c\nd").mkdir()
+    with pytest.raises(TaskError, match=r"x/c\\nd can't name a class; rename it"):
+        load(name)
+
+
+def test_a_file_in_both_sets_is_told(tmp_path):
+    name = write(tmp_path, {"train/a": 5, "train/b": 5, "test/a": 2, "test/b": 2})
+    os.link(tmp_path / "train" / "b" / "1.PNG", tmp_path / "test" / "b" / "again.png")
+    assert "1 of 5 test examples are in the pool as well (the first is number 4)" in load(name).notes[0]
+
+
+def test_a_folder_is_known_again_wherever_it_lies_until_an_image_changes(tmp_path):
+    write(tmp_path / "pets", {"a": 5, "b": 5})
+    before = load(str(tmp_path / "pets")).fingerprint
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    assert load(str(tmp_path / "moved")).fingerprint == before
+    (tmp_path / "moved" / "a" / "0.PNG").write_bytes(b"other")
+    assert load(str(tmp_path / "moved")).fingerprint != before
+
+
+def test_disjoint_parts_share_no_image_with_and_without_labels(tmp_path):
+    name = write(tmp_path, {"a": 30, "b": 50})
+    source, target = load(name, labels=False, part=[0, 0.5], test=0), load(name, part=[0.5, 1])
+    assert len(source.pool) + len(target.pool) + len(target.test) == 80
+    assert not len(shared(source.pool, target.pool))
+    assert not len(shared(source.pool, target.test))
 
 
 def test_a_test_folder_is_the_test_set_and_validation_joins_the_pool(tmp_path):

@@ -99,7 +99,7 @@ def test_a_gap_in_the_series_is_one_line(tmp_path):
         ({"window": 3, "target": []}, "option target = \\[\\] must be a column, or a list of columns"),
         ({"window": 3, "delimiter": ";;"}, "option delimiter = ';;' must be one character"),
         ({"window": 3, "part": [0.5, 0.5]}, "has no steps"),
-        ({"window": 3, "part": [0, 0.01]}, "are too few"),
+        ({"window": 3, "part": [0, 0.05]}, "are too few"),
         ({"window": 3, "classes": {}}, "option classes = {} is not known"),
     ],
 )

@@ -1,4 +1,7 @@
+import errno
+import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +204,30 @@ def test_a_few_unreadable_images_are_skipped_and_named_the_same_from_the_cache(f
     whole, _ = prepare(data.pool.subset(torch.tensor([199])), RGB, where="data")
     assert torch.equal(last, whole.__getitems__([0])[0])
     assert label.item() == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, content):
+            if memoryview(content).nbytes > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    data = folder_data(str(folder), where="data", test=0.0)
+    ordinary = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", **rest: (Full if mode == "wb" else ordinary)(path, mode, **rest)
+    )
+    with pytest.raises(TaskError, match=r"^data: the decoded images can't be kept in .*: No space left on device.$"):
+        prepare(data.pool, RGB, cache=tmp_path / "cache", where="data")
+    assert not [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
+
+
+def test_pixels_that_are_no_numbers_are_no_image(folder):
+    pixels = np.full((20, 20), np.nan, dtype=np.float32)
+    Image.fromarray(pixels).save(folder / "cat" / "nan.tif")
+    _, notes = prepare(folder_data(str(folder), where="data", test=0.0).pool, RGB, where="data")
+    assert "pets/cat/nan.tif (pixels that are NaN or infinite)" in notes[0]
 
 
 def test_too_many_unreadable_images_are_refused(folder):

@@ -1,4 +1,4 @@
-"""torchvision, timm and transformers: their networks without heads, seen as their weights were trained."""
+"""torchvision and timm: their networks without heads, seen as their weights were trained."""
 
 import shutil
 
@@ -7,9 +7,7 @@ import torch
 
 from search.errors import TaskError
 from search.spec import Model
-from search.tasks.libraries import TextEncoder
 from search.tasks.models import build, feature_width, find_network
-from search.tasks.texts import Texts
 from search.tasks.weights import load_weights
 
 
@@ -131,58 +129,23 @@ def test_what_timm_does_not_have_is_named(name, message):
         load_weights(spec, find_network(spec), build(find_network(spec), spec).backbone)
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    """A saved BERT: two small layers, a tokenizer of eleven words."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "book", "but"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    configuration = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
-    )
-    transformers.BertModel(configuration).save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
-def test_a_bert_of_the_users_own(bert, pooling):
-    spec = model(f"transformers/{bert}", weights="DEFAULT", options={"pooling": pooling})
-    network = find_network(spec)
-    parts = build(network, spec)
-    assert isinstance(parts.backbone, TextEncoder)
-    assert not any("pooler" in name for name, _ in parts.backbone.named_parameters()), "the pooler is the head's"
-    assert (parts.neck is not None) == (pooling == "pooler")
-    state = load_weights(spec, network, parts.backbone)
-    assert sum(key.startswith("neck.") for key in state) == (2 if pooling == "pooler" else 0)
-    inputs = network.encode(Texts((("a good film",), ("a bad book but a good film",))))
-    assert feature_width(parts.backbone, inputs) == 8
-
-
-def test_padding_changes_no_features(bert):
-    spec = model(f"transformers/{bert}")
-    network = find_network(spec)
-    backbone = build(network, spec).backbone.eval()
-    together = backbone(network.encode(Texts((("a good film",), ("a bad book but a good film",)))))
-    alone = backbone(network.encode(Texts((("a good film",),))))
-    assert torch.allclose(together[0], alone[0], atol=1e-6)
-
-
-def test_sentence_pairs_are_told_apart(bert):
-    encode = find_network(model(f"transformers/{bert}")).encode
-    encoded = encode(Texts((("a good film", "a bad book"),)))
-    assert encoded["token_type_ids"].sum() == 4
-    assert encoded["input_ids"].shape == (1, 9)
-
-
-def test_options_of_a_text_model_are_checked(bert):
-    with pytest.raises(TaskError, match=r"\[model\] options = {'pooling': 'max'}; allowed .* pooling"):
-        find_network(model(f"transformers/{bert}", options={"pooling": "max"}))
-
-
-def test_a_hub_model_without_a_network_says_what_to_do(tmp_path):
-    pytest.importorskip("transformers")
-    with pytest.raises(TaskError, match=r"the configuration of .* can't be had .*Name a folder"):
-        find_network(model(f"transformers/{tmp_path}/nothing"))
+@pytest.mark.parametrize(
+    ("backbone", "keys", "message"),
+    [
+        ("resnet18", {"options": {"foo": 1}}, r"with options {'foo': 1} can't be built: TypeError: .*'foo'"),
+        ("resnet18", {"options": {"weights": "DEFAULT"}}, r"can't be built: TypeError: .* values for .*'weights'"),
+        (
+            "timm/resnet18",
+            {"options": {"pretrained": True}},
+            r"can't be built: TypeError: .* values for .*'pretrained'",
+        ),
+        ("resnet18", {"mean": [0.5, 0.5], "std": [1.0, 1.0]}, r"`mean` and `std` must be 1 or 3 numbers"),
+        ("lenet", {"mean": [0.5]}, r"\[model\] mean = \[0.5\] needs image_size: lenet has none of its own"),
+    ],
+)
+def test_what_a_network_can_not_be_built_with_is_one_line(backbone, keys, message):
+    if backbone.startswith("timm"):
+        pytest.importorskip("timm")
+    with pytest.raises(TaskError, match=message) as caught:
+        find_network(model(backbone, **keys))
+    assert "\n" not in str(caught.value)

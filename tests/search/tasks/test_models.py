@@ -6,7 +6,8 @@ from torch import nn
 
 from search.errors import TaskError
 from search.spec import Model
-from search.tasks.models import BACKBONES, StackedLSTM, build, check_order, feature_width, find_network
+from search.tasks.models import build, check_order, feature_width, find_network
+from search.tasks.networks import BACKBONES, StackedLSTM
 from strategies import layer_groups
 
 

@@ -5,6 +5,7 @@ import torch
 
 from search.errors import TaskError
 from search.tasks.data import load_data
+from search.tasks.identity import shared
 from search.tasks.images import Images
 from search.tasks.texts import Texts
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import random_split
 from search.tasks.data import Examples, TaskData
 
 def numbers(start, stop):
@@ -51,7 +53,7 @@ class Words(Dataset):
         return {"premise": f"p{index}", "hypothesis": f"h{index}", "label": index % 2}
 
 def words():
-    return Words(), Words()
+    return Words(), Subset(Words(), [4, 5])
 
 class Lists(Dataset):
     """Items of unequal lengths, for a collate_fn that pads."""
@@ -85,10 +87,44 @@ class Faces(Dataset):
         return Image.fromarray(np.full((9, 9, 3), index, dtype=np.uint8)), self.label(index % 2)
 
 def faces():
-    return Faces(), Faces()
+    return Faces(), Subset(Faces(), [8, 9])
 
 def ages():
-    return Faces(float), Faces(float)
+    return Faces(float), Subset(Faces(float), [8, 9])
+
+class Sampled(LightningDataModule):
+    """One data set, cut by samplers."""
+    data = numbers(0, 30)
+    def loader(self, start, stop):
+        return DataLoader(self.data, sampler=SubsetRandomSampler(range(start, stop)))
+    def train_dataloader(self):
+        return self.loader(0, 15)
+    def val_dataloader(self):
+        return self.loader(15, 20)
+    def test_dataloader(self):
+        return self.loader(20, 30)
+
+class TestTwice(Module):
+    """It validates on its test data."""
+    def val_dataloader(self):
+        self.setup("test")
+        return self.test_dataloader()
+
+class FacesTwice(LightningDataModule):
+    """The same with images."""
+    faces = Faces()
+    def train_dataloader(self):
+        return DataLoader(Subset(self.faces, range(6)))
+    def val_dataloader(self):
+        return DataLoader(Subset(self.faces, range(6, 10)))
+    test_dataloader = val_dataloader
+
+class TrainTwice(Module):
+    """It validates on its training data, and has no test data."""
+    def val_dataloader(self):
+        return DataLoader(self.train)
+    def test_dataloader(self):
+        return None
 
 class Noise(Dataset):
     def __len__(self):
@@ -102,6 +138,9 @@ def noise():
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
+
+    def __len__(self):
+        return 3
 
 class Streaming(LightningDataModule):
     def train_dataloader(self):
@@ -118,6 +157,30 @@ def triples():
 def out_of_range():
     part = Examples(torch.zeros(2, 1), torch.tensor([0, 5]))
     return TaskData(pool=part, test=part, classes=("a", "b"))
+
+def huge_labels():
+    part = TensorDataset(torch.zeros(4, 1), torch.arange(4) + 10**12)
+    return part, part
+
+def not_finite():
+    part = TensorDataset(torch.tensor([[1.0, 2.0], [3.0, float("nan")]]), torch.arange(2))
+    return part, part
+
+class Named(Faces):
+    def __getitem__(self, index):
+        return torch.zeros(1), "ab"[index % 2]
+
+def named():
+    return Named(), Named()
+
+def floats():
+    return TensorDataset(torch.rand(6, 1), torch.arange(6) % 2.0), TensorDataset(torch.rand(2, 1), torch.arange(2.0))
+
+def one_set():
+    return numbers(0, 9), numbers(0, 9)
+
+def other_labels(modulus=2):
+    return TensorDataset(torch.arange(40.0)[:, None], torch.arange(40) % modulus), None
 
 def with_part(part):
     data = Examples(torch.arange(8.0)[:, None], torch.arange(8) % 2)
@@ -164,6 +227,39 @@ def test_options_are_its_arguments(load):
         load("instance", size=3)
 
 
+def test_what_samplers_choose_is_what_counts(load):
+    data = load("Sampled")
+    assert sorted(data.pool.inputs[:, 0].tolist()) == list(range(20))
+    assert data.test.inputs[:, 0].tolist() == list(range(20, 30))
+
+
+@pytest.mark.parametrize(("name", "pool", "other"), [("TestTwice", 24, "test"), ("FacesTwice", 6, "test")])
+def test_validation_data_that_are_the_test_data_stay_out_of_the_pool(load, name, pool, other):
+    data = load(name)
+    assert len(data.pool) == pool
+    assert f"its validation data are its {other} data; they count once" in data.notes[0]
+    assert not len(shared(data.test, data.pool))
+
+
+def test_validation_data_that_are_the_training_data_count_once(load):
+    data = load("TrainTwice")
+    assert len(data.pool) + len(data.test) == 24
+    assert not len(shared(data.test, data.pool))
+
+
+def test_classes_that_are_stored_as_decimal_numbers_are_told_to_be_numbers(load):
+    assert "the targets are decimal numbers, to be predicted" in load("floats").notes[0]
+    assert not load("Padded").notes
+
+
+def test_parts_share_nothing_whatever_the_labels_and_the_test_set_held_out(load):
+    one = load("other_labels", part=[0, 0.5])
+    other = load("other_labels", part=[0.5, 1], modulus=5)
+    seen, rest = ({*data.pool.inputs[:, 0].tolist(), *data.test.inputs[:, 0].tolist()} for data in (one, other))
+    assert not seen & rest
+    assert len(seen | rest) == 40
+
+
 def test_without_a_test_loader_a_test_set_is_held_out(load):
     data = load("plain")
     assert len(data.pool) + len(data.test) == 50
@@ -198,6 +294,10 @@ def test_texts_and_images_stay_raw(load):
         ("Streaming", "Stream can't be indexed; map-style data are needed"),
         ("triples", "a batch of the first data set must be a pair .inputs, targets., got a list"),
         ("out_of_range", "The pool set has targets from 0 to 5; allowed: 0 to 1"),
+        ("huge_labels", "The targets go up to 1000000000003 in 8 examples"),
+        ("not_finite", r"The pool set has 1 inputs that are NaN or infinite, the first at \[1, 1\]"),
+        ("named", "the targets of the first data set are words, the first 'a'; number the classes"),
+        ("one_set", "its test set is its pool"),
         ("CODE", "can't be imported: AttributeError"),
         ("random.seed", "returned a NoneType; it must return a TaskData, a LightningDataModule, or two"),
     ],

@@ -111,6 +111,7 @@ def test_rows_of_a_series_need_not_stand_together(tmp_path):
     [
         ("series,label,v\np,a,1\np,a,\n", "line 3: column 'v' has '', which is not a finite number"),
         ("series,label,v\np,a,1\np,a,nan\nq,b,inf\n", r"line 3: column 'v' has 'nan', .* \(2 such lines\)"),
+        ("series,label,v\np,a,1\np,a,1e39\n", "line 3: column 'v' has '1e39', which is not a finite number"),
         ("series,label,v\np,a,1\np,b,1\n", "line 3: series 'p' has two labels"),
         ("series,label,v\np,a,1\n,b,1\n", "line 3: column 'series' is empty"),
         ("series,label,v\np,a,x\n", "has no column of numbers beside"),

@@ -61,8 +61,10 @@ def test_impossible_sizes_are_refused(labels):
     for size in (19, 848):
         with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 20 .* to 847"):
             check_sizes(labels, [50, size], num_classes=10)
-    with pytest.raises(TaskError, match="Class 2 has 1 labels"):
+    with pytest.raises(TaskError, match=r"\[task\] data: class number 2 .from 0. has 1 labels in the pool"):
         check_sizes(np.array([0, 0, 1, 1, 2]), [4], num_classes=3)
+    with pytest.raises(TaskError, match=r"\[task\] data: all examples are of one class"):
+        check_sizes(np.array([0, 0, 0]), [2], num_classes=1)
 
 
 @given(st.integers(10, 60), st.integers(0, 3), st.sampled_from([(), (1,), (3,)]), st.data())

@@ -96,3 +96,113 @@ def test_weights_from_a_file_are_what_pretrained_strategies_start_from(spec, tmp
     loaded = Task.load(StudySpec.from_dict(table, where="test"))
     probing = FreezingStrategy.linear_probing(num_groups=4)
     assert same(loaded.start(probing, chain=1)[0], task.start(probing, chain=1)[0])
+
+
+OWN = """
+import numpy as np, torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+def body():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+
+ONE, HEAD = body(), nn.Linear(8, 10)
+
+def shared():
+    return ONE
+
+def shared_head():
+    return body(), HEAD
+
+def fixed():
+    made = body()
+    nn.init.constant_(made[1].weight, 0.1)
+    return made
+
+def numpy_head():
+    head = nn.Linear(8, 10)
+    head.weight.data = torch.from_numpy(np.random.randn(10, 8)).float()
+    return body(), head
+
+class Whole(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = body(), nn.Linear(8, 10)
+
+class Extra(Whole):
+    def __init__(self):
+        super().__init__()
+        self.projector = nn.Linear(8, 8)
+
+class Teacher(Whole):
+    def __init__(self):
+        super().__init__()
+        self.teacher = body().requires_grad_(False)
+
+class Tuple(Whole):
+    def forward(self, inputs):
+        return self.head(self.backbone(inputs)), None
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A spec of the digits with a network of the user's own."""
+    (tmp_path / "own_networks.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+
+    def spec(name, **model):
+        content = {"task": {"data": "digits", "sizes": [50]}, "train": {"accelerator": "cpu"}}
+        model = {"backbone": f"own_networks:{name}", "weights": "none"} | model
+        return StudySpec.from_dict({**content, "model": model}, where="test")
+
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shared", "returns the same module twice; it must build a new one at every call"),
+        ("shared_head", "returns the same module twice"),
+        ("Extra", "projector.weight, projector.bias: neither the backbone's nor the head's"),
+        ("Tuple", r"its forward must return outputs \(N, 10\), got tuple"),
+    ],
+)
+def test_a_network_of_your_own_that_could_not_be_judged_is_refused(own, name, message):
+    with pytest.raises(TaskError, match=message):
+        Task.load(own(name))
+
+
+def test_from_scratch_is_random_or_refused(own, tmp_path):
+    Task.load(own("fixed"))  # its own weights, and no from-scratch arm
+    torch.save(Task.load(own("fixed")).parts.backbone.state_dict(), "w.pt")
+    Task.load(own("body", weights="w.pt"))
+    with pytest.raises(TaskError, match="makes the same weights at every call, so none would start from scratch"):
+        Task.load(own("fixed", weights="w.pt"))
+
+
+def test_a_module_may_have_frozen_extras_and_no_forward(own):
+    task = Task.load(own("Teacher"))
+    backbone, head, module = task.start(FreezingStrategy.full_fine_tuning(), chain=0)
+    inputs = task.data.test.inputs[:3]
+    assert torch.equal(module(inputs), head(backbone(inputs)))
+
+
+def test_numpys_random_numbers_are_the_chains_too(own):
+    task = Task.load(own("numpy_head"))
+    strategy = FreezingStrategy.full_fine_tuning()
+    assert same(task.start(strategy, chain=1)[1], task.start(strategy, chain=1)[1])
+    assert not same(task.start(strategy, chain=1)[1], task.start(strategy, chain=2)[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "message"),
+    [
+        ({"image_size": 8}, {}, r"\[model\] image_size = 8: \[task\] data = 'digits' is no image data"),
+        ({"mean": [0.5]}, {}, r"\[model\] mean = \[0.5\]: \[task\] data"),
+        ({}, {"augment": ["flip"]}, r"\[train\] augment = \['flip'\]: \[task\] data"),
+    ],
+)
+def test_what_is_for_images_is_refused_elsewhere(spec, model, train, message):
+    with pytest.raises(TaskError, match=message):
+        Task.look_at(spec.changed(model=model, train=train))

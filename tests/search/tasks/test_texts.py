@@ -46,11 +46,37 @@ def test_a_byte_order_mark_lines_within_quotes_and_other_separators(tmp_path):
     assert data.pool.inputs.rows == (("two\nlines",), ("x",), ("y",), ("z",))
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\x0c", "\x1e"])
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_only_line_breaks_end_a_line(tmp_path, separator, ending):
+    rows = ["sentence,label", f"one{separator}text,x", "another,y", "   ", "third,x"]
+    text = "\n".join(rows).replace(",", "\t" if ending == ".tsv" else ",")
+    data = load(write(tmp_path / f"a{ending}", text), test=0)
+    assert data.pool.inputs.rows == ((f"one{separator}text",), ("another",), ("third",))
+
+
+def test_a_text_may_be_long(tmp_path):
+    data = load(write(tmp_path / "a.csv", f"sentence,label\n{'long ' * 100_000},x\nb,y\n"), test=0)
+    assert len(data.pool.inputs.rows[0][0]) == 499_999
+
+
+def test_a_text_that_is_in_both_sets_is_told(tmp_path):
+    name, test = (
+        write(tmp_path / "a.csv", ROWS),
+        write(tmp_path / "b.csv", "sentence,label\nnew,bad\n" + ROWS.split("\n")[1]),
+    )
+    data = load(name, test=test)
+    assert "1 of 2 test examples are in the pool as well (the first is number 1)" in data.notes[0]
+    with pytest.raises(TaskError, match=r"option test = .*a.csv' is the data themselves"):
+        load(name, test=name)
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         ("sentence,label\na,x\nb,\nc,y\nd,  \n", {}, r"line 3: column 'label' is empty \(2 such lines\)"),
         ("sentence,label\na,x\n,y\n", {}, "line 3: column 'sentence' is empty"),
+        ("sentence,label\na,x\nb,nan\nc,y\nd,NaN\n", {}, r"line 3: column 'label' is nan \(2 such lines\)"),
         ("sentence,label\na,x\nb,y,z\n", {}, "line 3: 3 cells under a header of 2"),
         ("sentence,label\na,x\nb\n\nc\n", {}, r"line 3: 1 cells under a header of 2 \(2 such lines\)"),
         ("sentence,label\na,x\nb,x\n", {}, "all labels are 'x'; at least 2"),
@@ -71,6 +97,8 @@ def test_a_byte_order_mark_lines_within_quotes_and_other_separators(tmp_path):
         (ROWS, {"text": ["sentence"] * 3}, "must be a column, or a list of two"),
         (ROWS, {"lable": "x"}, "option lable = 'x' is not known; allowed: text, label, target, test"),
         (ROWS, {"test": "nowhere.csv"}, "nowhere.csv: No such file"),
+        (ROWS, {"delimiter": ""}, "option delimiter = '' must be one character"),
+        (ROWS, {"text": []}, r"option text = \[\] must be a column, or a list of columns"),
     ],
 )
 def test_tables_that_can_not_be_are_one_line(tmp_path, text, options, message):

@@ -54,6 +54,47 @@ def test_its_images_are_kept_by_their_place_and_part(fashion, tmp_path):
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
+@pytest.mark.parametrize("name", ["FashionMNIST", "Caltech101", "DTD"])
+def test_other_images_in_the_same_place_are_decoded_anew(tmp_path, name):
+    """Arrays, files in a folder of its own, files that it names."""
+
+    def write(pieces):
+        if name == "FashionMNIST":
+            for part in ("train", "t10k"):
+                raw = tmp_path / "FashionMNIST" / "raw"
+                raw.mkdir(parents=True, exist_ok=True)
+                grey = np.stack([np.resize(piece[..., 0], (28, 28)) for piece in pieces])
+                header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in grey.shape)
+                (raw / f"{part}-images-idx3-ubyte").write_bytes(header + grey.tobytes())
+                labels = np.arange(len(grey), dtype=np.uint8) % 10
+                (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+                    b"\0\0\x08\x01" + len(grey).to_bytes(4, "big") + labels.tobytes()
+                )
+            return
+        base, sub = {"Caltech101": ("caltech101", "101_ObjectCategories"), "DTD": ("dtd/dtd", "images")}[name]
+        (tmp_path / base / sub / "BACKGROUND_Google").mkdir(parents=True, exist_ok=True)
+        for label in ("ant", "bee"):
+            (tmp_path / base / sub / label).mkdir(parents=True, exist_ok=True)
+            for number, piece in enumerate(pieces, start=1):
+                Image.fromarray(piece).save(tmp_path / base / sub / label / f"image_{number:04}.jpg")
+        if name == "DTD":
+            (tmp_path / base / "labels").mkdir(exist_ok=True)
+            for part, numbers in (("train", range(1, 9)), ("test", range(9, 11))):
+                lines = [f"{label}/image_{number:04}.jpg" for label in ("ant", "bee") for number in numbers]
+                (tmp_path / base / "labels" / f"{part}1.txt").write_text("\n".join(lines))
+
+    def first():
+        ready, _ = prepare(load(name, root=str(tmp_path), download=False).pool, FORMAT, cache=tmp_path / "c", where="d")
+        return ready[0][0]
+
+    write(tiles(20)[:10])
+    before = first()
+    assert torch.equal(first(), before)
+    assert len(list((tmp_path / "c").glob("*.npy"))) == 1
+    write(tiles(20)[10:])
+    assert not torch.equal(first(), before)
+
+
 def test_cifar10_as_it_lies_on_the_disk(tmp_path, monkeypatch):
     # Its files are told by checksums that other pixels can't have.
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)

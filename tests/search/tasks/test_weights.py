@@ -1,13 +1,16 @@
 """Weights from files: what fits, and what is said of what does not."""
 
 import argparse
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from search.errors import TaskError
 from search.spec import Checkpoint, Model
-from search.tasks.models import find_network, lenet
+from search.tasks.models import find_network
+from search.tasks.networks import lenet
 from search.tasks.weights import load_weights
 
 
@@ -77,6 +80,7 @@ def test_safetensors(state):
     [
         (lambda s: s.pop("conv2.0.bias"), r"'w.pt' does not fit the backbone: it lacks conv2.0.bias\."),
         (lambda s: s.update(fc=torch.zeros(2)), r"it has unknown fc\."),
+        (lambda s: s["conv2.0.bias"].fill_(torch.nan), r"not finite: conv2.0.bias"),
         (lambda s: s.update({"conv2.0.bias": torch.zeros(3)}), r"other shapes: conv2.0.bias is \(3,\), not \(16,\)"),
     ],
 )
@@ -87,13 +91,50 @@ def test_keys_that_do_not_fit_are_named(state, change, message):
         load("w.pt")
 
 
+class Evil:
+    """What must not run when it is read."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize(
+    "stranger", [Path("a"), lenet(), torch.nn.functional.relu, argparse.Namespace(lr=1), {Path("a")}]
+)
+def test_hyperparameters_of_any_class_are_passed_over(state, stranger):
+    wrapped = {f"encoder.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": wrapped, "hyper_parameters": {"it": stranger}}, "ae.ckpt")
+    assert same(load(Checkpoint(checkpoint="ae.ckpt", module="encoder")), state)
+
+
+@pytest.mark.parametrize(
+    ("content", "module"),
+    [
+        (lambda s: {"_orig_mod." + key: value for key, value in s.items()}, ""),
+        (lambda s: {"state_dict": {f"net._orig_mod.{key}": value for key, value in s.items()}}, "net"),
+        (lambda s: {"module." + key: value for key, value in s.items()}, "module"),
+        (lambda s: {"model": {k: 0 * v for k, v in s.items()}, "model_ema": s}, "model_ema"),
+        (lambda s: {"teacher": {"backbone." + key: value for key, value in s.items()}}, "teacher.backbone"),
+        (lambda s: {key: torch.nn.Parameter(value) for key, value in s.items()}, ""),
+    ],
+)
+def test_names_as_compiled_parallel_and_averaged_models_have_them(state, content, module):
+    torch.save(content(state), "w.pt")
+    assert same(load(Checkpoint(checkpoint="w.pt", module=module)), state)
+    if module and "_ema" not in module:
+        with pytest.raises(TaskError, match=f'Say weights = .* module = "{module}"'):
+            load("w.pt")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "there is no such file"),
         (b"not weights at all", "is no file of weights, or a damaged one"),
         ([1, 2], "holds a list, no state dict"),
-        ({"a": argparse.Namespace(code="runs")}, "is not run as code: save its state dict alone"),
+        (Evil(), "holds more than tensors and plain values, and is not run as code: save its state dict alone"),
+        (argparse.Namespace(code="runs"), "holds a whole pickled object, no state dict"),
+        ({"epoch": 3}, "holds no tensors"),
     ],
 )
 def test_files_that_hold_no_weights_are_refused(tmp_path, content, message):
@@ -104,6 +145,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path, content, message):
     with pytest.raises(TaskError, match=message) as caught:
         load("w.pt")
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_network_without_weights_of_its_own_says_so():
