@@ -1,5 +1,6 @@
 """Local worker processes: long-lived, each loads torch and the data once, and dies with its parent."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -132,6 +133,8 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         task = Task.load(spec, cache=home.folder / "cache")
         _redirect(_log_file(home, index))
         connection.send(("ready", task.notes))
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collections after each trial need not look at it
         with storage_errors(home.url):
             work(spec, home, sizes, task, run=run)
     except FrostlineError as error:
@@ -167,6 +170,9 @@ def work(spec: StudySpec, home: Home, sizes: list[int], task: Any, *, run: str =
         sound = queue.has_complete()
         failures: list[Failure] = []
         while True:
+            # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
+            # MB with a BERT, which Python would let pile up.
+            gc.collect()
             claim = queue.claim(sizes)
             if claim is not None and (failure := run_trial(queue, claim, task)) is not None:
                 failures.append(failure)
