@@ -21,7 +21,8 @@ STYLES: dict[str, tuple[str, str, str]] = {
     Family.GRADUAL_UNFREEZING: ("#56B4E9", "longdash", "triangle-down"),
     Family.FROM_SCRATCH: ("#000000", "longdashdot", "x"),
 }
-_LOG = {"type": "log", "dtick": "D2"}  # ticks at 1, 2 and 5
+# Ticks at 1, 2 and 5, each written out; plotly's own "D2" says a bare "5" for 0.0005.
+_LOG = {"type": "log", "tickvals": [d * 10.0**p for p in range(-12, 13) for d in (1, 2, 5)], "tickformat": "~g"}
 LAYOUT = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},

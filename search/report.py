@@ -111,7 +111,7 @@ def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         "<h2>The answer</h2>"
         f"{to_html(plots.answer(verdicts))}"
         '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled '
-        "markers: contenders; open ones are ruled out.</p>"
+        "markers: contenders; open ones are ruled out. Recommended is the contender that trains fastest.</p>"
         '<div class="wide"><table><thead><tr><th>labels</th><th>verdict</th><th>recommended</th>'
         f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>ruled out</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"

@@ -167,7 +167,7 @@ def _requeue(job: Job) -> None:
             TrialQueue(
                 open_storage(job.home.url),
                 job.home,
-                job.spec,
+                stored.spec,  # not the job's: a run that was refused changes no budgets
                 num_groups=stored.num_groups,
                 kind=stored.kind,
                 groups=stored.groups,

@@ -72,6 +72,7 @@ class TrialQueue:
         owner: Owner | None = None,
         kind: str = "classification",
         groups: Sequence[str] = (),
+        data: str = "",
     ) -> None:
         self.storage = storage
         self.home = home
@@ -79,6 +80,7 @@ class TrialQueue:
         self.num_groups = num_groups
         self.kind = kind
         self.groups = list(groups)
+        self.data = data
         self.owner = owner
         self.anchors = anchors(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
@@ -261,6 +263,12 @@ class TrialQueue:
             study.set_user_attr("num_groups", self.num_groups)
             study.set_user_attr("kind", self.kind)
             study.set_user_attr("groups", self.groups)
+            study.set_user_attr("data", self.data)
+        elif self.data and study.user_attrs.get("data", "") not in ("", self.data):
+            raise StudyError(
+                f"Study {self.home.name!r} was begun on other data: [task] data = {self.spec.task.data!r} has changed "
+                "since. Bring it back, or give this study file another name."
+            )
         if study.user_attrs.get("spec") != spec:
             study.set_user_attr("spec", spec)
         return study

@@ -3,6 +3,8 @@
 import logging
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import lightning.pytorch  # noqa: F401  (its import sets the log level that is lowered below)
 import torch
@@ -22,7 +24,12 @@ def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(spec.train.threads)
-    task = Task.load(spec)
+    with TemporaryDirectory() as cache:  # decoded images: they may be too many for memory
+        return _seconds(Task.load(spec, cache=Path(cache)), size)
+
+
+def _seconds(task: Task, size: int) -> tuple[int, int, float]:
+    spec = task.spec
     families = {strategy.family(task.num_groups) for strategy in anchors(spec, num_groups=task.num_groups)}
     seconds = {}
     for epochs in (1, 1, 4):  # the first run warms up

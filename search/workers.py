@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -64,6 +65,9 @@ def run_workers(
         return _Worker(process, ours)
 
     with ExitStack() as at_work:
+        unwritten = at_work.enter_context(ExitStack())
+        if not home.folder.exists():  # what a worker had decoded before it found the data wrong
+            unwritten.callback(shutil.rmtree, home.folder, ignore_errors=True)
         at_work.callback(_end, workers)
         workers += [start(index) for index in range(count)]
         present = False
@@ -82,6 +86,7 @@ def run_workers(
                     workers[index] = start(index)
             if any(worker.ready for worker in workers):
                 if not present:  # not before a worker has found the task right: until then nothing is written
+                    unwritten.pop_all()
                     at_work.enter_context(run.present(home))
                     present = True
                 tick()
@@ -164,6 +169,7 @@ def work(spec: StudySpec, home: Home, sizes: list[int], task: Any, *, run: str =
             num_groups=task.num_groups,
             kind=task.data.kind,
             groups=[group.name for group in task.groups],
+            data=task.data.fingerprint,
             owner=owner,
         )
         task = with_source_weights(task, home)

@@ -36,12 +36,10 @@ FORBIDDEN = {
     "strategies.strategy": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.schedule": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.checks": NO_TORCH | {"search", "optuna", "numpy"},
-    "strategies.checks": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.files": NO_TORCH | {"search", "optuna", "numpy"},
     "strategies.groups": {"search", "optuna", "lightning", *LIBRARIES},
     "strategies.thaw": {"search", "optuna", "lightning", *LIBRARIES},
     "strategies.optim": {"search", "optuna", "lightning"},
-    "strategies.thaw": {"search", "optuna", "lightning"},
     "strategies.preflight": {"search", "optuna"},
     "strategies.callback": {"search", "optuna"},
 }

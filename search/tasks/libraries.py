@@ -52,7 +52,8 @@ def torchvision_network(name: str, model: Model) -> Network:
             ) from error
         return state
 
-    with torch.device("meta"):
+    # A RegNet reads its own parameters while it is built, which "meta" has not.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
         last = _last_layer(_without_auxiliary(built(complete, model)))
     preset = (_entry(enum, "DEFAULT") if model.weights in ("source", "none") else _preset(enum, model)).transforms()
     return Network(

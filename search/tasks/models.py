@@ -44,7 +44,7 @@ class Network:
 
     build: a fresh one, its weights random (or as the user's function makes them).
     pretrained: weights by name -> state dict of the backbone, the neck's with "neck." before their names.
-    images, encode: how it sees images, and what it makes of texts; None where it takes tensors as they are.
+    images, encode: how it sees images, None for as they are; and what it makes of texts, None for nothing.
     replaced: the names (prefixes) of what a whole model's state dict has and the backbone has not: its classifier.
     renamed: what a state dict of an older release calls a parameter -> what it is called now.
     """
@@ -69,11 +69,11 @@ def find_network(model: Model) -> Network:
     name = model.backbone
     library, _, rest = name.partition("/")
     if name in BACKBONES:
-        return _own(model, lambda: Parts(backbone=BACKBONES[name](**model.options)))
+        return Network(build=lambda: Parts(backbone=BACKBONES[name](**model.options)))
     if rest and library in LIBRARIES:
         return LIBRARIES[library](rest, model)
     if ":" in name:
-        return _own(model, lambda: _parts_of(call_named(name, model.options, where="[model] backbone"), name))
+        return Network(build=lambda: _parts_of(call_named(name, model.options, where="[model] backbone"), name))
     known = torchvision_names()
     if name in known:
         return LIBRARIES["torchvision"](name, model)
@@ -119,7 +119,7 @@ def image_format(
     std: Sequence[float],
     interpolation: str = "bilinear",
 ) -> ImageFormat:
-    """A network's own image format, with what `[model]` says instead."""
+    """How a network sees images, with what `[model]` says instead."""
     if model.image_size is not None:
         size, resize = model.image_size, round(model.image_size * resize / size)
     mean, std = tuple(model.mean or mean), tuple(model.std or std)
@@ -180,18 +180,6 @@ def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tenso
             f"[model] backbone: its layer groups run in the order {ran}, but are listed as {listed}; "
             "give [model] groups = [...], glob patterns over parameter names, one a group, input side first."
         )
-
-
-def _own(model: Model, make: Callable[[], Parts]) -> Network:
-    images = None
-    if model.image_size is None and (model.mean or model.std):
-        key, values = ("mean", model.mean) if model.mean else ("std", model.std)
-        raise TaskError(f"[model] {key} = {values} needs image_size: {model.backbone} has none of its own.")
-    if model.image_size is not None:
-        mean = model.mean or [0.0] * len(model.std or [0.0])
-        size = model.image_size
-        images = image_format(model, size=size, resize=size, mean=mean, std=model.std or [1.0] * len(mean))
-    return Network(build=make, images=images)
 
 
 def _parts_of(made: Any, name: str) -> Parts:

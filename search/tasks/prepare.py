@@ -8,9 +8,9 @@ import torch
 from search.errors import TaskError
 from search.spec import StudySpec
 from search.tasks.data import Examples, TaskData
-from search.tasks.images import Images
+from search.tasks.images import ImageFormat, Images
 from search.tasks.images import prepare as prepare_images
-from search.tasks.models import Network, Tensors
+from search.tasks.models import Network, Tensors, image_format
 from search.tasks.texts import Texts
 
 
@@ -21,28 +21,38 @@ def prepared(
 
     Images are decoded once for all processes where there is a folder `cache`. Raises `TaskError`.
     """
-    pool, about_pool = _examples(data.pool, network, spec, cache=cache, where=where)
-    test, about_test = _examples(data.test, network, spec, cache=cache, where=where)
+    format = _format(data, network, spec)  # of the pool and of the test set alike
+    pool, about_pool = _examples(data.pool, network, spec, format=format, cache=cache, where=where)
+    test, about_test = _examples(data.test, network, spec, format=format, cache=cache, where=where)
     return replace(data, pool=pool, test=test), [*data.notes, *about_pool, *about_test]
 
 
 def sample(data: TaskData, network: Network, spec: StudySpec, *, where: str) -> Tensors:
     """Two inputs as the network takes them: enough to look at what it makes of them. Images are black ones."""
-    raw = data.pool.inputs
-    if isinstance(raw, Images):
-        format = network.images or raw.as_they_are()
+    if (format := _format(data, network, spec)) is not None:
         return torch.zeros(2, format.channels, format.size, format.size)
-    two, _ = _examples(data.pool.subset(torch.arange(min(2, len(data.pool)))), network, spec, cache=None, where=where)
+    few = data.pool.subset(torch.arange(min(2, len(data.pool))))
+    two, _ = _examples(few, network, spec, format=None, cache=None, where=where)
     inputs: Tensors = two.__getitems__(list(range(len(two))))[0]
     return inputs
 
 
+def _format(data: TaskData, network: Network, spec: StudySpec) -> ImageFormat | None:
+    """How the network sees these data, where they are images."""
+    raw = data.pool.inputs
+    if not isinstance(raw, Images):
+        return None
+    if network.images is not None:
+        return network.images
+    plain = raw.as_they_are()
+    return image_format(spec.model, size=plain.size, resize=plain.resize, mean=plain.mean, std=plain.std)
+
+
 def _examples(
-    examples: Examples, network: Network, spec: StudySpec, *, cache: Path | None, where: str
+    examples: Examples, network: Network, spec: StudySpec, *, format: ImageFormat | None, cache: Path | None, where: str
 ) -> tuple[Examples, list[str]]:
     raw = examples.inputs
-    if isinstance(raw, Images) and len(raw):
-        format = network.images or raw.as_they_are()
+    if isinstance(raw, Images) and len(raw) and format is not None:
         augment = tuple(spec.train.augment)
         return prepare_images(examples, format, augment=augment, seed=spec.search.seed, cache=cache, where=where)
     if isinstance(raw, Texts) and len(raw):

@@ -1,5 +1,6 @@
 """Nested, stratified subsets of the pool: the 50 are inside the 100 are inside the 200."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +53,10 @@ def draw_chain(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, ch
     return Chain(order, validates[order])
 
 
-def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int], *, num_classes: int) -> None:
+def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int], *, classes: Sequence[str]) -> None:
     """Raises `TaskError` for a size larger than the pool, or with fewer than two labels a class.
 
-    `num_classes` is 0 for regression.
+    `classes` are their names, none for regression.
     """
     if labels.dtype.kind == "f":
         for size in sizes:
@@ -64,17 +65,17 @@ def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int
                     f"[task] sizes: {size} is not possible; allowed: {LEAST_NUMBERS} to {len(labels)} (the pool)."
                 )
         return
-    if num_classes < 2:
+    if len(classes) < 2:
         raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
-    counts = np.bincount(labels, minlength=num_classes)
+    counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:
+        rarest = classes[int(counts.argmin())]
         raise TaskError(
-            f"[task] data: class number {int(counts.argmin())} (from 0) has {int(counts.min())} labels in the pool; "
-            "each class needs at least 2."
+            f"[task] data: class {rarest!r} has {counts.min()} labels in the pool; each class needs at least 2."
         )
     for size in sizes:
-        if not 2 * num_classes <= size <= len(labels):
+        if not 2 * len(classes) <= size <= len(labels):
             raise TaskError(
-                f"[task] sizes: {size} is not possible; allowed: {2 * num_classes} (two labels for each of "
-                f"{num_classes} classes) to {len(labels)} (the pool)."
+                f"[task] sizes: {size} is not possible; allowed: {2 * len(classes)} (two labels for each of "
+                f"{len(classes)} classes) to {len(labels)} (the pool)."
             )

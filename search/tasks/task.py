@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from search.errors import SpecError, TaskError
 from search.spec import StudySpec, ends
 from search.tasks.data import Examples, TaskData, load_data, rotations
+from search.tasks.identity import shared
 from search.tasks.images import Images
 from search.tasks.imports import one_line
 from search.tasks.models import Network, Parts, Tensors, build, check_order, feature_width, find_network
@@ -48,7 +50,7 @@ class Task:
         """
         task = cls.look_at(spec)
         data, notes = prepared(task.data, task.network, spec, cache=cache, where="[task] data")
-        check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
+        check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
         return replace(task, data=data, notes=tuple(notes))
@@ -63,7 +65,7 @@ class Task:
             raise TaskError(f"[task] data = {spec.task.data!r} has no test set, so no winner could be confirmed.")
         if data.kind == "regression" and spec.task.metric != "val_loss":
             raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
-        check_sizes(data.pool.targets.numpy(), spec.task.sizes, num_classes=len(data.classes))
+        check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
         for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
         for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
             if value and not isinstance(data.pool.inputs, Images):
@@ -82,6 +84,8 @@ class Task:
                 )
         example = sample(data, network, spec, where="[task] data")
         features = feature_width(parts.backbone, example)
+        if not isinstance(data.test.inputs, Images):  # it is another file, perhaps of another shape
+            feature_width(parts.backbone, sample(replace(data, pool=data.test), network, spec, where="[task] data"))
         check_order(parts.backbone, groups, example)
         task = cls(
             spec=spec,
@@ -97,7 +101,13 @@ class Task:
         task._check_choices()
         task._check_own()
         if spec.source is not None:
-            feature_width(parts.backbone, sample(source_data(spec), network, spec, where="[source] data"))
+            source = source_data(spec)
+            feature_width(parts.backbone, sample(source, network, spec, where="[source] data"))
+            if len(again := shared(source.pool, data.test)):
+                raise TaskError(
+                    f"[source] data: {len(again)} of its examples are test examples of [task]; give both a part, as "
+                    "[0.0, 0.5] and [0.5, 1.0]."
+                )
         return task
 
     @property
@@ -192,10 +202,14 @@ class Task:
 
     def _check_choices(self) -> None:
         # Of what the space lets train, the backbone must have some.
-        for choice in ends(self.spec.space.parameters):
-            strategy = FreezingStrategy(freeze_depth=0, parameters=choice)
+        space = self.spec.space
+        for choice, norms in product(ends(space.parameters), ends(space.batch_norm) or ["train"]):
+            strategy = FreezingStrategy(freeze_depth=0, parameters=choice, batch_norm=norms)
             if not trained_parameters(self.groups, strategy):
-                raise TaskError(f"[space] parameters = {choice!r}: the backbone has none; allowed: all.")
+                raise TaskError(
+                    f"[space] parameters = {choice!r} with batch_norm = {norms!r} leaves the backbone nothing "
+                    "to train; allowed: parameters = 'all'."
+                )
 
 
 def source_data(spec: StudySpec) -> TaskData:

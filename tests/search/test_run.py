@@ -11,10 +11,12 @@ from collections import Counter
 from contextlib import closing, suppress
 
 import pytest
+from rich.console import Console
 
-from search.errors import FrostlineError
+from search.errors import FrostlineError, StudyError
 from search.home import Home
 from search.results import load_results
+from search.run import Job, run_study
 
 
 def rows_in(folder):
@@ -237,3 +239,21 @@ def test_twenty_random_kills_lose_nothing_and_corrupt_nothing(tiny):
     rows = rows_in(tiny.parent)
     assert Counter(row.size for row in rows if not row.confirms) == {20: 150, 40: 150}
     assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatch):
+    # Else its verdict would mix two test sets.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        '[task]\ndata = "points.csv"\nsizes = [20]\noptions = { target = "v", window = 4, test = 0.3 }\n'
+        '[model]\nbackbone = "lstm"\nweights = "none"\noptions = { input_size = 1, hidden_size = 4 }\n'
+        '[train]\nepochs = 1\nsteps_per_epoch = 1\naccelerator = "cpu"\n[search]\ntrials = 1\n[confirm]\nchains = 1\n'
+    )
+    series = [str(step * step % 101) for step in range(100)]
+    (tmp_path / "points.csv").write_text("\n".join(["v", *series]))
+    run_study(Job.of("mine.toml", workers=1), console=Console())
+    (tmp_path / "points.csv").write_text("\n".join(["v", *series[:-5]]))
+    with pytest.raises(StudyError, match=r"'mine' was begun on other data: \[task\] data = 'points.csv' has changed"):
+        run_study(Job.of("mine.toml", workers=1, trials=2), console=Console())
+    run_study(Job.of("mine.toml", workers=1), console=Console())  # what is finished needs no data

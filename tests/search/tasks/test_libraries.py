@@ -25,6 +25,7 @@ def model(backbone, **keys):
         ("densenet121", 64, 1024, "classifier."),
         ("squeezenet1_1", 64, 512, "classifier.1."),
         ("googlenet", 64, 1024, "fc."),
+        ("regnet_y_400mf", 64, 440, "fc."),
         pytest.param("resnet50", 64, 2048, "fc.", marks=pytest.mark.slow),
         pytest.param("vgg16", 64, 4096, "classifier.6.", marks=pytest.mark.slow),
         pytest.param("inception_v3", 96, 2048, "fc.", marks=pytest.mark.slow),
@@ -140,7 +141,6 @@ def test_what_timm_does_not_have_is_named(name, message):
             r"can't be built: TypeError: .* values for .*'pretrained'",
         ),
         ("resnet18", {"mean": [0.5, 0.5], "std": [1.0, 1.0]}, r"`mean` and `std` must be 1 or 3 numbers"),
-        ("lenet", {"mean": [0.5]}, r"\[model\] mean = \[0.5\] needs image_size: lenet has none of its own"),
     ],
 )
 def test_what_a_network_can_not_be_built_with_is_one_line(backbone, keys, message):

@@ -60,11 +60,11 @@ def test_any_imbalance_leaves_one_of_each_class_to_train_and_to_validate(counts,
 def test_impossible_sizes_are_refused(labels):
     for size in (19, 848):
         with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 20 .* to 847"):
-            check_sizes(labels, [50, size], num_classes=10)
-    with pytest.raises(TaskError, match=r"\[task\] data: class number 2 .from 0. has 1 labels in the pool"):
-        check_sizes(np.array([0, 0, 1, 1, 2]), [4], num_classes=3)
+            check_sizes(labels, [50, size], classes="0123456789")
+    with pytest.raises(TaskError, match=r"\[task\] data: class 'c' has 1 labels in the pool"):
+        check_sizes(np.array([0, 0, 1, 1, 2]), [4], classes="abc")
     with pytest.raises(TaskError, match=r"\[task\] data: all examples are of one class"):
-        check_sizes(np.array([0, 0, 0]), [2], num_classes=1)
+        check_sizes(np.array([0, 0, 0]), [2], classes="a")
 
 
 @given(st.integers(10, 60), st.integers(0, 3), st.sampled_from([(), (1,), (3,)]), st.data())
@@ -82,7 +82,7 @@ def test_numbers_are_split_as_one_class(count, seed, columns, data):
 
 def test_impossible_sizes_of_numbers_are_refused():
     labels = np.zeros(30, dtype=np.float32)
-    check_sizes(labels, [10, 30], num_classes=0)
+    check_sizes(labels, [10, 30], classes=())
     for size in (9, 31):
         with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 10 to 30"):
-            check_sizes(labels, [size], num_classes=0)
+            check_sizes(labels, [size], classes=())

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from search.errors import SpecError, TaskError
 from search.spec import StudySpec, find_study_file
@@ -56,6 +58,7 @@ def test_shuffled_labels_keep_the_balance_and_nothing_else(spec):
         ({"task": {"data": "digits-0-4"}}, TaskError, "has no test set"),
         ({"task": {"sizes": [900]}}, TaskError, "sizes: 900 is not possible"),
         ({"model": {"backbone": "nope"}}, TaskError, r"\[model\] backbone = 'nope' is not known; allowed: small_cnn"),
+        ({"space": {"parameters": ["all", "norm"]}}, TaskError, "parameters = 'norm' .* leaves the backbone nothing"),
         ({"model": {"backbone": "torch.nn:Flatten"}}, TaskError, "no parameters, so there is nothing to freeze"),
         ({"model": {"backbone": "search.spec:ends"}}, TaskError, r"'search.spec:ends' fails: TypeError"),
         ({"model": {"backbone": "builtins:int"}}, TaskError, r"returned a int; it must return a torch module"),
@@ -105,6 +108,9 @@ from torch import nn
 
 def body():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+
+def flat(width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(width, 4))
 
 ONE, HEAD = body(), nn.Linear(8, 10)
 
@@ -206,3 +212,25 @@ def test_numpys_random_numbers_are_the_chains_too(own):
 def test_what_is_for_images_is_refused_elsewhere(spec, model, train, message):
     with pytest.raises(TaskError, match=message):
         Task.look_at(spec.changed(model=model, train=train))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ({}, (3, 12, 12)),
+        ({"image_size": 8}, (3, 8, 8)),
+        ({"mean": [0.5], "std": [0.5]}, (1, 12, 12)),
+    ],
+)
+def test_a_network_of_your_own_sees_all_images_alike(own, tmp_path, model, shape):
+    rng = np.random.default_rng(0)
+    for part, side, mode in (("train", 12, "RGB"), ("test", 20, "L")):
+        for label in "ab":
+            (tmp_path / "images" / part / label).mkdir(parents=True)
+            for number in range(6):
+                pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).convert(mode).save(tmp_path / "images" / part / label / f"{number}.png")
+    spec = own("flat", options={"width": int(np.prod(shape))}, **model)
+    task = Task.load(spec.changed(task={"data": "images", "sizes": [8]}))
+    for examples in (task.data.pool, task.data.test):
+        assert examples.__getitems__([0, 1])[0].shape == (2, *shape)
