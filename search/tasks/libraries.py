@@ -79,7 +79,11 @@ def timm_network(name: str, model: Model) -> Network:
         near = ", ".join(timm.list_models(f"*{name.partition('.')[0].partition('_')[0]}*")[:3])
         raise TaskError(f"[model] backbone: timm has no model {name!r}{f'; it has {near}, ...' if near else ''}.")
     options = dict(model.options)
-    configuration = timm.get_pretrained_cfg(name)
+    if "checkpoint_path" in options:  # every network would start from it, the from-scratch ones too
+        raise TaskError(
+            f"[model] options: checkpoint_path belongs into [model] weights = {options['checkpoint_path']!r}."
+        )
+    configuration = built(lambda: timm.get_pretrained_cfg(name), model)  # raises for a tag there is none of
     if model.image_size is not None and configuration is not None and configuration.fixed_input_size:
         options.setdefault("img_size", model.image_size)
 

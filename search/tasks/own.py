@@ -1,12 +1,9 @@
 """Data of your own: a `TaskData`, a `LightningDataModule`, or two map-style data sets, made by your code."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,6 +15,7 @@ from search.tasks.identity import are_same
 from search.tasks.images import Images
 from search.tasks.imports import call_named, import_named, keywords, one_line
 from search.tasks.parts import HOLD_OUT, arranged
+from search.tasks.seeds import seeded
 from search.tasks.texts import Texts
 from search.tasks.vision import FromDataset, class_names, labels
 
@@ -40,7 +38,7 @@ def own_data(name: str, /, *, where: str, **options: Any) -> TaskData:
     known = keywords(named) if callable(named) else []
     theirs = [*options] if known is None else known
     common = {key: options.pop(key) for key in ("part", "classes") if key in options and key not in theirs}
-    with _fixed_seed():
+    with seeded(0):
         made = call_named(name, options, where=place)
         data = _as_data(made, where=where)
     hold_out = 0.0 if isinstance(made, TaskData) or len(data.test) else HOLD_OUT
@@ -184,18 +182,3 @@ def _innermost(dataset: Any) -> Any:
             return dataset
         dataset = inner
     return dataset
-
-
-@contextmanager
-def _fixed_seed() -> Iterator[None]:
-    """The global random streams from a fixed start, and as they were afterwards: the same data in every process."""
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)

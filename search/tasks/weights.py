@@ -78,6 +78,8 @@ def fitting(
 ) -> dict[str, Tensor]:
     """The part of a state dict that is the backbone's. Raises `TaskError` naming the keys that do not fit."""
     wanted = backbone.state_dict()
+    names = {_plain(key): key for key in wanted}  # the backbone may be a compiled one
+    state = {names.get(key, key): value for key, value in state.items()}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in wanted and not k.startswith((*replaced, "neck."))]
     wrong = [

@@ -140,6 +140,8 @@ def test_what_timm_does_not_have_is_named(name, message):
             {"options": {"pretrained": True}},
             r"can't be built: TypeError: .* values for .*'pretrained'",
         ),
+        ("timm/resnet18.bogus", {}, r"can't be built: RuntimeError: Invalid pretrained tag \(bogus\)"),
+        ("timm/resnet18", {"options": {"checkpoint_path": "w.pt"}}, r"belongs into \[model\] weights = 'w.pt'"),
         ("resnet18", {"mean": [0.5, 0.5], "std": [1.0, 1.0]}, r"`mean` and `std` must be 1 or 3 numbers"),
     ],
 )

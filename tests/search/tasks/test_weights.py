@@ -11,7 +11,7 @@ from search.errors import TaskError
 from search.spec import Checkpoint, Model
 from search.tasks.models import find_network
 from search.tasks.networks import lenet
-from search.tasks.weights import load_weights
+from search.tasks.weights import fitting, load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +146,13 @@ def test_files_that_hold_no_weights_are_refused(tmp_path, content, message):
         load("w.pt")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_compiled_backbone_takes_the_same_names(state):
+    compiled = torch.compile(lenet())
+    found = fitting(state, compiled, where="here")
+    assert same({key.removeprefix("_orig_mod."): value for key, value in found.items()}, state)
+    compiled.load_state_dict(found)
 
 
 def test_a_network_without_weights_of_its_own_says_so():
