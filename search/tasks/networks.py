@@ -33,14 +33,31 @@ def lenet(*, channels: int = 1) -> nn.Module:
 
 
 class StackedLSTM(nn.Module):
-    """Stacked LSTM layers in one `nn.LSTM`; the features are the last layer's final hidden state.
+    """Stacked LSTM layers in one `nn.LSTM`, a layer group each; the features are the last one's final hidden state.
 
-    Takes series (N, T, C), or {"values": (N, T, C) padded with zeros, "lengths": (N,)}.
+    Takes series (N, T, C) of `input_size` channels, or {"values": (N, T, C) padded with zeros, "lengths": (N,)}.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        hidden_size: int = 64,
+        num_layers: int = 3,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        proj_size: int = 0,
+    ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(batch_first=True, **options)
+        self.lstm = nn.LSTM(
+            input_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+        )
 
     def forward(self, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         if isinstance(inputs, dict):
@@ -54,24 +71,4 @@ class StackedLSTM(nn.Module):
         return torch.cat(list(hidden[-2 if self.lstm.bidirectional else -1 :]), dim=1)
 
 
-def lstm(
-    *,
-    input_size: int,
-    hidden_size: int = 64,
-    num_layers: int = 3,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    proj_size: int = 0,
-) -> nn.Module:
-    """A stack of LSTM layers for series of `input_size` channels; a layer group each."""
-    return StackedLSTM(
-        input_size=input_size,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        bidirectional=bidirectional,
-        dropout=dropout,
-        proj_size=proj_size,
-    )
-
-
-BACKBONES: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": small_cnn, "lenet": lenet, "lstm": lstm}
+BACKBONES: Mapping[str, Callable[..., nn.Module]] = {"small_cnn": small_cnn, "lenet": lenet, "lstm": StackedLSTM}

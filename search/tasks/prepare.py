@@ -62,6 +62,4 @@ def _examples(
                 '"transformers/NAME or folder".'
             )
         return Examples(network.encode(raw), examples.targets), []
-    if spec.train.augment:
-        raise TaskError(f"[train] augment = {spec.train.augment}: {where} is no image data; allowed: [].")
     return examples, []
