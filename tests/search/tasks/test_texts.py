@@ -1,8 +1,4 @@
 import csv
-import io
-import os
-import tarfile
-from pathlib import Path
 
 import pytest
 
@@ -120,23 +116,12 @@ def test_a_test_file_with_a_label_of_its_own_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_real_reviews(tmp_path):
-    """Movie-review snippets with mean ratings, from vaderSentiment's source distribution (Hutto & Gilbert, 2014)."""
-    sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
-    if not sdist.is_file():
-        pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
-    with tarfile.open(sdist) as outer:
-        inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
-        with tarfile.open(fileobj=io.BytesIO(inner.read())) as archive:
-            member = next(one for one in archive.getnames() if one.endswith("movieReviewSnippets_GroundTruth.txt"))
-            lines = archive.extractfile(member).read().decode("utf-8", "replace").splitlines()
-    rows = [line.split("\t", 2) for line in lines]
+def test_real_reviews(film_reviews, tmp_path):
     with (tmp_path / "movies.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["sentence", "label", "rating"])
-        kept = [(text, rating) for _, rating, text in rows if abs(float(rating)) > 0.5 and text.strip()]
-        writer.writerows([text, "good" if float(rating) > 0 else "bad", rating] for text, rating in kept)
+        writer.writerows([text, "good" if rating > 0 else "bad", rating] for text, rating in film_reviews)
     data = load(str(tmp_path / "movies.csv"))
     assert data.classes == ("bad", "good")
-    assert len(data.pool) + len(data.test) == len(kept) > 8000
+    assert len(data.pool) + len(data.test) == len(film_reviews) > 8000
     assert load(str(tmp_path / "movies.csv"), target="rating").kind == "regression"
