@@ -6,7 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from search.errors import SpecError
@@ -24,6 +33,7 @@ class _Table(BaseModel):
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Gigabytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
@@ -56,6 +66,18 @@ Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
 
 Words = list[str] | str
 """The same for a field that is one of a few words."""
+
+
+def _endless(value: Any) -> Any:
+    return math.inf if value == "inf" else value
+
+
+Views = Annotated[
+    Count | Annotated[float, Field(ge=math.inf)],
+    BeforeValidator(_endless),
+    PlainSerializer(lambda value: "inf" if value == math.inf else value, when_used="json"),
+]
+"""A count, or `inf`; JSON, which has no infinity, stores that as a word."""
 
 
 def ends(choice: Choice | Words | None) -> list[Any]:
@@ -121,7 +143,12 @@ class Source(_Table):
 
 
 class Train(_Table):
-    """How every trial is trained; an epoch is a fixed number of steps, the same at every size, or a "pass"."""
+    """How every trial is trained; an epoch is a fixed number of steps, the same at every size, or a "pass".
+
+    views: so many augmented views of an example take turns, the same ones in every trial, so that what frozen layers
+        make of them is computed once; `inf` shows a new one every time, and computes it every time.
+    precision: of what is trained: "32-true", or "auto": what trains this network fastest here (see `search.precision`).
+    """
 
     epochs: Count = 20
     steps_per_epoch: Count | Literal["pass"] = 10
@@ -129,6 +156,8 @@ class Train(_Table):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     augment: Annotated[list[Literal["crop", "flip"]], AfterValidator(_distinct)] = []
+    views: Views = 8
+    precision: Literal["32-true", "auto"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
 
@@ -185,6 +214,17 @@ class Confirm(_Table):
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
+class Activations(_Table):
+    """Where the output of frozen layers is kept: at most so many GB in each worker's memory, and in the study's folder.
+
+    dtype: "float16" keeps twice as many, at the price of equality: a linear probe's loss moves by some 4e-5.
+    """
+
+    memory: Gigabytes = 1.0
+    disk: Gigabytes = 10.0
+    dtype: Literal["float32", "float16"] = "float32"
+
+
 class StudySpec(_Table):
     """A study file: what is learned, with which network, over which space, at what budget."""
 
@@ -195,6 +235,7 @@ class StudySpec(_Table):
     space: Space = Space()
     search: Search = Search()
     confirm: Confirm = Confirm()
+    activations: Activations = Activations()
 
     @model_validator(mode="after")
     def _source_where_used(self) -> Self:
@@ -243,13 +284,16 @@ class StudySpec(_Table):
     def differences(self, stored: Self) -> list[str]:
         """How this spec differs from the one a study was started with, growing budgets apart.
 
-        Sizes may be added, and trials and chains may grow; the finished part then stays what it is.
+        Sizes may be added, and trials and chains may grow; the finished part then stays what it is. Where activations
+        are kept changes no result.
         """
         ours, theirs = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
         grown = {
             "task.sizes": set(ours["task.sizes"]) >= set(theirs["task.sizes"]),
             "search.trials": ours["search.trials"] >= theirs["search.trials"],
             "confirm.chains": ours["confirm.chains"] >= theirs["confirm.chains"],
+            "activations.memory": True,
+            "activations.disk": True,
         }
         return [
             f"{key} is {ours.get(key)!r}, stored is {theirs.get(key)!r}"
@@ -325,6 +369,7 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
 _MEANT = {
     "options": "a table of keyword arguments, { name = value, ... }",
     "weights": 'a name, a file, or { checkpoint = "...", module = "..." }',
+    "views": "a count of at least 1, or inf",
 }
 """What a key may be, where pydantic would name one of several types, or one of Python's."""
 
@@ -338,4 +383,5 @@ def _tables() -> dict[str, type[_Table]]:
         "space": Space,
         "search": Search,
         "confirm": Confirm,
+        "activations": Activations,
     }

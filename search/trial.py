@@ -15,11 +15,21 @@ from torch import Tensor
 
 from search.home import Home
 from search.predictions import save_outcomes
+from search.reading import FrozenLayers, Reader
 from search.scoring import Scores, describe_test, score
 from search.study import Claim, Failure, TrialQueue
 from search.tasks.data import Examples, TaskData
 from search.tasks.loading import eval_loader, train_loader
-from search.tasks.module import TaskModule, build_optimizer, eval_batch, lean_trainer, predict, with_optimizer
+from search.tasks.module import (
+    PLAIN,
+    Arithmetic,
+    TaskModule,
+    build_optimizer,
+    eval_batch,
+    lean_trainer,
+    predict,
+    with_optimizer,
+)
 from search.tasks.seeds import seeded
 from search.tasks.task import Task
 from strategies import FreezingCallback, FreezingStrategy, param_groups
@@ -57,7 +67,7 @@ class PruningCallback(PyTorchLightningPruningCallback):
 
 
 class BestEpoch(Callback):
-    """The best epoch by the metric that steers, and, where asked for, the weights it had."""
+    """The best epoch by the metric that steers, and, where asked for, the weights it had: those that had trained."""
 
     def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
         self.metric = metric
@@ -73,7 +83,9 @@ class BestEpoch(Callback):
             return
         self.epoch, self.value = trainer.current_epoch, value
         if self.keep_weights:
-            self.weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+            still = {name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad}
+            state = pl_module.state_dict()
+            self.weights = {name: tensor.detach().clone() for name, tensor in state.items() if name not in still}
 
 
 def _logged(trainer: Trainer, metric: str) -> float:
@@ -85,13 +97,23 @@ def _logged(trainer: Trainer, metric: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to: its value is its best epoch's, and `model` has that epoch's weights if they were kept."""
+    """What a run came to: its value is its best epoch's, and `model` has that epoch's weights if they were kept.
+
+    reader: what it read, where that was more than the examples.
+    """
 
     value: float
     best_epoch: int | None
     epochs: int
     seconds: float
     model: LightningModule
+    reader: Reader | None = None
+
+    def test(self, task: Task) -> Examples:
+        """The test examples, as the best epoch's weights take them."""
+        if self.reader is None or self.best_epoch is None:
+            return task.data.test
+        return self.reader.test(self.best_epoch)
 
 
 def train(
@@ -102,36 +124,47 @@ def train(
     chain: int,
     report: PruningCallback | None = None,
     keep_best: bool = False,
+    layers: FrozenLayers | None = None,
+    arithmetic: Arithmetic = PLAIN,
 ) -> Outcome:
-    """Train one strategy on one chain's subset; with `report`, under Optuna's eyes."""
+    """Train one strategy on one chain's subset; with `report`, under Optuna's eyes.
+
+    With `layers` what is frozen is not run again: the losses are the same but for the last digits.
+    """
     spec = task.spec
     started = time.perf_counter()
-    train_examples, validation_examples = task.split(chain=chain, size=size)
     backbone, head, own = task.start(strategy, chain=chain)
+    reader = layers.reader(strategy, backbone, chain=chain, size=size) if layers is not None else None
+    arithmetic.lay_out(backbone)
     groups = spec.model.groups
     optimizer = build_optimizer(spec.train, param_groups(backbone, head, strategy, groups=groups))
-    model = TaskModule(backbone, head, optimizer=optimizer) if own is None else with_optimizer(own, optimizer)
+    if own is None:
+        stages = reader.stages if reader is not None else None
+        model: LightningModule = TaskModule(backbone, head, optimizer=optimizer, stages=stages, arithmetic=arithmetic)
+    else:
+        model = with_optimizer(own, optimizer)
+    train_examples, validation_examples = reader.parts if reader is not None else task.split(chain=chain, size=size)
     best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=keep_best)
     trainer = lean_trainer(
         spec.train,
         epochs=spec.train.epochs,
         callbacks=[FreezingCallback(strategy, groups=groups), best, *([report] if report else [])],
+        precision="bf16-mixed" if own is not None and arithmetic.bfloat16 else "32-true",
     )
     seed = task.seed(chain)
+    batches = train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed)
+    held_out = eval_loader(validation_examples, batch_size=eval_batch(spec.train), epoch=lambda: batches.sampler.epoch)
     with seeded(seed):
-        trainer.fit(
-            model,
-            train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed),
-            eval_loader(validation_examples, batch_size=eval_batch(spec.train)),
-        )
+        trainer.fit(model, batches, held_out)
     if best.weights is not None:
-        model.load_state_dict(best.weights)
+        model.load_state_dict(best.weights, strict=False)
     return Outcome(
         value=best.value,
         best_epoch=best.epoch,
         epochs=trainer.current_epoch,
         seconds=time.perf_counter() - started,
         model=model,
+        reader=reader,
     )
 
 
@@ -149,7 +182,14 @@ def attributes(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def run_trial(queue: TrialQueue, claim: Claim, task: Task) -> Failure | None:
+def run_trial(
+    queue: TrialQueue,
+    claim: Claim,
+    task: Task,
+    *,
+    layers: FrozenLayers | None = None,
+    arithmetic: Arithmetic = PLAIN,
+) -> Failure | None:
     """Run one claimed trial to its end and store it; what raised an error is returned instead, with the reason."""
     started = time.perf_counter()
     # At once, so that a trial whose process dies has them too.
@@ -166,7 +206,14 @@ def run_trial(queue: TrialQueue, claim: Claim, task: Task) -> Failure | None:
     try:
         report = PruningCallback(claim.trial, task.spec.task.metric)
         outcome = train(
-            task, claim.strategy, size=claim.size, chain=claim.chain, report=report, keep_best=claim.confirms
+            task,
+            claim.strategy,
+            size=claim.size,
+            chain=claim.chain,
+            report=report,
+            keep_best=claim.confirms,
+            layers=layers,
+            arithmetic=arithmetic,
         )
         known = attributes(outcome)
         try:
@@ -179,7 +226,7 @@ def run_trial(queue: TrialQueue, claim: Claim, task: Task) -> Failure | None:
             queue.finish(claim, TrialState.FAIL, {**known, "reason": reason})
             return None
         if claim.confirms:
-            scores = score_on_test(outcome.model, task.data.test, batch_size=eval_batch(task.spec.train))
+            scores = score_on_test(outcome.model, outcome.test(task), batch_size=eval_batch(task.spec.train))
             known |= {**scores.values, "outcomes": _save_outcomes(queue.home, claim.trial.number, scores, task.data)}
     except Exception as error:
         traceback.print_exc()

@@ -24,10 +24,14 @@ class Raw(Protocol):
 class Stored(Raw, Protocol):
     """Inputs kept elsewhere, or in another form, and made when they are asked for.
 
-    `views` (N,) says which of an example's augmented views is wanted; with None it is the plain one.
+    `passes` (B,) says how often each example has come before: which of its augmented views is wanted; with None it
+    is the plain one.
     """
 
-    def take(self, indices: Tensor, views: Tensor | None) -> Tensor | dict[str, Tensor]: ...
+    def take(self, indices: Tensor, passes: Tensor | None) -> Any: ...
+
+    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """All that those inputs are made from."""
 
 
 Inputs = Tensor | dict[str, Tensor] | Stored | Raw
@@ -38,7 +42,7 @@ class Examples(Dataset[Batch]):
     """Labelled examples: N inputs, and `targets`: class indices, int64 (N,), or numbers, float32 (N,) or (N, K).
 
     A map-style data set whose batches are gathered by one indexing operation: `DataLoader` hands a batch's
-    indices, or pairs of index and view, to `__getitems__`, and `collate_fn=gathered` leaves the result alone.
+    indices, or pairs of index and pass, to `__getitems__`, and `collate_fn=gathered` leaves the result alone.
     """
 
     inputs: Inputs
@@ -53,17 +57,16 @@ class Examples(Dataset[Batch]):
         return one, targets[0]
 
     def __getitems__(self, indices: list[int] | list[tuple[int, int]]) -> Batch:
-        chosen, views = torch.as_tensor(indices), None
-        if chosen.ndim == 2:
-            chosen, views = chosen.unbind(1)
-        targets = self.targets[chosen]
-        if isinstance(self.inputs, Tensor):
-            return self.inputs[chosen], targets
-        if isinstance(self.inputs, dict):
-            return {key: value[chosen] for key, value in self.inputs.items()}, targets
-        if not hasattr(self.inputs, "take"):
-            raise TypeError(f"{type(self.inputs).__name__} must be prepared for a network before batches are made.")
-        return self.inputs.take(chosen, views), targets
+        chosen = torch.as_tensor(indices)
+        return self.take(chosen) if chosen.ndim == 1 else self.take(*chosen.unbind(1))
+
+    def take(self, indices: Tensor, passes: Tensor | None = None) -> Batch:
+        """A batch of those examples (B,), augmented as their `passes` (B,) say, or plain."""
+        return taken(self.inputs, indices, passes), self.targets[indices]
+
+    def at(self, epoch: int) -> "Examples":
+        """What is read in an epoch: these examples in every one."""
+        return self
 
     def subset(self, indices: Tensor) -> "Examples":
         targets = self.targets[indices]
@@ -72,6 +75,27 @@ class Examples(Dataset[Batch]):
         if isinstance(self.inputs, dict):
             return Examples({key: value[indices] for key, value in self.inputs.items()}, targets)
         return Examples(self.inputs.subset(indices), targets)
+
+
+def taken(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
+    """Those inputs (B,) as a network takes them."""
+    if isinstance(inputs, Tensor):
+        return inputs[indices]
+    if isinstance(inputs, dict):
+        return {key: value[indices] for key, value in inputs.items()}
+    if not hasattr(inputs, "take"):
+        raise TypeError(f"{type(inputs).__name__} must be prepared for a network before batches are made.")
+    return inputs.take(indices, passes)
+
+
+def content(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+    """All that those inputs (B,) are made from, `augmented` or plain: others have another."""
+    if isinstance(inputs, Tensor):
+        return (inputs[indices],)
+    if isinstance(inputs, dict):
+        return tuple((key, inputs[key][indices]) for key in sorted(inputs))
+    assert hasattr(inputs, "content")
+    return inputs.content(indices, augmented=augmented)  # type: ignore[no-any-return]
 
 
 def gathered(batch: Any) -> Batch:

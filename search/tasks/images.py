@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +95,7 @@ class Pictures:
     """N images ready for a network: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
 
     What an augmented view looks like is a pure function of (seed, row, view), so all trials, whatever their
-    subset, see the same views.
+    subset, see the same views; `views` of them take turns, or with `inf` each pass shows a new one.
     """
 
     pixels: Bytes
@@ -101,6 +103,7 @@ class Pictures:
     turns: Tensor
     format: ImageFormat
     augment: tuple[str, ...] = ()
+    views: float = inf
     seed: int = 0
 
     def __len__(self) -> int:
@@ -109,11 +112,20 @@ class Pictures:
     def subset(self, indices: Tensor) -> "Pictures":
         return replace(self, rows=self.rows[indices], turns=self.turns[indices])
 
-    def take(self, indices: Tensor, views: Tensor | None) -> Tensor:
-        """float32 (B, C, size, size), normalised; the centres, or with `views` (B,) those augmented views."""
-        pixels = self._augmented(indices, views) if self.augment and views is not None else self.pixels_of(indices)
+    def take(self, indices: Tensor, passes: Tensor | None) -> Tensor:
+        """float32 (B, C, size, size), normalised; the centres, or with `passes` (B,) the augmented views they show."""
+        if self.augment and passes is not None:
+            pixels = self._augmented(indices, passes if self.views == inf else passes % int(self.views))
+        else:
+            pixels = self.pixels_of(indices)
         mean, std = (torch.tensor(value)[:, None, None] * 255 for value in (self.format.mean, self.format.std))
         return pixels.float().sub_(mean).div_(std)
+
+    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """All that those inputs are made from; views are drawn by the rows' numbers."""
+        rows = self.rows[indices]
+        plain = (self.pixels[rows.numpy()], self.turns[indices], repr(self.format))
+        return (*plain, rows, self.augment, self.seed) if augmented else plain
 
     def pixels_of(self, indices: Tensor) -> Tensor:
         """uint8 (B, C, size, size): the centres, as one would show them."""
@@ -173,6 +185,7 @@ def prepare(
     format: ImageFormat,
     *,
     augment: tuple[str, ...] = (),
+    views: float = inf,
     seed: int = 0,
     cache: Path | None = None,
     where: str,
@@ -217,6 +230,7 @@ def prepare(
         turns=images.turns[kept],
         format=format,
         augment=augment,
+        views=views,
         seed=seed,
     )
     return Examples(pictures, examples.targets[kept]), notes

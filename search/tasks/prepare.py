@@ -53,8 +53,15 @@ def _examples(
 ) -> tuple[Examples, list[str]]:
     raw = examples.inputs
     if isinstance(raw, Images) and len(raw) and format is not None:
-        augment = tuple(spec.train.augment)
-        return prepare_images(examples, format, augment=augment, seed=spec.search.seed, cache=cache, where=where)
+        return prepare_images(
+            examples,
+            format,
+            augment=tuple(spec.train.augment),
+            views=spec.train.views,
+            seed=spec.search.seed,
+            cache=cache,
+            where=where,
+        )
     if isinstance(raw, Texts) and len(raw):
         if network.encode is None:
             raise TaskError(

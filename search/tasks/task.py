@@ -1,8 +1,9 @@
 """A study's task, loaded and checked: examples by (chain, size), and networks by (strategy, chain)."""
 
 from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ class Task:
     weights: dict[str, Tensor] | None = None
     notes: tuple[str, ...] = ()
     _chains: dict[int, Chain] = field(default_factory=dict, repr=False)
+    _template: list[nn.Module] = field(default_factory=list, repr=False)  # the backbone that trials copy, once made
 
     @classmethod
     def load(cls, spec: StudySpec, *, cache: Path | None = None) -> "Task":
@@ -115,7 +117,7 @@ class Task:
         return len(self.groups)
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
-        return replace(self, weights=weights)
+        return replace(self, weights=weights, _template=[])
 
     def seed(self, chain: int) -> int:
         """The seed of everything random in a chain's trials, the same for all: head, batches, dropout."""
@@ -123,31 +125,50 @@ class Task:
 
     def split(self, *, chain: int, size: int) -> tuple[Examples, Examples]:
         """Training and validation examples of that chain at that size."""
+        train, validation = self._chain(chain).split(size)
+        return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
+
+    def growth(self, *, chain: int, size: int) -> list[tuple[slice, slice]]:
+        """How both grew with the study's sizes: which of them, in their order, each size up to this one has added."""
+        ends = [[len(part) for part in self._chain(chain).split(n)] for n in self.spec.task.sizes if n < size]
+        both = [0, 0], *ends, [len(part) for part in self._chain(chain).split(size)]
+        return [(slice(a, b), slice(c, d)) for (a, c), (b, d) in pairwise(both)]
+
+    def _chain(self, chain: int) -> Chain:
         if chain not in self._chains:
             labels = self.data.pool.targets.numpy()
             self._chains[chain] = draw_chain(labels, seed=self.spec.search.seed, chain=chain)
-        train, validation = self._chains[chain].split(size)
-        return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
+        return self._chains[chain]
 
     def start(self, strategy: FreezingStrategy, *, chain: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
         """A fresh backbone and head, as the strategy's trials in that chain start from them.
 
         The third is the user's own module around both, where `[model]` names one.
         """
+        bare = self.parts.head is None and self.parts.neck is None
         with seeded(self.seed(chain)):
             linear = nn.Linear(self.features, self.data.outputs)
+            if bare and strategy.pretrained and self.weights is not None and (copied := self._copied(self.weights)):
+                return copied, linear, None
             parts = build(self.network, self.spec.model)
         if strategy.pretrained and self.weights is not None:
-            backbone = {key: value for key, value in self.weights.items() if parts.neck is None or not _of_neck(key)}
-            parts.backbone.load_state_dict(backbone)
-            neck = {key.removeprefix("neck."): value for key, value in self.weights.items() if _of_neck(key)}
-            if parts.neck is not None and neck:
-                parts.neck.load_state_dict(neck)
+            _load(parts, self.weights)
         if parts.head is not None:
             return parts.backbone, parts.head, parts.module
         if parts.neck is not None:
             return parts.backbone, nn.Sequential(OrderedDict(pooler=parts.neck, linear=linear)), None
         return parts.backbone, linear, None
+
+    def _copied(self, weights: dict[str, Tensor]) -> nn.Module | None:
+        # A network's random initialisation takes up to some seconds (VGG-16: 2 s), a copy some milliseconds.
+        if not self._template:
+            parts = build(self.network, self.spec.model)
+            _load(parts, weights)
+            self._template.append(parts.backbone)
+        try:
+            return deepcopy(self._template[0])
+        except RuntimeError:  # tensors that are made of parameters, as by `weight_norm`, can't be copied
+            return None
 
     def trainable_parameters(self, strategy: FreezingStrategy) -> int:
         """How many parameters train by the end of a run: those of the head and what the strategy thaws."""
@@ -221,6 +242,13 @@ def source_data(spec: StudySpec) -> TaskData:
 
 def _whole(parts: Parts) -> nn.Module:
     return parts.module or nn.ModuleList(part for part in (parts.backbone, parts.head) if part is not None)
+
+
+def _load(parts: Parts, weights: dict[str, Tensor]) -> None:
+    parts.backbone.load_state_dict({k: v for k, v in weights.items() if parts.neck is None or not _of_neck(k)})
+    neck = {key.removeprefix("neck."): value for key, value in weights.items() if _of_neck(key)}
+    if parts.neck is not None and neck:
+        parts.neck.load_state_dict(neck)
 
 
 def _of_neck(key: str) -> bool:

@@ -114,11 +114,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(tiny, search, old, new, ar
 def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
     (tiny.parent / "broken.py").write_text(
         "import torch\n"
-        "class Net(torch.nn.Sequential):\n"
-        "    def forward(self, inputs):\n"
-        "        if len(inputs) == 32:\n            raise ArithmeticError('no luck today')\n"
-        "        return super().forward(inputs)\n"
-        "def build():\n    return Net(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8))\n"
+        "class Head(torch.nn.Linear):\n"
+        "    def forward(self, features):\n"
+        "        if len(features) == 32:\n            raise ArithmeticError('no luck today')\n"
+        "        return super().forward(features)\n"
+        "def build():\n"
+        "    layers = torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8)\n"
+        "    return torch.nn.Sequential(*layers), Head(8, 10)\n"
     )
     text = tiny.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
     tiny.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))

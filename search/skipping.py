@@ -1,0 +1,233 @@
+"""A backbone whose code can't be followed: its own `forward` runs, and what lies before a boundary is skipped.
+
+Each module wholly before the boundary returns, instead of running, the value that the last of them gave.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from search.tasks.models import Tensors
+from search.tracing import Homes
+from strategies import LayerGroup
+from strategies.dotted import prefixes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """What is skipped at a boundary.
+
+    modules: each with what it returns behind the value; None where it returns that alone.
+    last, times: the value is there when that module has run so often.
+    padded: whether it is a sequence (N, T, ...), kept at the full length of the inputs.
+    """
+
+    modules: Mapping[str, tuple[None, ...] | None]
+    last: str
+    times: int
+    padded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Skipped:
+    """What a backbone skips, by boundary. Holds names, none of its tensors."""
+
+    cuts: Mapping[int, Skip]
+
+    @classmethod
+    def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Skipped":
+        """Watch a backbone run in evaluation. Raises whatever its `forward` raises on one example."""
+        calls = _calls(backbone.eval(), Homes(groups), examples)
+        skips = {boundary: _skip(calls, boundary) for boundary in range(1, len(groups))}
+        return cls(cuts={boundary: skip for boundary, skip in skips.items() if skip})
+
+    def needs_inputs(self, boundary: int) -> bool:
+        return True
+
+    def on(self, backbone: nn.Module) -> "Skipping":
+        return Skipping(self, backbone)
+
+
+class Skipping:
+    """A backbone, run from one boundary to another: 0 is its inputs, None its features."""
+
+    def __init__(self, skipped: Skipped, backbone: nn.Module) -> None:
+        self.skipped = skipped
+        self.backbone = backbone
+
+    def __call__(
+        self, start: int, values: tuple[Tensor, ...], inputs: Tensors | None, stop: int | None
+    ) -> tuple[Tensor, ...]:
+        with ExitStack() as stack:
+            if start:
+                skip = self.skipped.cuts[start]
+                for name, rest in skip.modules.items():
+                    stub = _Stub(value=values[0], rest=rest, padded=skip.padded)
+                    stack.enter_context(_in_place_of(self.backbone.get_submodule(name), stub))
+            if stop is None:
+                return (self.backbone(inputs),)
+            skip = self.skipped.cuts[stop]
+            hook = self.backbone.get_submodule(skip.last).register_forward_hook(_Stop(skip.times))
+            stack.callback(hook.remove)
+            try:
+                self.backbone(inputs)
+            except _Reached as reached:
+                value = reached.value
+                return (_lengthened(value, _full_length(inputs)) if skip.padded else value,)
+        raise RuntimeError(f"The backbone has not run {skip.last!r} as often as before.")
+
+
+class _Reached(BaseException):
+    """The value at a boundary is there. Not an `Exception`: libraries catch those around their layers."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+class _Stop:
+    """A forward hook that ends the whole `forward` when its module has run for the last time before a boundary."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise _Reached(output if isinstance(output, Tensor) else output[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stub:
+    """A module's `forward` that only returns a value; a sequence is cut to the length of what comes in."""
+
+    value: Tensor
+    rest: tuple[None, ...] | None
+    padded: bool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = _first_tensor(args, kwargs)
+        value = self.value[:, : given.size(1)] if self.padded and given is not None else self.value
+        return value if self.rest is None else (value, *self.rest)
+
+
+@contextmanager
+def _in_place_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    own = vars(module)
+    before = own.get("forward")  # other libraries put theirs there too
+    own["forward"] = forward
+    try:
+        yield
+    finally:
+        del own["forward"]
+        if before is not None:
+            own["forward"] = before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One call of a module while a backbone runs: when it began and ended, counted in such moments.
+
+    shape: of the tensor it returned; None where that is not the only one, or not the first.
+    """
+
+    name: str
+    homes: set[int]
+    began: int
+    ended: int
+    shape: torch.Size | None
+    rest: tuple[None, ...] | None
+    padded: bool
+
+
+def _calls(backbone: nn.Module, homes: Homes, examples: Tensors) -> list[_Call]:
+    """The calls that compute one value for each example, in the order in which they end."""
+    size = len(next(iter(examples.values()))) if isinstance(examples, dict) else len(examples)
+    first = {key: value[:1] for key, value in examples.items()} if isinstance(examples, dict) else examples[:1]
+    several, one = (_watched(backbone, homes, inputs) for inputs in (examples, first))
+    return [
+        call
+        for call, alone in zip(several, one, strict=True)
+        if call.shape and alone.shape and (call.shape[0], alone.shape[0]) == (size, 1)
+    ]
+
+
+def _watched(backbone: nn.Module, homes: Homes, inputs: Tensors) -> list[_Call]:
+    calls: list[_Call] = []
+    running: list[int] = []
+    moments = 0
+
+    def begin(module: nn.Module, args: Any) -> None:
+        nonlocal moments
+        running.append(moments)
+        moments += 1
+
+    def end(name: str, held: set[int], args: Any, kwargs: Any, output: Any) -> None:
+        nonlocal moments
+        parts = output if isinstance(output, tuple) else (output,)
+        plain = bool(parts) and isinstance(parts[0], Tensor) and all(part is None for part in parts[1:])
+        shape = parts[0].shape if plain and parts[0].ndim else None
+        given = _first_tensor(args, kwargs)
+        calls.append(
+            _Call(
+                name=name,
+                homes=held,
+                began=running.pop(),
+                ended=moments,
+                shape=shape,
+                rest=parts[1:] if isinstance(output, tuple) else None,
+                padded=isinstance(inputs, dict)
+                and shape is not None
+                and given is not None
+                and len(shape) > 2
+                and given.ndim > 1
+                and given.size(1) == shape[1] <= _full_length(inputs),
+            )
+        )
+        moments += 1
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in backbone.named_modules():
+            held = homes.of(module)
+            hook = module.register_forward_hook(
+                lambda _, args, kwargs, output, name=name, held=held: end(name, held, args, kwargs, output),
+                with_kwargs=True,
+            )
+            stack.callback(hook.remove)
+            stack.callback(module.register_forward_pre_hook(begin).remove)
+        backbone(inputs)
+    return calls
+
+
+def _skip(calls: Sequence[_Call], boundary: int) -> Skip | None:
+    early = [call for call in calls if call.homes and max(call.homes) < boundary]
+    names = {call.name for call in early}
+    outer = [call for call in early if names.isdisjoint(prefixes(call.name)[1:])]
+    if not any(boundary - 1 in call.homes for call in outer):
+        return None
+    last = max(outer, key=lambda call: call.ended)
+    if any(call.homes and min(call.homes) >= boundary and call.began < last.ended for call in calls):
+        return None
+    return Skip(
+        modules={call.name: call.rest for call in outer},
+        last=last.name,
+        times=Counter(call.name for call in outer)[last.name],
+        padded=last.padded,
+    )
+
+
+def _first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    return next((given for given in (*args, *kwargs.values()) if isinstance(given, Tensor)), None)
+
+
+def _full_length(inputs: Any) -> int:
+    return max((value.size(1) for value in inputs.values() if value.ndim > 1), default=0)
+
+
+def _lengthened(value: Tensor, length: int) -> Tensor:
+    return pad(value, (0, 0) * (value.ndim - 2) + (0, length - value.size(1)))
