@@ -137,7 +137,9 @@ def train(
     reader = layers.reader(strategy, backbone, chain=chain, size=size) if layers is not None else None
     arithmetic.lay_out(backbone)
     groups = spec.model.groups
-    optimizer = build_optimizer(spec.train, param_groups(backbone, head, strategy, groups=groups))
+    # What never trains has no rate, and would only be passed over at every step.
+    rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]
+    optimizer = build_optimizer(spec.train, rated)
     if own is None:
         stages = reader.stages if reader is not None else None
         model: LightningModule = TaskModule(backbone, head, optimizer=optimizer, stages=stages, arithmetic=arithmetic)

@@ -47,10 +47,13 @@ class InPlace(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.one, self.two, self.three = (nn.Conv2d(c, 4, 3) for c in (1, 4, 4))
+        self.one = nn.Conv2d(1, 4, 3)
+        self.two, self.three = (nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3)) for _ in range(2))
 
     def forward(self, x):
-        return relu(self.three(self.two(self.one(x)).mul_(2).relu_()).add_(1), inplace=True).mean((2, 3))
+        x = self.two(self.one(x)).mul_(2)
+        x.sub_(1)
+        return self.three(x).add_(1).mean((2, 3))
 
 
 class OwnDropout(nn.Module):
@@ -73,6 +76,17 @@ class OwnDropout(nn.Module):
 
     def forward(self, x):
         return dropout(self.four(relu(self.three(self.encoder(x)))), 0.5, self.training)
+
+
+class LateDropout(nn.Module):
+    """A dropout that trains with the layers that it stands before."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.drop, self.three = nn.Linear(8, 8), nn.Linear(8, 8), nn.Dropout(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.three(self.two(self.drop(self.one(x))))
 
 
 class Recurrent(nn.Module):
@@ -188,6 +202,7 @@ FAST = {
     "unet": (UNet, images(8, channels=1)),
     "in place": (InPlace, images(8, channels=1)),
     "own dropout": (OwnDropout, vectors),
+    "late dropout": (LateDropout, vectors),
     "untraceable": (Untraceable, vectors),
     "lstm": (lambda: StackedLSTM(input_size=3, dropout=0.3), cut_series),
     "lstm, both ways": (lambda: StackedLSTM(input_size=3, bidirectional=True, proj_size=5), series),
@@ -293,6 +308,13 @@ def parametrize(names=ALL):
 def test_a_backbone_is_cut_between_all_its_layer_groups(case):
     assert case.cuts.boundaries == tuple(range(1, len(case.groups) + 1))
     assert case.cuts.reason == ""
+
+
+@parametrize([name for name in FAST if name not in ("untraceable", "bert", "gpt2", "deberta")])
+def test_only_code_that_looks_at_its_values_takes_the_inputs_again(case):
+    """And code that comes back to them."""
+    taking = {boundary for boundary in case.cuts.boundaries if case.cuts.needs_inputs(boundary)}
+    assert taking == ({1, 2, 3, 4} if isinstance(case.backbone, UNet) else set())
 
 
 @parametrize(FAST)
@@ -415,14 +437,14 @@ def test_the_number_of_examples_does_not_take_the_inputs():
     class Sized(nn.Module):
         def __init__(self):
             super().__init__()
-            self.one, self.two = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 5)
+            self.one, self.two, self.three = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4 * 16, 5)
 
         def forward(self, x):
-            return self.two(self.one(x).view(x.size(0), -1))
+            return self.three(self.two(self.one(x)).view(x.size(0), -1))
 
     backbone = Sized()
     cuts = Cuts.of(backbone, layer_groups(backbone), torch.randn(4, 1, 8, 8))
-    assert cuts.boundaries == (1, 2)
+    assert cuts.boundaries == (1, 2, 3)
     assert not cuts.needs_inputs(1)
     x = torch.randn(7, 1, 8, 8)  # another batch size than it was found with
     torch.testing.assert_close(cuts.on(backbone).onward(Resumed(1, cuts.on(backbone).until(x, 1), None)), backbone(x))

@@ -68,7 +68,7 @@ def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task,
             self.curve.append(loss.item())
 
         def configure_optimizers(self):
-            return AdamW(param_groups(self.backbone, self.head, strategy))
+            return AdamW(param_groups(self.backbone, self.head, strategy), fused=True)
 
     sampler = EndlessSampler(len(examples), length=5 * 32, seed=task.seed(2))
     mine = Mine()
