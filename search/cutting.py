@@ -61,16 +61,10 @@ def cuts(programs: Sequence[Program], backbone: nn.Module, homes: Homes, example
     """
     places = _Places(programs, backbone, homes, examples)
     found: dict[int, Cut] = {}
-    reached = 0
     for boundary in range(1, len(programs) - 1):
-        best: Cut | None = None
-        for place, before in places.behind(boundary):
-            if place < reached or (cut := places.cut(boundary, before)) is None:
-                continue
-            if best is None or cut.nbytes <= best.nbytes:
-                best = cut
-        if best is not None:
-            found[boundary], reached = best, max(best.before)
+        tried = [places.cut(boundary, before) for before in places.behind(boundary)]
+        if possible := [cut for cut in reversed(tried) if cut is not None]:
+            found[boundary] = min(possible, key=lambda cut: cut.nbytes)
     return found
 
 
@@ -93,8 +87,8 @@ class _Places:
                 self.program.run(parts, [(step, ()) for step in steps if self.program.runs(step)], results)
         self.keepable = {step: kept for step in self.several if (kept := self._keep(step))}
 
-    def behind(self, boundary: int) -> list[tuple[int, frozenset[int]]]:
-        """The places behind all that the groups before a boundary do, by their last step, with all steps before.
+    def behind(self, boundary: int) -> list[frozenset[int]]:
+        """The places behind all that the groups before a boundary do, by all steps that have run there.
 
         Up to there, training with those groups frozen and evaluation must do the same.
         """
@@ -106,9 +100,9 @@ class _Places:
             if max(home, default=-1) >= boundary or late & self.program.sources(step):
                 late.add(step)
         free = [step for step in range(common) if step not in late]
-        if not must <= {*free} or not any(boundary - 1 in self.homes[step] for step in must):
+        if not any(boundary - 1 in self.homes[step] for step in must):
             return []
-        return [(place, frozenset(s for s in free if s <= place)) for place in free if place >= max(must)]
+        return [frozenset(step for step in free if step <= last) for last in free if last >= max(must)]
 
     def cut(self, boundary: int, before: frozenset[int]) -> Cut | None:
         """The cut there; None where what goes on can neither be kept nor be made again."""

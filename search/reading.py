@@ -63,6 +63,7 @@ class FrozenLayers:
             Boundary(index=index, nbytes=self._nbytes(index), flops=sum(each[:index])) for index in self.cuts.boundaries
         ]
         self._contents: dict[tuple[object, ...], str] = {}
+        self._kept: dict[int, tuple[int, ...]] = {}
 
     @staticmethod
     def of(task: Task, *, cache: Path, say: Callable[[str], None]) -> "FrozenLayers | None":
@@ -102,6 +103,14 @@ class FrozenLayers:
         assert self.stages is not None
         with torch.no_grad():
             return self.stages.until(move_data_to_device(start, self.device), boundary)
+
+    def kept(self, examples: int) -> tuple[int, ...]:
+        """The boundaries at which so many examples, views counted in, are kept."""
+        if examples not in self._kept:
+            room = (self.budget.disk or self.budget.memory) // SETS
+            memory = self.budget.memory
+            self._kept[examples] = worthwhile(self.boundaries, examples=examples, room=room, in_memory=memory)
+        return self._kept[examples]
 
     def _nbytes(self, boundary: int) -> int:
         layouts = zip(self.cuts.shapes(boundary), self.cuts.dtypes(boundary), strict=True)
@@ -149,11 +158,9 @@ class Part:
         self.name = name
         self.rows = rows
         self.views = views
-        many = int(min(views, 64)) * len(examples)
-        room = (layers.budget.disk or layers.budget.memory) // SETS
-        kept = worthwhile(layers.boundaries, examples=many, room=room, in_memory=layers.budget.memory)
+        kept = layers.kept(int(views) * len(examples)) if views != inf else ()
         # Worth its computation where a value is read at least once on the whole.
-        self.kept = [boundary for boundary in sorted(kept, reverse=True) if views != inf]
+        self.kept = sorted(kept, reverse=True)
         self.fills = {
             boundary: sum(n for at, n in reads.items() if max((k for k in kept if k <= at), default=0) == boundary)
             >= len(examples)

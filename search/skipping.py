@@ -131,75 +131,45 @@ def _in_place_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """One call of a module while a backbone runs: when it began and ended, counted in such moments.
-
-    shape: of the tensor it returned; None where that is not the only one, or not the first.
-    """
+    """One call of a module, and the one tensor that it returned, behind which stands nothing but `rest`."""
 
     name: str
     homes: set[int]
-    began: int
-    ended: int
-    shape: torch.Size | None
+    shape: torch.Size
     rest: tuple[None, ...] | None
     padded: bool
 
 
 def _calls(backbone: nn.Module, homes: Homes, examples: Tensors) -> list[_Call]:
-    """The calls that compute one value for each example, in the order in which they end."""
-    size = len(next(iter(examples.values()))) if isinstance(examples, dict) else len(examples)
+    """The calls that make one value of each example, in the order in which they end."""
+    size = len(next(iter(examples.values())) if isinstance(examples, dict) else examples)
     first = {key: value[:1] for key, value in examples.items()} if isinstance(examples, dict) else examples[:1]
     several, one = (_watched(backbone, homes, inputs) for inputs in (examples, first))
-    return [
-        call
-        for call, alone in zip(several, one, strict=True)
-        if call.shape and alone.shape and (call.shape[0], alone.shape[0]) == (size, 1)
-    ]
+    pairs = zip(several, one, strict=True)
+    return [call for call, alone in pairs if (*call.shape[:1], *alone.shape[:1]) == (size, 1)]
 
 
 def _watched(backbone: nn.Module, homes: Homes, inputs: Tensors) -> list[_Call]:
     calls: list[_Call] = []
-    running: list[int] = []
-    moments = 0
 
-    def begin(module: nn.Module, args: Any) -> None:
-        nonlocal moments
-        running.append(moments)
-        moments += 1
-
-    def end(name: str, held: set[int], args: Any, kwargs: Any, output: Any) -> None:
-        nonlocal moments
-        parts = output if isinstance(output, tuple) else (output,)
-        plain = bool(parts) and isinstance(parts[0], Tensor) and all(part is None for part in parts[1:])
-        shape = parts[0].shape if plain and parts[0].ndim else None
-        given = _first_tensor(args, kwargs)
-        calls.append(
-            _Call(
-                name=name,
-                homes=held,
-                began=running.pop(),
-                ended=moments,
-                shape=shape,
-                rest=parts[1:] if isinstance(output, tuple) else None,
-                padded=isinstance(inputs, dict)
-                and shape is not None
-                and given is not None
-                and len(shape) > 2
-                and given.ndim > 1
-                and given.size(1) == shape[1] <= _full_length(inputs),
-            )
-        )
-        moments += 1
+    def note(name: str, held: set[int], args: Any, kwargs: Any, output: Any) -> None:
+        value, *rest = output if isinstance(output, tuple) and output else (output,)
+        if not isinstance(value, Tensor) or any(part is not None for part in rest):
+            return
+        given, shape = _first_tensor(args, kwargs), value.shape
+        series = isinstance(inputs, dict) and len(shape) > 2 and given is not None and given.ndim > 1
+        padded = series and given.size(1) == shape[1] <= _full_length(inputs)
+        behind = tuple(rest) if isinstance(output, tuple) else None
+        calls.append(_Call(name=name, homes=held, shape=shape, rest=behind, padded=padded))
 
     with ExitStack() as stack, torch.no_grad():
         for name, module in backbone.named_modules():
             held = homes.of(module)
             hook = module.register_forward_hook(
-                lambda _, args, kwargs, output, name=name, held=held: end(name, held, args, kwargs, output),
+                lambda _, args, kwargs, output, name=name, held=held: note(name, held, args, kwargs, output),
                 with_kwargs=True,
             )
             stack.callback(hook.remove)
-            stack.callback(module.register_forward_pre_hook(begin).remove)
         backbone(inputs)
     return calls
 
@@ -210,14 +180,11 @@ def _skip(calls: Sequence[_Call], boundary: int) -> Skip | None:
     outer = [call for call in early if names.isdisjoint(prefixes(call.name)[1:])]
     if not any(boundary - 1 in call.homes for call in outer):
         return None
-    last = max(outer, key=lambda call: call.ended)
-    if any(call.homes and min(call.homes) >= boundary and call.began < last.ended for call in calls):
-        return None
     return Skip(
         modules={call.name: call.rest for call in outer},
-        last=last.name,
-        times=Counter(call.name for call in outer)[last.name],
-        padded=last.padded,
+        last=outer[-1].name,
+        times=Counter(call.name for call in outer)[outer[-1].name],
+        padded=outer[-1].padded,
     )
 
 

@@ -32,7 +32,7 @@ from search.tasks.module import (
 )
 from search.tasks.seeds import seeded
 from search.tasks.task import Task
-from strategies import FreezingCallback, FreezingStrategy, param_groups
+from strategies import FreezingCallback, FreezingStrategy, layer_groups, param_groups
 
 
 class PruningCallback(PyTorchLightningPruningCallback):
@@ -136,7 +136,7 @@ def train(
     backbone, head, own = task.start(strategy, chain=chain)
     reader = layers.reader(strategy, backbone, chain=chain, size=size) if layers is not None else None
     arithmetic.lay_out(backbone)
-    groups = spec.model.groups
+    groups = layer_groups(backbone, groups=spec.model.groups)
     # What never trains has no rate, and would only be passed over at every step.
     rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]
     optimizer = build_optimizer(spec.train, rated)

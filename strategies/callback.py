@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from strategies.groups import LayerGroup, layer_groups
+from strategies.groups import Groups, LayerGroup, layer_groups
 from strategies.optim import check_apart
 from strategies.preflight import (
     check_averaging,
@@ -55,7 +55,7 @@ class FreezingCallback(Callback):
         *,
         backbone: str = "backbone",
         head: str = "head",
-        groups: Sequence[str] | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self.strategy = strategy
         self.backbone = backbone

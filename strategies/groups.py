@@ -24,11 +24,15 @@ class LayerGroup:
     parameter_names: tuple[str, ...]
 
 
-def layer_groups(backbone: nn.Module, *, groups: Sequence[str] | None = None) -> list[LayerGroup]:
+Groups = Sequence[str] | Sequence[LayerGroup]
+"""Patterns over parameter names, or what `layer_groups` gave for the same module: then nothing is read off again."""
+
+
+def layer_groups(backbone: nn.Module, *, groups: Groups | None = None) -> list[LayerGroup]:
     """The backbone's layer groups, input side first, read off the module alone: no inputs, no weights (meta will do).
 
     `groups` names them: glob patterns over parameter names, one a group, input side first, the first match wins
-    (`["stem.*", "layer1.*"]`). Without it:
+    (`["stem.*", "layer1.*"]`); groups that are given as such are given back. Without it:
 
     1. A timm model's groups are its own `group_matcher(coarse=True)`; what it leaves unmatched joins the last.
     2. Otherwise a group is a child that owns parameters, in order of execution as far as `torch.fx` can trace the
@@ -54,13 +58,17 @@ def layer_groups(backbone: nn.Module, *, groups: Sequence[str] | None = None) ->
     Raises `ValueError` for a backbone without parameters or with lazy ones that have no shape yet, a pattern that
     matches nothing, a parameter that no pattern matches, or one parameter shared by two groups.
     """
+    given = [group for group in groups or () if isinstance(group, LayerGroup)]
+    if given:
+        return given
+    patterns = [group for group in groups or () if isinstance(group, str)]
     named = {join(m, n): p for m, module in backbone.named_modules() for n, p in _own(module)}
     if not named:
         raise ValueError("The backbone has no parameters, so there is nothing to freeze.")
     lazy = [name for name, parameter in named.items() if is_lazy(parameter)]
     if lazy:
         raise ValueError(f"The lazy parameter {lazy[0]!r} has no shape yet: run one batch through the backbone first.")
-    parts = _by_pattern(named, groups) if groups else partition(backbone)
+    parts = _by_pattern(named, patterns) if patterns else partition(backbone)
     home = {name: index for index, (_, held) in enumerate(parts) for name in held}
     owner = {name: index for name in named if (index := _home(name, home)) is not None}
     _refuse_tied(named, owner)

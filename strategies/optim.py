@@ -1,16 +1,15 @@
 """A strategy's learning rates as an optimizer's parameter groups."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from strategies.groups import layer_groups
+from strategies.groups import Groups, layer_groups
 from strategies.strategy import FreezingStrategy
 
 
 def param_groups(
-    backbone: nn.Module, head: nn.Module, strategy: FreezingStrategy, *, groups: Sequence[str] | None = None
+    backbone: nn.Module, head: nn.Module, strategy: FreezingStrategy, *, groups: Groups | None = None
 ) -> list[dict[str, Any]]:
     """Parameter groups with layer-wise learning rates, for any torch optimizer: `AdamW(param_groups(...))`.
 

@@ -27,21 +27,21 @@ def set_trainable(
     stays in `train()` as long as any layer trains, as cuDNN's backward pass demands.
     """
     states: dict[nn.Module, list[bool]] = {}
-    for group, trains in zip(groups, trainable, strict=True):
-        training = _training(group, parameters=parameters, batch_norm=batch_norm) if trains else set()
+    for group, thawed in zip(groups, trainable, strict=True):
+        training = _training(group, parameters=parameters, batch_norm=batch_norm) if thawed else set()
         for parameter in group.parameters:
             parameter.requires_grad_(parameter in training)
             if parameter not in training:
                 parameter.grad = None  # a leftover would still be stepped along
         for module in group.modules:
-            states.setdefault(module, []).append(trains)
-    # `train()` recurses, so containers go first and their parts have the last word; unlike setting
-    # `.training`, it respects modules that override it.
-    for module in sorted(states, key=lambda module: -sum(1 for _ in module.modules())):
+            states.setdefault(module, []).append(thawed)
+    # `train()` recurses, so containers go first, as they stand in their groups, and their parts have the last word;
+    # unlike setting `.training`, it respects modules that override it.
+    for module, trains in states.items():
         still = batch_norm == "still" and is_batch_norm(module)
-        module.train(any(states[module]) and not still)
+        module.train(any(trains) and not still)
         if isinstance(module, nn.RNNBase):
-            _set_dropout(module, on=len(set(states[module])) == 1)
+            _set_dropout(module, on=len(set(trains)) == 1)
 
 
 def trained_parameters(
