@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from search import recurrent
+from search.tasks.examples import taken
 from search.tasks.models import Tensors
 from search.tracing import Homes, Program
 
@@ -78,10 +79,8 @@ class _Places:
         parts = self.program.parts(backbone)
         self.homes = [homes.of(self.program.part(step, parts)) for step in steps]
         self.texts = [program.text for program in programs]
-        first = {key: value[:1] for key, value in examples.items()} if isinstance(examples, dict) else examples[:1]
-        self.size = len(next(iter(examples.values())) if isinstance(examples, dict) else examples)
         self.several: dict[int, Any] = {0: examples}
-        self.one: dict[int, Any] = {0: first}
+        self.one: dict[int, Any] = {0: taken(examples, torch.tensor([0]))}
         with torch.no_grad():
             for results in (self.several, self.one):
                 self.program.run(parts, [(step, ()) for step in steps if self.program.runs(step)], results)
@@ -139,8 +138,8 @@ class _Places:
         )
 
     def _is_count(self, step: int) -> bool:
-        several, one = self.several.get(step), self.one.get(step)
-        return type(several) is int and (several, one) == (self.size, 1)
+        several, one = self.several[step], self.one[step]
+        return type(several) is int and several > one == 1
 
     def _keep(self, step: int) -> Kept | None:
         """How a step's result is kept: if it has one axis of examples, and is no input, which is there anyway."""
@@ -151,12 +150,12 @@ class _Places:
             if (known := recurrent.padded_length(node)) is None:
                 return None
             length = self.program.index[known]
-            rows = self.size * self.several[length]
+            rows = int(several.batch_sizes[0]) * self.several[length]
             nbytes = rows * math.prod(several.data.shape[1:]) * several.data.itemsize
             return Kept(step=step, length=length, nbytes=nbytes)
         if not isinstance(several, Tensor) or several.ndim != one.ndim:
             return None
         axes = [axis for axis in range(several.ndim) if several.size(axis) != one.size(axis)]
-        if len(axes) != 1 or (several.size(axes[0]), one.size(axes[0])) != (self.size, 1):
+        if len(axes) != 1 or one.size(axes[0]) != 1:
             return None
         return Kept(step=step, axis=axes[0], nbytes=several.nbytes)

@@ -140,7 +140,7 @@ class Part:
     """Some examples of a task, and their values at the boundaries.
 
     rows: the examples in the steps in which a chain's subset grows with the sizes; a smaller size's are part of a
-    larger one's. epochs: how many a run reads at each boundary. reads: examples in one such epoch.
+    larger one's. reads: how many examples a run reads at each boundary. expected: how many other runs, at any.
     """
 
     def __init__(
@@ -150,7 +150,8 @@ class Part:
         *,
         name: tuple[object, ...],
         rows: list[slice],
-        reads: dict[int, float],
+        reads: dict[int, int],
+        expected: float = 0,
         views: float = 1,
     ) -> None:
         self.layers = layers
@@ -159,13 +160,12 @@ class Part:
         self.rows = rows
         self.views = views
         kept = layers.kept(int(views) * len(examples)) if views != inf else ()
-        # Worth its computation where a value is read at least once on the whole.
         self.kept = sorted(kept, reverse=True)
-        self.fills = {
-            boundary: sum(n for at, n in reads.items() if max((k for k in kept if k <= at), default=0) == boundary)
-            >= len(examples)
-            for boundary in self.kept
-        }
+        own = Counter[int]()
+        for boundary, read in reads.items():
+            own[max((one for one in kept if one <= boundary), default=0)] += read
+        # Worth its computation where an example is read once on the whole.
+        self.fills = {boundary: own[boundary] + expected >= len(examples) for boundary in kept}
         self._blocks: dict[tuple[int, int | None], list[Values] | None] = {}
 
     def __len__(self) -> int:
@@ -275,8 +275,9 @@ class Reader:
         task, spec = layers.task, layers.task.spec
         train, validation = task.split(chain=chain, size=size)
         epochs = Counter(boundary for boundary in boundaries if boundary)
-        # Exploring trials share one chain; about so many of them read at the same boundary.
-        share = max(1.0, spec.search.trials / (task.num_groups + 1)) if chain == 0 else 1.0
+        # Exploring trials share one chain. What is filled on the way to a later boundary costs no more than its bytes.
+        others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if chain == 0 else 0.0
+        others *= spec.space.freeze_depth is None
         steps = task.growth(chain=chain, size=size)
 
         def read(examples: Examples, place: int, name: str, *, epoch: int, views: float = 1) -> InEpochs:
@@ -285,7 +286,8 @@ class Reader:
                 examples,
                 name=(chain, name),
                 rows=[step[place] for step in steps if step[place].start < step[place].stop],
-                reads={boundary: n * epoch * share for boundary, n in epochs.items()},
+                reads={boundary: n * epoch for boundary, n in epochs.items()},
+                expected=others * epoch,
                 views=views,
             )
             return InEpochs(part, boundaries)
@@ -300,7 +302,7 @@ class Reader:
     def test(self, epoch: int) -> Examples:
         """The test examples, as the weights of that epoch go on from."""
         boundary, test = self.boundaries[epoch], self.layers.task.data.test
-        reads = {boundary: float(len(test)) * self.layers.task.spec.confirm.chains}
+        reads = {boundary: len(test) * self.layers.task.spec.confirm.chains}
         part = Part(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
         return part.at(boundary)
 

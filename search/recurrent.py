@@ -42,7 +42,7 @@ class Layer:
             series = series._replace(data=data) if packed else data
         several = isinstance(states, tuple)
         own = [self._own(state) for state in (states if several else (states,)) if state is not None]
-        self.alone.training = rnn.training
+        self.alone.training = rnn.training  # cuDNN's backward pass asks for it
         series, final = self.alone(series, (tuple(own) if several else own[0]) if own else None)
         return (series, *final) if isinstance(final, tuple) else (series, final)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from search.tasks.examples import taken
 from search.tasks.models import Tensors
 from search.tracing import Homes
 from strategies import LayerGroup
@@ -142,11 +143,8 @@ class _Call:
 
 def _calls(backbone: nn.Module, homes: Homes, examples: Tensors) -> list[_Call]:
     """The calls that make one value of each example, in the order in which they end."""
-    size = len(next(iter(examples.values())) if isinstance(examples, dict) else examples)
-    first = {key: value[:1] for key, value in examples.items()} if isinstance(examples, dict) else examples[:1]
-    several, one = (_watched(backbone, homes, inputs) for inputs in (examples, first))
-    pairs = zip(several, one, strict=True)
-    return [call for call, alone in pairs if (*call.shape[:1], *alone.shape[:1]) == (size, 1)]
+    several, one = (_watched(backbone, homes, inputs) for inputs in (examples, taken(examples, torch.tensor([0]))))
+    return [call for call, alone in zip(several, one, strict=True) if alone.shape[:1] == (1,) != call.shape[:1]]
 
 
 def _watched(backbone: nn.Module, homes: Homes, inputs: Tensors) -> list[_Call]:
@@ -157,8 +155,8 @@ def _watched(backbone: nn.Module, homes: Homes, inputs: Tensors) -> list[_Call]:
         if not isinstance(value, Tensor) or any(part is not None for part in rest):
             return
         given, shape = _first_tensor(args, kwargs), value.shape
-        series = isinstance(inputs, dict) and len(shape) > 2 and given is not None and given.ndim > 1
-        padded = series and given.size(1) == shape[1] <= _full_length(inputs)
+        padded = isinstance(inputs, dict) and len(shape) > 2 and shape[1] <= _full_length(inputs)
+        padded = padded and given is not None and given.shape[1:2] == shape[1:2]
         behind = tuple(rest) if isinstance(output, tuple) else None
         calls.append(_Call(name=name, homes=held, shape=shape, rest=behind, padded=padded))
 

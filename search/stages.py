@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from search.programs import Traced
 from search.skipping import Skipped
+from search.tasks.examples import taken
 from search.tasks.imports import one_line
 from search.tasks.models import Tensors
 from strategies import LayerGroup
@@ -116,22 +117,28 @@ class Stages:
         self._run = cuts.way.on(backbone) if cuts.way is not None else None
 
     def until(self, inputs: Tensors | Resumed, boundary: int) -> tuple[Tensor, ...]:
-        """What is live at a boundary, each (N, ...), from inputs or from an earlier boundary; without gradients."""
+        """What is live at a boundary, each (N, ...), from inputs or from an earlier boundary; without gradients.
+
+        Raises `ValueError` for what is no boundary of the cuts.
+        """
         with torch.no_grad():
-            return tuple(value.clone(memory_format=torch.contiguous_format) for value in self._go(inputs, boundary))
+            return _copied(self._go(inputs, boundary))
 
     def onward(self, resumed: Resumed) -> Tensor:
         """The features (N, F), from a boundary."""
         return self._go(resumed, self.cuts.boundaries[-1])[0]
 
     def _go(self, inputs: Tensors | Resumed, boundary: int) -> tuple[Tensor, ...]:
+        if boundary not in self.cuts.boundaries:
+            allowed = ", ".join(map(str, self.cuts.boundaries))
+            raise ValueError(f"The backbone can't be cut at {boundary}, only at {allowed}.")
         start, values, given = inputs if isinstance(inputs, Resumed) else Resumed(0, (), inputs)
         if start == boundary:
             return values
         if self._run is None:
             return (self.backbone(given),)
         if start and self.cuts.found[start].writes:
-            values = tuple(value.clone() for value in values)
+            values = _copied(values)
         return self._run(start, values, given, None if boundary == self.cuts.boundaries[-1] else boundary)
 
 
@@ -153,19 +160,19 @@ class Found:
 def _tried(way: Way, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> dict[int, Found]:
     """The boundaries of a way that hold on those examples, ascending; the backbone is changed."""
     run, whole = way.on(backbone), _evaluated(backbone, examples)
-    rows = [_row(examples, index) for index in range(len(whole))]
+    rows = [taken(examples, torch.tensor([index])) for index in range(len(whole))]
     found: dict[int, Found] = {}
     start = 0
     ones: list[tuple[Tensor, ...]] = [()] * len(rows)
     for boundary in sorted(way.cuts):
         with suppress(Exception), torch.no_grad():  # what fails is no cut
-            reached = [run(start, one, row, boundary) for one, row in zip(ones, rows, strict=True)]
+            reached = [run(start, _copied(one), row, boundary) for one, row in zip(ones, rows, strict=True)]
             values = tuple(torch.cat(parts) for parts in zip(*reached, strict=True))
-            given = [value.clone() for value in values]
+            given = _copied(values)
             if _same(run(boundary, values, examples, None)[0], whole):
                 writes = not all(map(torch.equal, values, given))
                 found[boundary] = Found(layouts=_layouts(values), writes=writes)
-                start, ones = boundary, [tuple(value.clone() for value in one) for one in reached]
+                start, ones = boundary, reached
     for boundary in sorted(found, reverse=True):  # batch norms that train move on, but only behind the boundary
         if not _trains_alike(run, backbone, groups, examples, boundary=boundary):
             del found[boundary]
@@ -205,10 +212,8 @@ def _same(tensor: Tensor, other: Tensor) -> bool:
     return bool((tensor - other).abs().max() <= ROUNDING * other.abs().max())
 
 
-def _row(examples: Tensors, index: int) -> Tensors:
-    if isinstance(examples, dict):
-        return {key: value[index : index + 1] for key, value in examples.items()}
-    return examples[index : index + 1]
+def _copied(values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.clone(memory_format=torch.contiguous_format) for value in values)
 
 
 def _layouts(values: tuple[Tensor, ...]) -> tuple[Layout, ...]:

@@ -91,15 +91,19 @@ def test_an_example_goes_through_frozen_layers_once_a_study(task, tmp_path, monk
     layers = layers_of(task, tmp_path)
     counting = Counting(layers, monkeypatch)
     curve(task, PROBING, size=40, layers=layers)
-    assert counting.examples == {4: 40}
+    kept = layers.kept(32)
+    assert 4 in kept
+    assert counting.examples == dict.fromkeys(kept, 40), "each boundary on the way to the last"
     curve(task, PROBING, size=80, layers=layers)
-    assert counting.examples == {4: 80}, "the smaller size's are part of the larger one's"
+    assert counting.examples == dict.fromkeys(kept, 80), "the smaller size's are part of the larger one's"
     curve(task, replace(PROBING, head_lr=0.1), size=40, layers=layers)
     curve(task, STRATEGIES["freeze, then unfreeze"], size=80, layers=layers)
+    for boundary in kept:
+        curve(task, replace(PROBING, freeze_depth=boundary), size=80, layers=layers)
     again = layers_of(task, tmp_path)  # another process, or a later run
     later = Counting(again, monkeypatch)
     curve(task, PROBING, size=80, layers=again)
-    assert counting.examples == {4: 80}
+    assert counting.examples == dict.fromkeys(kept, 80)
     assert later.examples == {}
 
 
@@ -113,7 +117,7 @@ def test_other_weights_and_other_data_are_never_mixed_up(task, tmp_path, monkeyp
         layers = layers_of(changed, tmp_path)
         counting = Counting(layers, monkeypatch)
         cached, _ = curve(changed, PROBING, layers=layers)
-        assert counting.examples == {4: 80}
+        assert counting.examples[4] == 80
         assert cached == pytest.approx(curve(changed, PROBING)[0], abs=1e-5)
 
 

@@ -2,6 +2,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable
+from types import MethodType
 
 import pytest
 import torch
@@ -79,7 +80,9 @@ class OwnDropout(nn.Module):
 
 
 class LateDropout(nn.Module):
-    """A dropout that trains with the layers that it stands before."""
+    """A dropout that trains with the layer that it stands before."""
+
+    patterns = ("one.*", "two.*", "three.*")  # so its place is where it is registered
 
     def __init__(self):
         super().__init__()
@@ -87,6 +90,18 @@ class LateDropout(nn.Module):
 
     def forward(self, x):
         return self.three(self.two(self.drop(self.one(x))))
+
+
+class Flattened(nn.Module):
+    """Between its first two groups, and between the next, examples do not come first for a while."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        flat = self.two(self.one(x.unflatten(1, (2, 4)).repeat(1, 1, 2)).reshape(-1, 8))
+        return self.three(flat.relu().view(x.size(0), -1, 8)).mean(1)
 
 
 class Recurrent(nn.Module):
@@ -118,15 +133,21 @@ class OneByOne(nn.Module):
         return padded[torch.arange(lengths.size(0)), lengths - 1]
 
 
+class Swish(nn.Module):
+    def forward(self, x):
+        return x * x.sigmoid()
+
+
 class Untraceable(nn.Module):
-    """Code that looks at its values, so that symbols can't follow it."""
+    """Code that looks at its values, so that symbols can't follow it; the first layer runs twice, all share a module."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.3)) for _ in range(4))
+        swish = Swish()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), swish, nn.Dropout(0.3)) for _ in range(4))
 
     def forward(self, x):
-        for layer in self.layers:
+        for layer in (self.layers[0], *self.layers):
             if not torch.isfinite(x).all():
                 raise ValueError("infinite")
             x = relu(layer(x))
@@ -203,6 +224,7 @@ FAST = {
     "in place": (InPlace, images(8, channels=1)),
     "own dropout": (OwnDropout, vectors),
     "late dropout": (LateDropout, vectors),
+    "flattened": (Flattened, vectors),
     "untraceable": (Untraceable, vectors),
     "lstm": (lambda: StackedLSTM(input_size=3, dropout=0.3), cut_series),
     "lstm, both ways": (lambda: StackedLSTM(input_size=3, bidirectional=True, proj_size=5), series),
@@ -523,6 +545,23 @@ def test_where_groups_form_no_chain_only_features_are_left_and_the_reason_is_sai
     if kind is not Noisy:
         stages = cuts.on(backbone)
         torch.testing.assert_close(stages.onward(Resumed(3, stages.until(x, 3), None)), backbone(x))
+
+
+def test_a_forward_that_stands_on_a_module_itself_is_its_own_again():
+    """As `accelerate` puts it there."""
+    backbone = Untraceable()
+    first = backbone.layers[0]
+    first.forward = own = MethodType(lambda self, x: nn.Sequential.forward(self, x), first)
+    cuts, x = Cuts.of(backbone, layer_groups(backbone), vectors()), vectors()
+    cuts.on(backbone).onward(Resumed(2, cuts.on(backbone).until(x, 2), x))
+    assert first.forward is own
+
+
+def test_where_it_is_not_cut_it_says_where_it_is():
+    backbone, x = Mixing(), vectors()
+    stages = Cuts.of(backbone, layer_groups(backbone), x).on(backbone)
+    with pytest.raises(ValueError, match="at 1, only at 3"):
+        stages.until(x, 1)
 
 
 def test_what_drops_out_as_long_as_anything_trains_is_no_constant():
