@@ -1,0 +1,95 @@
+"""What is raced: a network, the examples it learns from, the steps it gets, and the strategies tried."""
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+POOL = 5000
+"""How many images of Fashion-MNIST's training set the benchmark knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A network on `size` labelled images, trained for `epochs` of `steps` batches of 32.
+
+    A fifth of the images validates; `tested` others are the test set. threads: of each process. precision: the
+    product's `[train] precision`. fused: whether the script's AdamW is torch's fused implementation, as Frostline's is.
+    """
+
+    network: str
+    pixels: int
+    groups: int
+    size: int = 1000
+    tested: int = 500
+    epochs: int = 10
+    steps: int = 10
+    trials: int = 13
+    threads: int = 1
+    pruner: str = "none"
+    precision: str = "32-true"
+    fused: bool = True
+
+    def strategies(self) -> dict[str, dict[str, Any]]:
+        """The list, as a trial's params: linear probing, then four depths, each thawing at three epochs; 13 in all.
+
+        Where the case has fewer trials, the first of them.
+        """
+        found: dict[str, dict[str, Any]] = {"linear probing": {"freeze_depth": self.groups, "head_lr": 1e-2}}
+        for depth in (self.groups - 1, self.groups - 2, self.groups - 3, 0):
+            for percent in (0, 30, 60):
+                found[f"depth {depth}, thaws at {percent} %"] = {
+                    "freeze_depth": depth,
+                    "head_lr": 1e-3,
+                    "unfreeze_epoch": self.epochs * percent // 100,
+                    "backbone_lr_ratio": 0.3,
+                }
+        return dict(list(found.items())[: self.trials])
+
+
+RESNET = Case(network="resnet18", pixels=64, groups=5)
+MOBILENET = Case(network="mobilenet_v2", pixels=64, groups=19)
+LENET = Case(network="lenet", pixels=28, groups=4, size=200, epochs=30, steps=10, trials=30)
+
+
+def assets() -> Path:
+    """The folder with the data and MobileNetV2's weights: $FROSTLINE_ASSETS, or shared/assets beside the checkout."""
+    named = os.environ.get("FROSTLINE_ASSETS")
+    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "assets"
+    if not folder.is_dir():
+        raise SystemExit(f"There is no {folder}: let FROSTLINE_ASSETS name a folder with fashion-mnist/*.gz.")
+    return folder
+
+
+def write_data(case: Case, folder: Path) -> Path:
+    """Fashion-MNIST's first images as one .npz file."""
+    file = folder / "clothes.npz"
+    if not file.exists():
+        train, test = _clothes("train", POOL), _clothes("t10k", case.tested)
+        np.savez(file, x=train[0], y=train[1], x_test=test[0], y_test=test[1])
+    return file
+
+
+def write_weights(case: Case, folder: Path) -> Path:
+    """The file of a case's weights: ImageNet's for MobileNetV2, for the others random ones made on the spot."""
+    if case.network == "mobilenet_v2":
+        return assets() / "mobilenet_v2-b0353104.pth"
+    file = folder / f"{case.network}.pth"
+    if not file.exists():
+        from script import NETWORKS
+
+        torch.manual_seed(0)
+        torch.save(NETWORKS[case.network]()[0].state_dict(), file)
+    return file
+
+
+def _clothes(part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    arrays = []
+    for kind, offset in (("images-idx3", 16), ("labels-idx1", 8)):
+        with gzip.open(assets() / "fashion-mnist" / f"{part}-{kind}-ubyte.gz") as file:
+            arrays.append(np.frombuffer(file.read(), np.uint8, offset=offset))
+    return arrays[0].reshape(-1, 28, 28)[:count], arrays[1][:count].astype(np.int64)

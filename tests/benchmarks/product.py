@@ -1,0 +1,163 @@
+"""B, Frostline, and all that the benchmark knows of its inside: a study's spec, its queue, one trial at a time."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import Case, write_data, write_weights
+
+from search import trial
+from search.anatomy import forward_flops
+from search.home import Home, Owner
+from search.precision import arithmetic_of
+from search.reading import FrozenLayers
+from search.space import fixed_params
+from search.spec import StudySpec
+from search.storage import open_storage
+from search.study import TrialQueue
+from search.tasks.module import predict
+from search.tasks.task import Task
+from search.trial import Outcome, run_trial
+from search.workers import run_workers
+from strategies import FreezingStrategy
+
+
+def spec_of(case: Case, folder: Path) -> StudySpec:
+    """The study of a case; its data and weights are written into `folder`."""
+    content = {
+        "task": {"data": str(write_data(case, folder)), "sizes": [case.size]},
+        "model": {
+            "backbone": case.network,
+            "weights": str(write_weights(case, folder)),
+            "image_size": case.pixels,
+            **({"mean": [0.5], "std": [0.5]} if case.network == "lenet" else {}),
+        },
+        "train": {
+            "epochs": case.epochs,
+            "steps_per_epoch": case.steps,
+            "precision": case.precision,
+            "accelerator": "cpu",
+            "threads": case.threads,
+        },
+        "space": {"pretrained": True},
+        "search": {"trials": case.trials, "pruner": case.pruner},
+        "confirm": {"chains": 0},
+    }
+    return StudySpec.from_dict(content, where="the benchmark")
+
+
+def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
+    """The file with what the script is given: split, starting weights, seed, settings; and the groups' FLOPs."""
+    task = Task.load(spec_of(case, folder))
+    split = task.split(chain=0, size=case.size)
+    parts = {"train": split[0], "validation": split[1], "test": task.data.test}
+    backbone, head, _ = task.start(FreezingStrategy(freeze_depth=0), chain=0)
+    setup = {
+        **{name: examples.__getitems__(list(range(len(examples)))) for name, examples in parts.items()},
+        "backbone": backbone.state_dict(),
+        "head": head.state_dict(),
+        "seed": task.seed(0),
+        "batch_size": task.spec.train.batch_size,
+        **{
+            name: getattr(case, name) for name in ("network", "groups", "epochs", "steps", "threads", "pruner", "fused")
+        },
+    }
+    file = folder / "setup.pt"
+    torch.save(setup, file)
+    return file, [flops // len(task.example) for flops in forward_flops(task.parts.backbone, task.groups, task.example)]
+
+
+class Product:
+    """Frostline at work on one study, as its worker processes are: long-lived, in a home of its own that is empty."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        torch.set_num_threads(case.threads)
+        if not torch.cuda.is_available():  # as a worker does: see `search.workers`
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self.spec = spec_of(case, folder.parent)
+        self.home = _home(folder)
+        self.task = Task.load(self.spec, cache=self.home.folder / "cache")
+        self.queue = _queue(self.spec, self.home, case)
+        self.arithmetic = arithmetic_of(self.task, self.home, say=print)
+        self.layers = FrozenLayers.of(self.task, cache=self.home.folder / "cache", say=print)
+        self.in_layers = 0.0
+        if self.layers is not None:
+            self.layers.values = self._timed(self.layers.values)  # type: ignore[method-assign]
+        self.outcome: Outcome | None = None
+        trial.train = self._kept(trial.train)
+
+    def trial(self, params: dict[str, Any] | None) -> list[float]:
+        """Run the trial of these params, or the study's own next; its validation losses, one an epoch."""
+        self.in_layers = 0.0
+        if params is not None:
+            enqueue(self.queue, self.spec, params)
+        claim = self.queue.claim(self.spec.task.sizes)
+        assert claim is not None
+        failure = run_trial(self.queue, claim, self.task, layers=self.layers, arithmetic=self.arithmetic)
+        assert failure is None, failure
+        return list(self.queue.storage.get_trial(claim.trial._trial_id).intermediate_values.values())
+
+    def seconds_in_layers(self) -> float:
+        """CPU seconds that the last trial spent on frozen layers: filling the store, and what was not kept."""
+        return self.in_layers
+
+    def accuracy(self) -> float:
+        """The share of test images that the last trial's network gets right, after its last epoch."""
+        assert self.outcome is not None
+        test = replace(self.outcome, best_epoch=self.spec.train.epochs - 1).test(self.task)
+        right = predict(self.outcome.model, test, batch_size=256).argmax(1) == test.targets
+        return right.float().mean().item()
+
+    def _kept(self, train: Callable[..., Outcome]) -> Callable[..., Outcome]:
+        def kept(*arguments: Any, **options: Any) -> Outcome:
+            self.outcome = train(*arguments, **options)
+            return self.outcome
+
+        return kept
+
+    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            started = time.process_time()
+            result = work(*arguments)
+            self.in_layers += time.process_time() - started
+            return result
+
+        return timed
+
+
+class Workers:
+    """Frostline's own worker processes, at a whole list of strategies."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self.case, self.spec, self.home = case, spec_of(case, folder.parent), _home(folder)
+
+    def run(self, strategies: list[dict[str, Any]], count: int) -> int:
+        """Run them all in `count` workers, from no process at all to the last trial's end; how many were complete."""
+        queue = _queue(self.spec, self.home, self.case)
+        for params in strategies:
+            enqueue(queue, self.spec, params)
+        run_workers(self.spec, self.home, self.spec.task.sizes, count=count)
+        trials = queue._explore[self.case.size].get_trials()
+        return sum(trial.state.name == "COMPLETE" for trial in trials)
+
+
+def enqueue(queue: TrialQueue, spec: StudySpec, params: dict[str, Any]) -> None:
+    """Let a study try this strategy next."""
+    fixed = fixed_params(FreezingStrategy.from_params(params), spec, num_groups=queue.num_groups)
+    queue._explore[spec.task.sizes[0]].enqueue_trial(fixed)
+
+
+def _home(folder: Path) -> Home:
+    home = Home.of("study", out=folder, storage=None)
+    home.folder.mkdir(parents=True)
+    return home
+
+
+def _queue(spec: StudySpec, home: Home, case: Case) -> TrialQueue:
+    with home.lock("queue"):
+        storage = open_storage(home.url, create=True)
+    return TrialQueue(storage, home, spec, num_groups=case.groups, owner=Owner.new())
