@@ -248,21 +248,21 @@ FAST = {
 """How a backbone is made, and inputs for it."""
 
 SLOW = {
+    name: (torchvision(name), images(64))
+    for name in ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "densenet121", "swin_t")
+}
+SOAK = {
     **{
         name: (torchvision(name), images(64))
         for name in (
-            "resnet18",
             "resnet50",
-            "mobilenet_v2",
-            "mobilenet_v3_small",
-            "efficientnet_b0",
             "vgg11_bn",
-            "densenet121",
+            "mobilenet_v2",
+            "convnext_tiny",
+            "regnet_y_400mf",
+            "googlenet",
+            "shufflenet_v2_x1_0",
         )
-    },
-    **{
-        name: (torchvision(name), images(64))
-        for name in ("swin_t", "convnext_tiny", "regnet_y_400mf", "googlenet", "mnasnet0_5", "shufflenet_v2_x1_0")
     },
     "inception_v3": (torchvision("inception_v3"), images(96)),
     "vit_b_16": (torchvision("vit_b_16", image_size=64), images(64)),
@@ -271,7 +271,11 @@ SLOW = {
     "timm/swin": (timm("swin_tiny_patch4_window7_224", img_size=64), images(64)),
     **{f"hf/{n}": (lambda n=n: encoder(n), texts) for n in ("DistilBert", "Roberta", "Electra", "Albert", "MPNet")},
 }
-ALL = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+ALL = [
+    *FAST,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+    *(pytest.param(name, marks=pytest.mark.soak) for name in SOAK),
+]
 
 
 class Case:
@@ -313,15 +317,9 @@ def hooks(module: nn.Module) -> tuple[dict, ...]:
     return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
 
 
-CASES: dict[str, Case] = {}
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def case(request: pytest.FixtureRequest) -> Case:
-    name = request.param
-    if name not in CASES:
-        CASES[name] = Case(*(FAST | SLOW)[name])
-    return CASES[name]
+    return Case(*(FAST | SLOW | SOAK)[request.param])
 
 
 def parametrize(names=ALL):
