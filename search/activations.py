@@ -92,7 +92,10 @@ class ActivationStore:
         except FileNotFoundError:  # another process made room meanwhile
             return None
         except (BrokenBlock, OSError) as error:
-            self._say_once(f"{file}: {error}: these activations are computed again.", about=key)
+            reason = getattr(error, "strerror", None) or error
+            self._say_once(
+                f"{file}: {reason}: these activations are computed again, as are others like it.", about="file"
+            )
             self._shelf.remove(key)
             return None
 
@@ -190,7 +193,7 @@ class ActivationStore:
         """Try no block of that size on the disk again: filling one up takes minutes, and mostly it stays full."""
         self._refused = min(self._refused, nbytes)
         self._say_once(
-            f"No room on the disk for {_readable(nbytes)} of activations ({error}): {self._instead(nbytes)}.",
+            f"The disk takes no more activations ({error}): {self._instead(nbytes)}.",
             about="disk",
         )
 

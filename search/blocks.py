@@ -173,14 +173,18 @@ def _opened(file: BinaryIO, *, rows: int) -> tuple[Layout, list[int]]:
     text = file.read(min(int.from_bytes(start[-8:-4], "little"), PIECE))
     if zlib.crc32(text) != int.from_bytes(start[-4:], "little"):
         raise BrokenBlock("its header is damaged")
-    known = json.loads(text)
-    dtypes = tuple(getattr(torch, name) for name in known["dtypes"])
-    layout = Layout(shapes=tuple(map(tuple, known["shapes"])), dtypes=dtypes)
+    try:
+        known = json.loads(text)
+        dtypes = tuple(getattr(torch, name) for name in known["dtypes"])
+        layout = Layout(shapes=tuple(map(tuple, known["shapes"])), dtypes=dtypes)
+        checksums = [int(one, 16) for one in known["checksums"]]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise BrokenBlock("its header is of another version") from None
     if any(shape[0] != rows for shape in layout.shapes):
         raise BrokenBlock(f"holds {layout.shapes[0][0]} rows, not {rows}")
     if os.fstat(file.fileno()).st_size != layout.offsets[-1]:
         raise BrokenBlock("is not as long as it should be")
-    return layout, [int(one, 16) for one in known["checksums"]]
+    return layout, checksums
 
 
 def _read(pieces: Iterable[memoryview], file: BinaryIO, *, at: int, checksum: int) -> None:

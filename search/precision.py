@@ -8,6 +8,7 @@ from itertools import product
 
 import torch
 
+from search.errors import StudyError
 from search.home import Home
 from search.tasks.module import Arithmetic, build_optimizer, device_of, loss_of
 from search.tasks.seeds import seeded
@@ -31,11 +32,20 @@ def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arit
         return Arithmetic()
     file = home.folder / "precision.json"
     with home.lock("precision"):
-        if not file.is_file():
+        if not file.exists():
             partial = file.with_suffix(".partial")
             partial.write_text(json.dumps(asdict(fastest(task))))
             partial.replace(file)
-    found = Arithmetic(**json.loads(file.read_text()))
+    try:
+        known = json.loads(file.read_text())
+        found = Arithmetic(bfloat16=known["bfloat16"], channels_last=known["channels_last"])
+    except (OSError, ValueError, LookupError, TypeError):
+        found = None
+    if found is None or {type(value) for value in asdict(found).values()} != {bool}:
+        raise StudyError(
+            f"{file} does not say what the study's trials run in; it was "
+            '{"bfloat16": true or false, "channels_last": true or false}.'
+        )
     say(f"[train] precision = 'auto': {found} trains {task.spec.model.backbone} fastest here.")
     return found
 

@@ -48,6 +48,10 @@ class Traced:
             return cls(programs={(): program}, containers=(), cuts=found)
         return cls(programs=programs, containers=tuple(entered), cuts=found)
 
+    @property
+    def is_one_program(self) -> bool:
+        return not self.containers
+
     def needs_inputs(self, boundary: int) -> bool:
         return self.cuts[boundary].needs_inputs
 

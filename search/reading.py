@@ -49,21 +49,25 @@ class FrozenLayers:
         self.budget = Budget(memory=int(wanted.memory * GIGABYTE), disk=int(wanted.disk * GIGABYTE))
         self.store = ActivationStore(cache / "activations", self.budget, say=say)
         self.device = device_of(task.spec.train.accelerator)
-        self.weights = ""  # the digest of those below
+        self.weights = ""  # the digest of those below ...
+        self.features = ""  # ... and what their code makes of a few examples: it may be edited under the same weights
         self.stages: Stages | None = None
         few = task.data.pool.take(torch.arange(PROBES) % len(task.data.pool))[0]
         backbone = task.start(FreezingStrategy(freeze_depth=0), chain=0)[0].to(self.device)
         groups = layer_groups(backbone, groups=task.spec.model.groups)
-        few = move_data_to_device(few, self.device)
+        self.few = few = move_data_to_device(few, self.device)
         self.cuts = Cuts.of(backbone, groups, few)
         if self.cuts.reason:
-            say(f"[model] backbone = {task.spec.model.backbone!r}: {self.cuts.reason}; only its features are kept.")
+            kept = "only its features are kept" if self.cuts.boundaries else "its frozen layers run in each trial"
+            say(f"[model] backbone = {task.spec.model.backbone!r}: {self.cuts.reason}; {kept}.")
         each = [flops / PROBES for flops in forward_flops(backbone, groups, few)]  # of an example
         self.boundaries = [
             Boundary(index=index, nbytes=self._nbytes(index), flops=sum(each[:index])) for index in self.cuts.boundaries
         ]
         self._contents: dict[tuple[object, ...], str] = {}
         self._kept: dict[int, tuple[int, ...]] = {}
+        self._say = say
+        self._told = False
 
     @staticmethod
     def of(task: Task, *, cache: Path, say: Callable[[str], None]) -> "FrozenLayers | None":
@@ -73,7 +77,8 @@ class FrozenLayers:
         if task.parts.module is not None:
             say("[model] backbone: a LightningModule's own steps want the inputs; its frozen layers run in each trial.")
             return None
-        return FrozenLayers(task, cache=cache, say=say)
+        layers = FrozenLayers(task, cache=cache, say=say)
+        return layers if layers.boundaries else None
 
     def reader(self, strategy: FreezingStrategy, backbone: nn.Module, *, chain: int, size: int) -> "Reader | None":
         """What a run of the strategy on that fresh backbone reads; None if that is the examples alone."""
@@ -96,6 +101,7 @@ class FrozenLayers:
             except RuntimeError:  # tensors that are made of parameters, as by `weight_norm`, can't be copied
                 return False
             self.weights, self.stages = weights, self.cuts.on(still)
+            self.features = digest(self.stages.until(self.few, self.cuts.boundaries[-1])[0].half())
         return True
 
     def values(self, start: Resumed | Tensor | dict[str, Tensor], boundary: int) -> Values:
@@ -107,10 +113,27 @@ class FrozenLayers:
     def kept(self, examples: int) -> tuple[int, ...]:
         """The boundaries at which so many examples, views counted in, are kept."""
         if examples not in self._kept:
-            room = (self.budget.disk or self.budget.memory) // SETS
-            memory = self.budget.memory
-            self._kept[examples] = worthwhile(self.boundaries, examples=examples, room=room, in_memory=memory)
+            memory, room = self.budget.memory, max(self.budget.memory, self.budget.disk) // SETS
+            wanted, kept = (
+                worthwhile(self.boundaries, examples=examples, room=limit, in_memory=memory) for limit in (2**63, room)
+            )
+            if missing := set(wanted) - set(kept):
+                self._tell_of_room(examples, missing, wanted)
+            self._kept[examples] = kept
         return self._kept[examples]
+
+    def _tell_of_room(self, examples: int, missing: set[int], wanted: tuple[int, ...]) -> None:
+        if self._told:
+            return
+        self._told = True
+        names = [group.name for group in self.task.groups]
+        which = ", ".join("the features" if one == len(names) else f"after {names[one - 1]}" for one in sorted(missing))
+        needed = SETS * examples * sum(one.nbytes for one in self.boundaries if one.index in wanted)
+        self._say(
+            f"[activations] memory = {self.budget.memory / GIGABYTE:g} and disk = {self.budget.disk / GIGABYTE:g} have "
+            f"not room for all that is worth keeping of {examples} examples; computed again each time: {which}. "
+            f"{max(needed / GIGABYTE, 0.01):.2f} (GB) would hold it."
+        )
 
     def _nbytes(self, boundary: int) -> int:
         layouts = zip(self.cuts.shapes(boundary), self.cuts.dtypes(boundary), strict=True)
@@ -129,6 +152,7 @@ class FrozenLayers:
             torch.__version__,
             self.device.type,
             self.weights,
+            self.features,
             boundary,
             repr(self.cuts.shapes(boundary)),
             self.half,
@@ -141,6 +165,7 @@ class Part:
 
     rows: the examples in the steps in which a chain's subset grows with the sizes; a smaller size's are part of a
     larger one's. reads: how many examples a run reads at each boundary. expected: how many other runs, at any.
+    views: how many augmented ones of an example take turns; None where it is always read as it is.
     """
 
     def __init__(
@@ -152,14 +177,14 @@ class Part:
         rows: list[slice],
         reads: dict[int, int],
         expected: float = 0,
-        views: float = 1,
+        views: float | None = None,
     ) -> None:
         self.layers = layers
         self.examples = examples
         self.name = name
         self.rows = rows
         self.views = views
-        kept = layers.kept(int(views) * len(examples)) if views != inf else ()
+        kept = layers.kept(int(views or 1) * len(examples)) if views != inf else ()
         self.kept = sorted(kept, reverse=True)
         own = Counter[int]()
         for boundary, read in reads.items():
@@ -177,7 +202,7 @@ class Part:
 
     def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> Resumed:
         """What the backbone goes on from for those examples (B,); `passes` (B,) say which views."""
-        if passes is None or self.views == 1:
+        if passes is None or self.views is None:
             values = self._of(boundary, indices, None)
         else:
             shown = passes if self.views == inf else passes % int(self.views)
@@ -280,7 +305,7 @@ class Reader:
         others *= spec.space.freeze_depth is None
         steps = task.growth(chain=chain, size=size)
 
-        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float = 1) -> InEpochs:
+        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> InEpochs:
             part = Part(
                 layers,
                 examples,
@@ -293,7 +318,7 @@ class Reader:
             return InEpochs(part, boundaries)
 
         length = spec.train.steps * spec.train.batch_size if spec.train.steps else len(train)
-        views = spec.train.views if spec.train.augment else 1
+        views = spec.train.views if spec.train.augment else None
         self.parts: tuple[Reading, Reading] = (
             read(train, 0, "train", epoch=length, views=views),
             read(validation, 1, "validation", epoch=len(validation)),

@@ -100,7 +100,10 @@ def _studies(storage: BaseStorage, home: Home) -> dict[str, Any]:
 
 def _spec_of(studies: dict[str, Any]) -> StudySpec | None:
     for study in studies.values():
-        return StudySpec.from_dict(study.user_attrs["spec"], where=f"the stored study {study.study_name!r}")
+        content = study.user_attrs["spec"]
+        if content.get("train", {}).get("augment"):  # before there were `views`, each picture was a new one
+            content["train"].setdefault("views", "inf")
+        return StudySpec.from_dict(content, where=f"the stored study {study.study_name!r}")
     return None
 
 

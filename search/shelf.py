@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from search.blocks import Layout, Tensors, refused, write
 
+SPARE = 256 * 2**20
+"""Bytes of a disk that are left free: for the study's database and results, without which nothing goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -35,8 +38,9 @@ class Shelf:
             os.utime(self.file(key))
 
     def remove(self, key: str) -> None:
+        file = self.file(key)
         with suppress(OSError):
-            self.file(key).unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
     def tidy(self) -> None:
         """Remove what killed processes left, and what is more than the room."""
@@ -82,9 +86,9 @@ class Shelf:
         being_written = sum(size for _, size, _ in _known(partials))
         blocks = sorted(_known(self.path.glob("*.act")))
         used = being_written + sum(size for _, size, _ in blocks)
-        room = min(self.room, used + shutil.disk_usage(self.path).free)
-        if being_written + size > room:
-            raise OSError(ENOSPC, os.strerror(ENOSPC))
+        room = min(self.room, used + shutil.disk_usage(self.path).free - SPARE)
+        if size and being_written + size > room:
+            raise OSError(ENOSPC, "all but a reserve of it is full")
         for _, freed, file in blocks:
             if used + size <= room:
                 break
@@ -110,6 +114,8 @@ def _known(files: Iterable[Path]) -> Iterator[tuple[int, int, Path]]:
     """When each was used last, its bytes, and itself."""
     for file in files:
         with suppress(FileNotFoundError):  # it was removed or renamed meanwhile
+            if not file.is_file():
+                continue
             yield (status := file.stat()).st_mtime_ns, status.st_size, file
 
 

@@ -48,6 +48,10 @@ class Skipped:
         skips = {boundary: _skip(calls, boundary) for boundary in range(1, len(groups))}
         return cls(cuts={boundary: skip for boundary, skip in skips.items() if skip})
 
+    @property
+    def is_one_program(self) -> bool:
+        return False
+
     def needs_inputs(self, boundary: int) -> bool:
         return True
 

@@ -33,7 +33,7 @@ class _Table(BaseModel):
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Gigabytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
@@ -370,6 +370,8 @@ _MEANT = {
     "options": "a table of keyword arguments, { name = value, ... }",
     "weights": 'a name, a file, or { checkpoint = "...", module = "..." }',
     "views": "a count of at least 1, or inf",
+    "memory": "a number of GB, from 0 to 1e6",
+    "disk": "a number of GB, from 0 to 1e6",
 }
 """What a key may be, where pydantic would name one of several types, or one of Python's."""
 

@@ -33,6 +33,9 @@ class Resumed(NamedTuple):
     inputs: Tensors | None
 
 
+Values = tuple[Tensor, ...]
+
+
 class Run(Protocol):
     """A backbone, run from one boundary to another: 0 is its inputs, None its features."""
 
@@ -47,6 +50,10 @@ class Way(Protocol):
     @property
     def cuts(self) -> Mapping[int, object]: ...
 
+    @property
+    def is_one_program(self) -> bool:
+        """Whether what runs between modules is the same in training and in evaluation, and known."""
+
     def needs_inputs(self, boundary: int) -> bool: ...
 
     def on(self, backbone: nn.Module) -> Run: ...
@@ -56,8 +63,9 @@ class Way(Protocol):
 class Cuts:
     """Where a backbone of G layer groups can be cut: boundary p lies behind p of them, boundary G are its features.
 
-    boundaries: ascending, the last is G. reason: why there are none inside, one clause; "" where there are some.
-    It holds names, none of the backbone's tensors, and is bound to any copy of it.
+    boundaries: ascending, the last is G; none where even the features are no function of each example alone.
+    reason: why there are none inside, one clause; "" where there are some. Holds names, none of the backbone's tensors,
+    so that it fits each copy.
     """
 
     boundaries: tuple[int, ...]
@@ -81,6 +89,9 @@ class Cuts:
             except Exception as error:  # tensors that are made of parameters, as by `weight_norm`, can't be copied
                 ways, reason = (), f"it can't be copied ({one_line(error)})"
             features = {len(groups): Found(layouts=_layouts((_evaluated(copy, examples),)), writes=False)}
+            if not _is_of_each(copy, examples):
+                reason = "what it makes of an example depends on the others, or on chance"
+                return cls(boundaries=(), reason=reason, found={}, way=None)
             for kind in ways:
                 try:
                     way = kind.of(copy, copied, examples)
@@ -161,22 +172,51 @@ def _tried(way: Way, backbone: nn.Module, groups: Sequence[LayerGroup], examples
     """The boundaries of a way that hold on those examples, ascending; the backbone is changed."""
     run, whole = way.on(backbone), _evaluated(backbone, examples)
     rows = [taken(examples, torch.tensor([index])) for index in range(len(whole))]
-    found: dict[int, Found] = {}
+    if way.is_one_program and (found := _in_a_row(run, way, rows, whole)):
+        return found
+    found = {}
     start = 0
-    ones: list[tuple[Tensor, ...]] = [()] * len(rows)
+    ones: list[Values] = [()] * len(rows)
     for boundary in sorted(way.cuts):
         with suppress(Exception), torch.no_grad():  # what fails is no cut
             reached = [run(start, one, row, boundary) for one, row in zip(ones, rows, strict=True)]
             values = tuple(torch.cat(parts) for parts in zip(*reached, strict=True))
-            given = _copied(values)
+            given = [value.clone() for value in values]
             if _same(run(boundary, values, examples, None)[0], whole):
                 writes = not all(map(torch.equal, values, given))
                 found[boundary] = Found(layouts=_layouts(values), writes=writes)
-                start, ones = boundary, reached
+                start, ones = boundary, [tuple(value.clone() for value in one) for one in reached]
     for boundary in sorted(found, reverse=True):  # batch norms that train move on, but only behind the boundary
         if not _trains_alike(run, backbone, groups, examples, boundary=boundary):
             del found[boundary]
     return found
+
+
+def _in_a_row(run: Run, way: Way, rows: list[Tensors], whole: Tensor) -> dict[int, Found]:
+    """All boundaries of a program that is the same in training, tried by one pass that stops at each; or none."""
+    found: dict[int, Found] = {}
+    start = 0
+    ones: list[Values] = [()] * len(rows)
+    with suppress(Exception), torch.no_grad():
+        for boundary in (*sorted(way.cuts), None):
+            given = [tuple(value.clone() for value in one) for one in ones]
+            reached = [run(start, one, row, boundary) for one, row in zip(given, rows, strict=True)]
+            if start:
+                writes = not all(map(torch.equal, given[0], ones[0]))
+                found[start] = Found(layouts=_layouts(ones[0]), writes=writes)
+            start, ones = boundary or 0, [tuple(value.clone() for value in one) for one in reached]
+        if _same(torch.cat([one[0] for one in ones]), whole):
+            return found
+    return {}
+
+
+def _is_of_each(backbone: nn.Module, examples: Tensors) -> bool:
+    """Whether features are a function of each example alone, and the same each time."""
+    together = _evaluated(backbone, examples)
+    with suppress(Exception):  # as a batch norm without statistics of its own does on one example
+        apart = [_evaluated(backbone, taken(examples, torch.tensor([index]))) for index in range(len(together))]
+        return _same(torch.cat(apart), together)
+    return False
 
 
 def _trains_alike(

@@ -67,7 +67,7 @@ class PruningCallback(PyTorchLightningPruningCallback):
 
 
 class BestEpoch(Callback):
-    """The best epoch by the metric that steers, and, where asked for, the weights it had: those that had trained."""
+    """The best epoch by the metric that steers, and, where asked for, the weights it had: of those that ever train."""
 
     def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
         self.metric = metric
@@ -83,7 +83,9 @@ class BestEpoch(Callback):
             return
         self.epoch, self.value = trainer.current_epoch, value
         if self.keep_weights:
-            still = {name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad}
+            groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+            held = {parameter for group in groups for parameter in group["params"]}
+            still = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
             state = pl_module.state_dict()
             self.weights = {name: tensor.detach().clone() for name, tensor in state.items() if name not in still}
 

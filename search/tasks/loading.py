@@ -77,9 +77,11 @@ class TrainLoader:
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        _draw()
         examples = self.examples.at(self.sampler.epoch)
         indices, passes = (torch.split(part, self.batch_size) for part in self.sampler.read())
-        return (examples.take(*chosen) for chosen in zip(indices, passes, strict=True))
+        for chosen in zip(indices, passes, strict=True):
+            yield examples.take(*chosen)
 
 
 class EvalLoader:
@@ -94,8 +96,16 @@ class EvalLoader:
         return -(-len(self.examples) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        _draw()
         examples = self.examples.at(self.epoch())
-        return (examples.take(chosen) for chosen in torch.split(torch.arange(len(examples)), self.batch_size))
+        for chosen in torch.split(torch.arange(len(examples)), self.batch_size):
+            yield examples.take(chosen)
+
+
+def _draw() -> None:
+    # What a `DataLoader` draws when its first batch is asked for (its workers' seed): so that dropout has the same
+    # random numbers here as in the `DataLoader` of somebody who trains with the strategy that was found.
+    torch.empty((), dtype=torch.int64).random_()
 
 
 def train_loader(examples: Reading, *, batch_size: int, steps: int | None, seed: int) -> TrainLoader:

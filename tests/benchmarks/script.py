@@ -141,9 +141,8 @@ class Script:
         torch.manual_seed(self.setup["seed"])
         trainer.fit(
             self.model,
-            # Generators of their own: a loader draws from one at every epoch, and dropout shall see the same numbers.
-            DataLoader(self.train, batch_size=batch, sampler=order, generator=torch.Generator()),
-            DataLoader(self.validation, batch_size=8 * batch, generator=torch.Generator()),
+            DataLoader(self.train, batch_size=batch, sampler=order),
+            DataLoader(self.validation, batch_size=8 * batch),
         )
         return float(trainer.callback_metrics["val_loss"])
 

@@ -55,8 +55,9 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KB."""
+def tiny_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 256 KB, all of it for activations."""
+    monkeypatch.setattr("search.shelf.SPARE", 0)
     place = tmp_path / "tiny"
     place.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
@@ -355,12 +356,23 @@ def test_a_damaged_file_goes_even_where_nothing_is_filled(tmp_path, said):
 
 
 @pytest.mark.parametrize("budget", [BOTH, DISK])
-def test_a_damaged_file_that_stays_is_not_read(tmp_path, said, budget):
+def test_a_folder_in_a_files_place_is_removed(tmp_path, said, budget):
     (tmp_path / "a.act").mkdir()
     block, store = Block(), ActivationStore(tmp_path, budget, say=said.append)
-    assert [block.is_in(store) for _ in range(2)] == [budget == BOTH] * 2
+    assert [block.is_in(store) for _ in range(2)] == [True] * 2
     assert block.computed == 1
-    assert len(said) == 2, "what is wrong with the file, and that the disk takes none"
+    assert len(said) == 1
+    assert (tmp_path / "a.act").is_file()
+
+
+def test_the_last_bytes_of_a_disk_are_left_to_others(tiny_disk, said, monkeypatch):
+    store = ActivationStore(tiny_disk, DISK, say=said.append)
+    assert Block("a", width=1400).is_in(store)
+    monkeypatch.setattr("search.shelf.SPARE", 200_000)
+    assert Block("b", width=1400).of(store) is None
+    assert [line.startswith("The disk takes no more activations") for line in said] == [True]
+    ActivationStore(tiny_disk, DISK)
+    assert left_in(tiny_disk) == set(), "and given back to them"
 
 
 def test_no_flipped_bit_is_ever_read(tmp_path):

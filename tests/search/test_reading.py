@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -129,6 +130,10 @@ def test_what_fits_no_budget_is_computed_again_to_the_same_losses(task, tmp_path
     cached, _ = curve(small, PROBING, layers=layers)
     assert cached == pytest.approx(curve(task, PROBING)[0], abs=1e-5)
     assert counting.examples[4] > 80
+    assert len(said) == 1
+    assert said[0].startswith(
+        "[activations] memory = 1e-06 and disk = 1e-06 have not room for all that is worth keeping"
+    )
     assert not list(tmp_path.rglob("*.act"))
 
 
@@ -152,3 +157,100 @@ def test_weights_that_a_function_makes_anew_are_kept_apart(tmp_path):
     for chain in (0, 1, 0):
         cached, _ = curve(bare, PROBING, chain=chain, layers=layers)
         assert cached == pytest.approx(curve(bare, PROBING, chain=chain)[0], abs=1e-5)
+
+
+OWN = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = F.dropout(self.one(x.flatten(1)).relu(), 0.2, self.training)
+        x = F.dropout(self.two(x).relu(), 0.2, self.training)
+        return F.dropout(self.three(x).relu(), 0.2, self.training)
+
+
+class Normed(Dropping):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, track_running_stats=False, affine=False)
+
+    def forward(self, x):
+        return super().forward(self.norm(x.flatten(1)))
+
+
+class Noisy(Dropping):
+    def forward(self, x):
+        return super().forward(x) + 0.1 * torch.randn(len(x), 16)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda name, **tables: task_of(model={"backbone": f"own_nets:{name}", "weights": "none"}, **tables)
+
+
+@pytest.mark.parametrize("name", ["Normed", "Noisy"])
+def test_features_that_are_no_function_of_each_example_are_not_kept(own, tmp_path, name):
+    said = []
+    assert layers_of(own(name), tmp_path / "cache", said=said) is None
+    assert said == [
+        f"[model] backbone = 'own_nets:{name}': what it makes of an example depends on the others, or on chance; its "
+        "frozen layers run in each trial."
+    ]
+
+
+def test_dropout_draws_the_same_random_numbers_with_the_store_and_without(own, tmp_path):
+    task = own("Dropping")
+    for strategy in (FreezingStrategy(freeze_depth=1), FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)):
+        plain, _ = curve(task, strategy)
+        assert curve(task, strategy, layers=layers_of(task, tmp_path / "cache"))[0] == pytest.approx(plain, abs=1e-5)
+
+
+def test_code_that_was_edited_under_the_same_weights_finds_nothing_of_before(own, tmp_path, monkeypatch):
+    import own_nets
+
+    task = own("Dropping")
+    curve(task, FreezingStrategy(freeze_depth=3), layers=layers_of(task, tmp_path / "cache"))
+    monkeypatch.setattr(own_nets.Dropping, "forward", lambda self, x: self.three(self.two(self.one(x.flatten(1)))))
+    layers = layers_of(task, tmp_path / "cache")
+    counting = Counting(layers, monkeypatch)
+    curve(task, FreezingStrategy(freeze_depth=3), layers=layers)
+    assert counting.examples[3] >= 80
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_best_epoch_before_a_thaw_has_that_epochs_weights(task, tmp_path, store):
+    wild = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01, backbone_lr_ratio=100.0)
+    layers = layers_of(task, tmp_path) if store else None
+    losses, outcome = curve(task, wild, keep_best=True, layers=layers)
+    assert outcome.best_epoch == 1
+    assert losses[1] < losses[3]
+    _, held_out = task.split(chain=0, size=80)
+    outcome.model.eval()
+    with torch.no_grad():
+        again = torch.nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
+    assert again == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("views", [1, 3, float("inf")])
+def test_augmented_views_are_the_same_with_the_store_and_without(tmp_path, views):
+    images = torch.randint(0, 256, (100, 12, 12), dtype=torch.uint8).numpy()
+    np.savez(tmp_path / "images.npz", x=images, y=np.arange(100) % 4, x_test=images[:20] + 1, y_test=np.arange(20) % 4)
+    task = task_of(
+        task={"data": str(tmp_path / "images.npz"), "sizes": [40]},
+        model={"backbone": "small_cnn", "weights": "none", "image_size": 8},
+        train={"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu", "augment": ["crop", "flip"], "views": views},
+    )
+    for strategy in (PROBING, STRATEGIES["last group, thawing"]):
+        plain, _ = curve(task, strategy, size=40)
+        cached, _ = curve(task, strategy, size=40, layers=layers_of(task, tmp_path / "cache"))
+        assert cached == pytest.approx(plain, abs=1e-5)
