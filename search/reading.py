@@ -12,14 +12,14 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from search.activations import ActivationStore, Budget, halved
+from search.activations.digests import digest, state_digest
+from search.activations.worth import Boundary, worthwhile
 from search.anatomy import forward_flops
-from search.digests import digest, state_digest
 from search.stages import Cuts, Resumed, Stages
 from search.tasks.examples import Examples, content, taken
 from search.tasks.loading import Reading
 from search.tasks.module import device_of, eval_batch
 from search.tasks.task import Task
-from search.worth import Boundary, worthwhile
 from strategies import FreezingStrategy, layer_groups
 
 Values = tuple[Tensor, ...]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.blocks import Layout, NoRoom, read
-from search.shelf import Shelf
+from search.activations.blocks import Layout, NoRoom, read
+from search.activations.shelf import Shelf
 
 ONES = (torch.ones(4, 100),)
 LAYOUT = Layout.of(ONES, rows=4)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.worth import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, worthwhile
+from search.activations.worth import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, worthwhile
 
 # ResNet-50 at 224 px in float16: after the stem and each of the four stages, the last one pooled.
 NBYTES = (401_408, 1_605_632, 802_816, 401_408, 4_096)

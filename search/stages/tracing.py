@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn.utils import rnn as packing
 
-from search import recurrent
+from search.stages import recurrent
 from search.tasks.models import Tensors
 from strategies import LayerGroup
 

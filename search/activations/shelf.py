@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.blocks import Layout, Tensors, refused, write
+from search.activations.blocks import Layout, Tensors, refused, write
 
 SPARE = 256 * 2**20
 """Bytes of a disk that are left free: for the study's database and results, without which nothing goes on."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from search.blocks import BrokenBlock, Layout, NoRoom, Tensors, check, layout_of, mapped, read
-from search.shelf import Shelf
+from search.activations.blocks import BrokenBlock, Layout, NoRoom, Tensors, check, layout_of, mapped, read
+from search.activations.shelf import Shelf
 
 Compute = Callable[[], Iterator[Tensors]]
 

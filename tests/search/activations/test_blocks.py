@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search import blocks
-from search.blocks import ALIGNED, BrokenBlock, Layout, check, layout_of, mapped, read, write
+from search.activations.blocks import ALIGNED, BrokenBlock, Layout, check, layout_of, mapped, read, write
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
 shapes = st.lists(st.integers(1, 4), max_size=3)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from search.stages.tracing import Homes
 from search.tasks.examples import taken
 from search.tasks.models import Tensors
-from search.tracing import Homes
 from strategies import LayerGroup
 from strategies.dotted import prefixes
 

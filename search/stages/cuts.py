@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from search.programs import Traced
-from search.skipping import Skipped
+from search.stages.programs import Traced
+from search.stages.skipping import Skipped
 from search.tasks.examples import taken
 from search.tasks.imports import one_line
 from search.tasks.models import Tensors

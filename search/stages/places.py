@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from search import recurrent
+from search.stages import recurrent
+from search.stages.tracing import Homes, Program
 from search.tasks.examples import taken
 from search.tasks.models import Tensors
-from search.tracing import Homes, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ import torch
 
 from search import blocks
 from search.activations import ActivationStore, Budget, NotFinite, halved
-from search.blocks import Tensors
-from search.shelf import Shelf
+from search.activations.blocks import Tensors
+from search.activations.shelf import Shelf
 
 MB = 10**6
 ROWS = 8
@@ -57,7 +57,7 @@ def said() -> list[str]:
 @pytest.fixture
 def tiny_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file system of 256 KB, all of it for activations."""
-    monkeypatch.setattr("search.shelf.SPARE", 0)
+    monkeypatch.setattr("search.activations.shelf.SPARE", 0)
     place = tmp_path / "tiny"
     place.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
@@ -368,7 +368,7 @@ def test_a_folder_in_a_files_place_is_removed(tmp_path, said, budget):
 def test_the_last_bytes_of_a_disk_are_left_to_others(tiny_disk, said, monkeypatch):
     store = ActivationStore(tiny_disk, DISK, say=said.append)
     assert Block("a", width=1400).is_in(store)
-    monkeypatch.setattr("search.shelf.SPARE", 200_000)
+    monkeypatch.setattr("search.activations.shelf.SPARE", 200_000)
     assert Block("b", width=1400).of(store) is None
     assert [line.startswith("The disk takes no more activations") for line in said] == [True]
     ActivationStore(tiny_disk, DISK)
@@ -425,7 +425,7 @@ def test_a_full_disk_makes_room_of_its_own_old_blocks(tiny_disk):
 
 def test_a_disk_that_is_full_when_it_is_written_to(tiny_disk, said, monkeypatch):
     # As with a quota: there seems to be room.
-    monkeypatch.setattr("search.shelf.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10 * MB}))
+    monkeypatch.setattr("search.activations.shelf.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10 * MB}))
     assert Block("large", width=10_000).of(ActivationStore(tiny_disk, DISK, say=said.append)) is None
     assert left_in(tiny_disk) == set()
     assert len(said) == 1

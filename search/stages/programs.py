@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from search.cutting import Cut, Kept, cuts
+from search.stages.places import Cut, Kept, cuts
+from search.stages.tracing import Homes, Program, trace
 from search.tasks.models import Tensors
-from search.tracing import Homes, Program, trace
 from strategies import LayerGroup
 
 Modes = tuple[bool, ...]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from search.digests import digest, state_digest
+from search.activations.digests import digest, state_digest
 
 PARTS = [
     (),
