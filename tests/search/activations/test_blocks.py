@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search import blocks
+from search.activations import blocks
 from search.activations.blocks import ALIGNED, BrokenBlock, Layout, check, layout_of, mapped, read, write
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)

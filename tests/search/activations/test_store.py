@@ -13,8 +13,7 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from search import blocks
-from search.activations import ActivationStore, Budget, NotFinite, halved
+from search.activations import ActivationStore, Budget, NotFinite, blocks, halved
 from search.activations.blocks import Tensors
 from search.activations.shelf import Shelf
 
