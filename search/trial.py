@@ -13,9 +13,10 @@ from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 from torch import Tensor
 
+from search.frozen import FrozenLayers
 from search.home import Home
 from search.predictions import save_outcomes
-from search.reading import FrozenLayers, Reader
+from search.reading import Reader, reader_of
 from search.scoring import Scores, describe_test, score
 from search.study import Claim, Failure, TrialQueue
 from search.tasks.data import Examples, TaskData
@@ -136,7 +137,7 @@ def train(
     spec = task.spec
     started = time.perf_counter()
     backbone, head, own = task.start(strategy, chain=chain)
-    reader = layers.reader(strategy, backbone, chain=chain, size=size) if layers is not None else None
+    reader = reader_of(layers, strategy, backbone, chain=chain, size=size) if layers is not None else None
     arithmetic.lay_out(backbone)
     groups = layer_groups(backbone, groups=spec.model.groups)
     # What never trains has no rate, and would only be passed over at every step.

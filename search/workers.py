@@ -167,8 +167,8 @@ def work(
     `say` is told what the user should know. Raises `StudyError` if a study's first trials all raise errors: that is
     the code's fault or the machine's, so the trials go back into the queue for when it is mended.
     """
+    from search.frozen import FrozenLayers
     from search.precision import arithmetic_of
-    from search.reading import FrozenLayers
     from search.study import Failure, TrialQueue
     from search.tasks.source import with_source_weights
     from search.trial import run_trial

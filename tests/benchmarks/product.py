@@ -12,9 +12,9 @@ from cases import Case, write_data, write_weights
 
 from search import trial
 from search.anatomy import forward_flops
+from search.frozen import FrozenLayers
 from search.home import Home, Owner
 from search.precision import arithmetic_of
-from search.reading import FrozenLayers
 from search.space import fixed_params
 from search.spec import StudySpec
 from search.storage import open_storage

@@ -8,7 +8,7 @@ import optuna
 import pytest
 import torch
 
-from search.reading import FrozenLayers
+from search.frozen import FrozenLayers
 from search.spec import StudySpec
 from search.tasks.task import Task
 from search.trial import PruningCallback, score_on_test, train
