@@ -36,8 +36,9 @@ def strategy_by_strategy(case: Case, folder: Path) -> Result:
             losses = {}
             for key, rival in rivals.items():
                 losses[key], cost = rival.ask("trial", params)
+                if key == "b":
+                    row["in_layers"] = rival.ask("seconds_in_layers")[0]
                 row |= {f"{key}_cpu": cost.cpu, f"{key}_wall": cost.wall, f"{key}_accuracy": rival.ask("accuracy")[0]}
-            row["in_layers"] = rivals["b"].ask("seconds_in_layers")[0]
             row["difference"] = max(abs(x - y) for x, y in zip(losses["a"], losses["b"], strict=True))
             rows.append(row)
         start = {key: _start(rival) for key, rival in rivals.items()}
