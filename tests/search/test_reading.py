@@ -14,13 +14,7 @@ from search.tasks.task import Task
 from search.trial import PruningCallback, score_on_test, train
 from strategies import FreezingStrategy
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def task_of(**tables):
