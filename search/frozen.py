@@ -117,8 +117,8 @@ class FrozenLayers:
         which = ", ".join("the features" if one == len(names) else f"after {names[one - 1]}" for one in sorted(missing))
         needed = SETS * examples * sum(one.nbytes for one in self.boundaries if one.index in wanted)
         self._say(
-            f"[activations] memory = {self.budget.memory / GIGABYTE:g}, disk = {self.budget.disk / GIGABYTE:g}: no room "
-            f"for all that is worth keeping of {examples} examples (computed again each time: {which}); "
+            f"[activations] memory = {self.budget.memory / GIGABYTE:g}, disk = {self.budget.disk / GIGABYTE:g}: no "
+            f"room for all that is worth keeping of {examples} examples (computed again each time: {which}); "
             f"{max(needed / GIGABYTE, 0.01):.2f} GB would hold it."
         )
 
