@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +96,13 @@ def run_study(job: Job, *, console: Console) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stored = job.stored()
     if stored is None or not stored.is_finished(job.sizes):
-        with _stopping(), Progress(console, job.sizes) as progress:
+        with _stopping() as check_stopped, Progress(console, job.sizes) as progress:
+            watch = _Watch(job.home, progress)
+
+            def tick() -> None:
+                check_stopped()
+                watch()
+
             try:
                 with _naming(job.file):
                     run_workers(
@@ -104,7 +110,7 @@ def run_study(job: Job, *, console: Console) -> None:
                         job.home,
                         job.sizes,
                         count=job.workers,
-                        tick=_Watch(job.home, progress),
+                        tick=tick,
                         say=lambda note: console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False),
                     )
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
@@ -208,14 +214,25 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
+def _stopping() -> Iterator[Callable[[], None]]:
+    """Raise `Stopped` at Ctrl-C and SIGTERM, or when what this yields is called after one.
+
+    For what a signal's handler raises is lost where it strikes in a weak reference's callback or a destructor.
+    """
+    stopped: list[Stopped] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
-        raise Stopped(128 + number)
+        stopped.append(Stopped(128 + number))
+        raise stopped[0]
+
+    def check() -> None:
+        if stopped:
+            raise stopped[0]
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

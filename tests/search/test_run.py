@@ -16,7 +16,7 @@ from rich.console import Console
 from search.errors import FrostlineError, StudyError
 from search.home import Home
 from search.results import load_results
-from search.run import Job, run_study
+from search.run import Job, Stopped, _stopping, run_study
 
 
 def rows_in(folder):
@@ -259,3 +259,15 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatc
     with pytest.raises(StudyError, match=r"'mine' was begun on other data: \[task\] data = 'points.csv' has changed"):
         run_study(Job.of("mine.toml", workers=1, trials=2), console=Console())
     run_study(Job.of("mine.toml", workers=1), console=Console())  # what is finished needs no data
+
+
+def test_a_signal_that_strikes_where_exceptions_are_lost_still_stops_the_run():
+    with _stopping() as check:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        except Stopped:
+            pass  # as if in a weak reference's callback
+        with pytest.raises(Stopped) as stopped:
+            check()
+    assert stopped.value.code == 143
