@@ -12,13 +12,12 @@ from search.activations import ActivationStore, Budget
 from search.activations.digests import digest, state_digest
 from search.activations.worth import Boundary, worthwhile
 from search.anatomy import forward_flops
-from search.stages import Cuts, Resumed, Stages
+from search.stages import Cuts, Resumed, Stages, Values
 from search.tasks.examples import Examples, content
 from search.tasks.module import device_of
 from search.tasks.task import Task
 from strategies import FreezingStrategy, layer_groups
 
-Values = tuple[Tensor, ...]
 GIGABYTE = 10**9
 SETS = 4
 """So many sets of examples must find room at once: training, validation and test ones, of more than one chain."""
@@ -56,7 +55,7 @@ class FrozenLayers:
             say(f"[model] backbone = {task.spec.model.backbone!r}: {self.cuts.reason}; {kept}.")
         each = [flops / PROBES for flops in forward_flops(backbone, groups, few)]  # of an example
         self.boundaries = [
-            Boundary(index=index, nbytes=self._nbytes(index), flops=sum(each[:index])) for index in self.cuts.boundaries
+            Boundary(index=index, nbytes=self.nbytes(index), flops=sum(each[:index])) for index in self.cuts.boundaries
         ]
         self._contents: dict[tuple[object, ...], str] = {}
         self._kept: dict[int, tuple[int, ...]] = {}
@@ -94,8 +93,7 @@ class FrozenLayers:
     def values(self, start: Resumed | Tensor | dict[str, Tensor], boundary: int) -> Values:
         """What the frozen groups up to a boundary make of inputs, or of what they were at an earlier one."""
         assert self.stages is not None
-        with torch.no_grad():
-            return self.stages.until(move_data_to_device(start, self.device), boundary)
+        return self.stages.until(move_data_to_device(start, self.device), boundary)
 
     def kept(self, examples: int) -> tuple[int, ...]:
         """The boundaries at which so many examples, views counted in, are kept."""
@@ -122,7 +120,8 @@ class FrozenLayers:
             f"{max(needed / GIGABYTE, 0.01):.2f} GB would hold it."
         )
 
-    def _nbytes(self, boundary: int) -> int:
+    def nbytes(self, boundary: int) -> int:
+        """Bytes that are kept of an example there."""
         layouts = zip(self.cuts.shapes(boundary), self.cuts.dtypes(boundary), strict=True)
         return sum(
             torch.Size(shape).numel() * (2 if self.half and dtype == torch.float32 else dtype.itemsize)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from itertools import product
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from search.errors import StudyError
 from search.home import Home
@@ -64,9 +65,8 @@ def _step(task: Task, arithmetic: Arithmetic) -> float:
     """Seconds of one training step, the best of a few; infinite where it can't be taken."""
     train, strategy = task.spec.train, FreezingStrategy.full_fine_tuning()
     device = device_of(train.accelerator)
-    inputs, targets = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
-    inputs = {k: v.to(device) for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.to(device)
-    targets = targets.to(device)
+    batch = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
+    inputs, targets = move_data_to_device(batch, device)
     with seeded(0):
         backbone, head, _ = task.start(strategy, chain=0)
         backbone, head = backbone.to(device).train(), head.to(device).train()

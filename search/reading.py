@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from search.activations import halved
-from search.frozen import FrozenLayers, Values
-from search.stages import Resumed, Stages
+from search.frozen import FrozenLayers
+from search.stages import Resumed, Stages, Values
 from search.tasks.examples import Examples, taken
 from search.tasks.loading import Reading
 from search.tasks.module import eval_batch
@@ -83,6 +83,9 @@ class Part:
             apart = [self._of(boundary, indices[where], int(shown[where[0]])) for where in several]
             back = torch.cat(several).argsort()
             values = tuple(torch.cat(parts)[back.to(parts[0].device)] for parts in zip(*apart, strict=True))
+        return self._resumed(boundary, values, indices, passes)
+
+    def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> Resumed:
         needed = self.layers.cuts.needs_inputs(boundary)
         return Resumed(boundary, values, taken(self.examples.inputs, indices, passes) if needed else None)
 
@@ -98,9 +101,7 @@ class Part:
                 found = tuple(value.to(dtype) for value, dtype in zip(gathered, dtypes, strict=True))
                 if kept == boundary:
                     return found
-                needed = self.layers.cuts.needs_inputs(kept)
-                inputs = taken(self.examples.inputs, indices, passes) if needed else None
-                return self.layers.values(Resumed(kept, found, inputs), boundary)
+                return self.layers.values(self._resumed(kept, found, indices, passes), boundary)
         return self.layers.values(taken(self.examples.inputs, indices, passes), boundary)
 
     def _kept(self, boundary: int, view: int | None) -> list[Values] | None:
@@ -113,7 +114,6 @@ class Part:
 
     def _block(self, boundary: int, rows: slice, view: int | None) -> Values | None:
         layers = self.layers
-        each = next(b.nbytes for b in layers.boundaries if b.index == boundary)
 
         def compute() -> Iterator[Values]:
             for indices in torch.split(torch.arange(rows.start, rows.stop), eval_batch(layers.task.spec.train)):
@@ -124,7 +124,7 @@ class Part:
             layers.key(self.examples, rows, boundary, view, name=self.name),
             rows=rows.stop - rows.start,
             compute=compute,
-            nbytes=each * (rows.stop - rows.start),
+            nbytes=layers.nbytes(boundary) * (rows.stop - rows.start),
             fill=self.fills[boundary],
         )
 

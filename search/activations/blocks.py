@@ -17,7 +17,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-Tensors = tuple[Tensor, ...]
+Values = tuple[Tensor, ...]
 
 MAGIC = b"frost-1\n"
 """Another number where the format changes."""
@@ -42,7 +42,7 @@ class Layout:
     dtypes: tuple[torch.dtype, ...]
 
     @classmethod
-    def of(cls, chunk: Tensors, *, rows: int) -> "Layout":
+    def of(cls, chunk: Values, *, rows: int) -> "Layout":
         """The layout of a block of that many rows that begins with this chunk."""
         shapes = tuple((rows, *tensor.shape[1:]) for tensor in chunk)
         return cls(shapes=shapes, dtypes=tuple(tensor.dtype for tensor in chunk))
@@ -69,10 +69,10 @@ class Layout:
         text = json.dumps(known).encode()
         return MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
 
-    def empty(self) -> Tensors:
+    def empty(self) -> Values:
         return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True))
 
-    def checked(self, chunks: Iterable[Tensors]) -> Iterator[Tensors]:
+    def checked(self, chunks: Iterable[Values]) -> Iterator[Values]:
         """The chunks. Raises `ValueError` where they do not make up the block."""
         rows = 0
         for chunk in chunks:
@@ -83,7 +83,7 @@ class Layout:
         if rows != self.shapes[0][0]:
             raise ValueError(f"The chunks have {rows} rows together, not {self.shapes[0][0]}.")
 
-    def gathered(self, chunks: Iterable[Tensors]) -> Tensors:
+    def gathered(self, chunks: Iterable[Values]) -> Values:
         """The chunks as one block in memory of its own: later layers that work in place can't change it."""
         tensors, begin = self.empty(), 0
         for chunk in self.checked(chunks):
@@ -95,7 +95,7 @@ class Layout:
         return tensors
 
 
-def write(path: Path, chunks: Iterable[Tensors], layout: Layout) -> None:
+def write(path: Path, chunks: Iterable[Values], layout: Layout) -> None:
     """Write a block's file over one that is there. Raises `NoRoom`; what `chunks` raises goes through."""
     checksums, places = [0] * len(layout.shapes), list(layout.offsets)
     # Written, never mapped: on a full disk a write is an error, but a store through a map kills the process.
@@ -120,7 +120,7 @@ def layout_of(path: Path, *, rows: int) -> Layout:
         return _opened(file, rows=rows)[0]
 
 
-def read(path: Path, *, rows: int) -> Tensors:
+def read(path: Path, *, rows: int) -> Values:
     """The block of a file, in memory of its own. Raises `BrokenBlock`, or `OSError`."""
     with path.open("rb", buffering=0) as file:
         layout, checksums = _opened(file, rows=rows)
@@ -142,7 +142,7 @@ def check(path: Path, *, rows: int) -> None:
             _read(pieces, file, at=offset, checksum=checksum)
 
 
-def mapped(path: Path, *, rows: int) -> Tensors:
+def mapped(path: Path, *, rows: int) -> Values:
     """A block's tensors as they lie in its file, usable even when it is removed. Raises `BrokenBlock`, or `OSError`.
 
     Copy-on-write: what is written into them stays in this process.

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.activations.blocks import Layout, Tensors, refused, write
+from search.activations.blocks import Layout, Values, refused, write
 
 SPARE = 256 * 2**20
 """Bytes of a disk that are left free: for the study's database and results, without which nothing goes on."""
@@ -61,7 +61,7 @@ class Shelf:
         finally:
             _drop(lock)
 
-    def put(self, key: str, chunks: Iterable[Tensors], layout: Layout) -> None:
+    def put(self, key: str, chunks: Iterable[Values], layout: Layout) -> None:
         """Write the block's file, under a claim on its key; the least recently used make room for it.
 
         Nobody sees it before it is whole. Raises `NoRoom`; what `chunks` raises goes through. Nothing is left then.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from search.activations.blocks import BrokenBlock, Layout, NoRoom, Tensors, check, layout_of, mapped, read
+from search.activations.blocks import BrokenBlock, Layout, NoRoom, Values, check, layout_of, mapped, read
 from search.activations.shelf import Shelf
 
-Compute = Callable[[], Iterator[Tensors]]
+Compute = Callable[[], Iterator[Values]]
 
 
 class NotFinite(Exception):
@@ -34,7 +34,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    tensors: Tensors
+    tensors: Values
     nbytes: int
     in_memory: bool
     """Else the tensors lie in their file."""
@@ -59,7 +59,7 @@ class ActivationStore:
         if self._shelf is not None:
             self._shelf.tidy()
 
-    def get(self, key: str, *, rows: int, compute: Compute, nbytes: int, fill: bool = True) -> Tensors | None:
+    def get(self, key: str, *, rows: int, compute: Compute, nbytes: int, fill: bool = True) -> Values | None:
         """The block's tensors, each (rows, ...) on the CPU: held, or from its file, or computed now and put away.
 
         None where the block fits no budget or `compute` raises `NotFinite`, or where it is not there and `fill` is
@@ -159,7 +159,7 @@ class ActivationStore:
                 return _Held(tensors=mapped(self._shelf.file(key), rows=rows), nbytes=nbytes, in_memory=False)
         return None
 
-    def _gathered(self, chunks: Iterator[Tensors], layout: Layout) -> Tensors:
+    def _gathered(self, chunks: Iterator[Values], layout: Layout) -> Values:
         self._let_go(layout.nbytes)
         self._being_gathered += layout.nbytes  # a block that is asked for meanwhile finds this memory taken
         try:
@@ -217,7 +217,7 @@ class ActivationStore:
             self._say(message)
 
 
-def halved(tensors: Tensors) -> Tensors:
+def halved(tensors: Values) -> Values:
     """The tensors with float32 as float16. Raises `NotFinite` where a value is not finite then."""
     halves = tuple(one.half() if one.dtype == torch.float32 else one for one in tensors)
     if not all(bool(torch.isfinite(one).all()) for one in halves):

@@ -88,8 +88,9 @@ class Cuts:
                 copy, copied = deepcopy((backbone, copied))
             except Exception as error:  # tensors that are made of parameters, as by `weight_norm`, can't be copied
                 ways, reason = (), f"it can't be copied ({one_line(error)})"
-            features = {len(groups): Found(layouts=_layouts((_evaluated(copy, examples),)), writes=False)}
-            if not _is_of_each(copy, examples):
+            whole = _evaluated(copy, examples)
+            features = {len(groups): Found(layouts=_layouts((whole,)), writes=False)}
+            if not _is_of_each(copy, examples, whole):
                 reason = "what it makes of an example depends on the others, or on chance"
                 return cls(boundaries=(), reason=reason, found={}, way=None)
             for kind in ways:
@@ -98,7 +99,7 @@ class Cuts:
                 except Exception as error:  # other people's code on symbols may raise anything
                     reason = f"its code can't be followed ({one_line(error)})"
                     continue
-                if found := _tried(way, copy, copied, examples):
+                if found := _tried(way, copy, copied, examples, whole):
                     return cls(boundaries=(*found, len(groups)), reason="", found=found | features, way=way)
                 reason = "its layer groups do not run one after another, each example for itself"
             return cls(boundaries=(len(groups),), reason=reason, found=features, way=None)
@@ -168,9 +169,11 @@ class Found:
     writes: bool
 
 
-def _tried(way: Way, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> dict[int, Found]:
+def _tried(
+    way: Way, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors, whole: Tensor
+) -> dict[int, Found]:
     """The boundaries of a way that hold on those examples, ascending; the backbone is changed."""
-    run, whole = way.on(backbone), _evaluated(backbone, examples)
+    run = way.on(backbone.eval())
     rows = [taken(examples, torch.tensor([index])) for index in range(len(whole))]
     if way.is_one_program and (found := _in_a_row(run, way, rows, whole)):
         return found
@@ -210,9 +213,8 @@ def _in_a_row(run: Run, way: Way, rows: list[Tensors], whole: Tensor) -> dict[in
     return {}
 
 
-def _is_of_each(backbone: nn.Module, examples: Tensors) -> bool:
+def _is_of_each(backbone: nn.Module, examples: Tensors, together: Tensor) -> bool:
     """Whether features are a function of each example alone, and the same each time."""
-    together = _evaluated(backbone, examples)
     with suppress(Exception):  # as a batch norm without statistics of its own does on one example
         apart = [_evaluated(backbone, taken(examples, torch.tensor([index]))) for index in range(len(together))]
         return _same(torch.cat(apart), together)

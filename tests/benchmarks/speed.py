@@ -37,6 +37,7 @@ class Part:
 PARTS = {
     "list-mobilenet": Part(case=MOBILENET, run=lists.strategy_by_strategy, table=lists.table),
     "list-resnet": Part(case=RESNET, run=lists.strategy_by_strategy, table=lists.table),
+    "whole-mobilenet": Part(case=MOBILENET, run=lists.in_whole, table=lists.table_in_whole),
     "whole-resnet": Part(case=RESNET, run=lists.in_whole, table=lists.table_in_whole),
     "unfused": Part(case=RESNET, run=lists.unfused, table=lists.table_unfused),
     "overhead": Part(case=replace(RESNET, steps=25), run=studies.overhead, table=studies.table_of_overhead),

@@ -12,7 +12,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int
 shapes = st.lists(st.integers(1, 4), max_size=3)
 
 
-def written(folder: Path, tensors: blocks.Tensors, *, step: int) -> Path:
+def written(folder: Path, tensors: blocks.Values, *, step: int) -> Path:
     file = folder / "block.act"
     file.write_bytes(b"")
     chunks = zip(*(tensor.split(step) for tensor in tensors), strict=True)

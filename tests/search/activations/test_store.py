@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from search.activations import ActivationStore, Budget, NotFinite, blocks, halved
-from search.activations.blocks import Tensors
+from search.activations.blocks import Values
 from search.activations.shelf import Shelf
 
 MB = 10**6
@@ -35,12 +35,12 @@ class Block:
         self.nbytes = sum(tensor.nbytes for tensor in self.tensors)
         self.computed = 0
 
-    def compute(self) -> Iterator[Tensors]:
+    def compute(self) -> Iterator[Values]:
         self.computed += 1
         for rows in (slice(0, 3), slice(3, 6), slice(6, ROWS)):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
-    def of(self, store: ActivationStore, *, fill: bool = True) -> Tensors | None:
+    def of(self, store: ActivationStore, *, fill: bool = True) -> Values | None:
         return store.get(self.key, rows=ROWS, compute=self.compute, nbytes=self.nbytes, fill=fill)
 
     def is_in(self, store: ActivationStore) -> bool:
