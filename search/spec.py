@@ -347,8 +347,7 @@ def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
     if error["type"] == "missing" and table != "space":
         return f"{place} is missing."
     if error["type"] == "extra_forbidden" and len(error["loc"]) <= 2:
-        allowed = _tables()[table] if keys else StudySpec
-        names = ", ".join(allowed.model_fields)
+        names = ", ".join(_tables()[table].model_fields if keys else StudySpec.model_fields)
         return f"{place} is not a known {'key' if keys else 'table'}; allowed: {names}."
     value: Any = content.get(table)
     if keys and isinstance(value, dict):
@@ -377,13 +376,4 @@ _MEANT = {
 
 
 def _tables() -> dict[str, type[_Table]]:
-    return {
-        "task": Task,
-        "model": Model,
-        "source": Source,
-        "train": Train,
-        "space": Space,
-        "search": Search,
-        "confirm": Confirm,
-        "activations": Activations,
-    }
+    return {table.__name__.lower(): table for table in _Table.__subclasses__()}
