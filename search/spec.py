@@ -16,11 +16,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from search.errors import SpecError
+from search.explain import explain
 from strategies import FreezingStrategy
-from strategies.strategy import CHOICES
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
@@ -272,7 +271,7 @@ class StudySpec(_Table):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise SpecError(f"{where}: {_explain(_telling(error.errors()), content)}") from None
+            raise SpecError(f"{where}: {explain(error.errors(), content, known=_known())}") from None
 
     def changed(self, **tables: dict[str, Any]) -> Self:
         """The spec with some keys of some tables replaced, checked like a file: what command-line options do."""
@@ -329,51 +328,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
-    # A union reports one error a branch; who writes { low = ... } means the branch of ranges.
-    return next((error for error in errors if _is_about_range(error)), errors[0])
-
-
-def _is_about_range(error: ErrorDetails) -> bool:
-    return error["type"] == "value_error" and any("Range" in str(part) for part in error["loc"])
-
-
-def _explain(error: ErrorDetails, content: dict[str, Any]) -> str:
-    """One line for a validation error: `[search] trials = -3: must be ...`."""
-    table, *keys = [str(part) for part in error["loc"]] or [""]
-    # Branches of a union appear in the location; what the user wrote does not have them.
-    keys = keys[:1]
-    place = f"[{table}] {keys[0]}" if keys else f"[{table}]" if table else "the file"
-    if error["type"] == "missing" and table != "space":
-        return f"{place} is missing."
-    if error["type"] == "extra_forbidden" and len(error["loc"]) <= 2:
-        names = ", ".join(_tables()[table].model_fields if keys else StudySpec.model_fields)
-        return f"{place} is not a known {'key' if keys else 'table'}; allowed: {names}."
-    value: Any = content.get(table)
-    if keys and isinstance(value, dict):
-        value = value.get(keys[0])
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if error["type"] == "too_short":
-        message = "must not be empty"
-    if keys and keys[0] in _MEANT:
-        message = f"must be {_MEANT[keys[0]]}"
-    if table == "space" and keys and not _is_about_range(error):
-        message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
-        if keys[0] in CHOICES:
-            message = f"must be one of {', '.join(map(repr, CHOICES[keys[0]]))}, or a list of them"
-    shown = f" = {value!r}" if keys else ""
-    return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."
-
-
-_MEANT = {
-    "options": "a table of keyword arguments, { name = value, ... }",
-    "weights": 'a name, a file, or { checkpoint = "...", module = "..." }',
-    "views": "a count of at least 1, or inf",
-    "memory": "a number of GB, from 0 to 1e6",
-    "disk": "a number of GB, from 0 to 1e6",
-}
-"""What a key may be, where pydantic would name one of several types, or one of Python's."""
-
-
-def _tables() -> dict[str, type[_Table]]:
-    return {table.__name__.lower(): table for table in _Table.__subclasses__()}
+def _known() -> dict[str, list[str]]:
+    """The keys of each table, and under "" the tables."""
+    tables = {table.__name__.lower(): [*table.model_fields] for table in _Table.__subclasses__()}
+    return tables | {"": [*StudySpec.model_fields]}
