@@ -215,16 +215,16 @@ def _naming(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[], None]]:
-    """Raise `Stopped` at Ctrl-C and SIGTERM, or when what this yields is called after one.
+    """Yield what raises `Stopped` when it is called after a Ctrl-C or SIGTERM; a second signal leaves at once.
 
-    For what a signal's handler raises is lost where it strikes in a weak reference's callback or a destructor.
+    The handler itself raises nothing: an exception that strikes inside a library's import leaves half a module behind,
+    and one inside a weak reference's callback is lost.
     """
     stopped: list[Stopped] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
+        signal.signal(number, signal.SIG_DFL)
         stopped.append(Stopped(128 + number))
-        raise stopped[0]
 
     def check() -> None:
         if stopped:

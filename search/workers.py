@@ -48,7 +48,7 @@ def run_workers(
 
     Each checks the task before anything is written, and the first error ends them all: `FrostlineError` for
     what a user got wrong, `RuntimeError` with the worker's traceback for what we did. `tick` is called about
-    twice a second once a worker is at work, `say` with what there is to tell of the data, once for all workers.
+    twice a second, and what it raises ends them too; `say` with what there is to tell of the data, once for all workers.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
@@ -89,7 +89,7 @@ def run_workers(
                     unwritten.pop_all()
                     at_work.enter_context(run.present(home))
                     present = True
-                tick()
+            tick()
             if all(code == 0 for code in codes):
                 return
             open_ends = [worker.connection for worker in workers if not worker.connection.closed]
