@@ -4,6 +4,7 @@ import math
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +126,12 @@ def train(
     *,
     size: int,
     chain: int,
-    report: PruningCallback | None = None,
+    callbacks: Sequence[Callback] = (),
     keep_best: bool = False,
     layers: FrozenLayers | None = None,
     arithmetic: Arithmetic = PLAIN,
 ) -> Outcome:
-    """Train one strategy on one chain's subset; with `report`, under Optuna's eyes.
+    """Train one strategy on one chain's subset, with those callbacks beside ours.
 
     With `layers` what is frozen is not run again: the losses are the same but for the last digits.
     """
@@ -153,7 +154,7 @@ def train(
     trainer = lean_trainer(
         spec.train,
         epochs=spec.train.epochs,
-        callbacks=[FreezingCallback(strategy, groups=groups), best, *([report] if report else [])],
+        callbacks=[FreezingCallback(strategy, groups=groups), best, *callbacks],
         precision="bf16-mixed" if own is not None and arithmetic.bfloat16 else "32-true",
     )
     seed = task.seed(chain)
@@ -215,7 +216,7 @@ def run_trial(
             claim.strategy,
             size=claim.size,
             chain=claim.chain,
-            report=report,
+            callbacks=[report],
             keep_best=claim.confirms,
             layers=layers,
             arithmetic=arithmetic,

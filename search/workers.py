@@ -48,7 +48,7 @@ def run_workers(
 
     Each checks the task before anything is written, and the first error ends them all: `FrostlineError` for
     what a user got wrong, `RuntimeError` with the worker's traceback for what we did. `tick` is called about
-    twice a second, and what it raises ends them too; `say` with what there is to tell of the data, once for all workers.
+    twice a second, and what it raises ends them too; `say` with what there is to tell of the data, once for all.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
@@ -84,11 +84,11 @@ def run_workers(
                     if stillborn == FAILURES:
                         raise RuntimeError(f"{FAILURES} workers in a row ended (code {code}) before they began.")
                     workers[index] = start(index)
-            if any(worker.ready for worker in workers):
-                if not present:  # not before a worker has found the task right: until then nothing is written
-                    unwritten.pop_all()
-                    at_work.enter_context(run.present(home))
-                    present = True
+            # Not before a worker has found the task right: until then nothing is written.
+            if not present and any(worker.ready for worker in workers):
+                unwritten.pop_all()
+                at_work.enter_context(run.present(home))
+                present = True
             tick()
             if all(code == 0 for code in codes):
                 return

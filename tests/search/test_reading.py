@@ -39,7 +39,9 @@ def task():
 
 def curve(task, strategy, *, size=80, chain=0, **options):
     study = optuna.create_study()
-    outcome = train(task, strategy, size=size, chain=chain, report=PruningCallback(study.ask(), "val_loss"), **options)
+    outcome = train(
+        task, strategy, size=size, chain=chain, callbacks=[PruningCallback(study.ask(), "val_loss")], **options
+    )
     return list(study.trials[0].intermediate_values.values()), outcome
 
 

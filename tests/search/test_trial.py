@@ -41,7 +41,7 @@ GRADUAL = FreezingStrategy(
 
 def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task, tmp_path):
     study, trial = ask()
-    train(task, GRADUAL, size=50, chain=2, report=PruningCallback(trial, "val_loss"))
+    train(task, GRADUAL, size=50, chain=2, callbacks=[PruningCallback(trial, "val_loss")])
     searched = list(study.trials[0].intermediate_values.values())
     save_strategy(GRADUAL, tmp_path / "best.toml")
 
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
     curves = []
     for _ in range(2):
         study, trial = ask()
-        train(task, GRADUAL, size=100, chain=0, report=PruningCallback(trial, "val_loss"))
+        train(task, GRADUAL, size=100, chain=0, callbacks=[PruningCallback(trial, "val_loss")])
         curves.append(study.trials[0].intermediate_values)
     assert curves[0] == curves[1]
     assert len(curves[0]) == 6
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
 def test_value_and_test_score_are_the_best_epochs(task):
     study, trial = ask()
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=100, chain=1, report=report, keep_best=True)
+    outcome = train(task, GRADUAL, size=100, chain=1, callbacks=[report], keep_best=True)
     curve = study.trials[0].intermediate_values
     assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
     scores = score_on_test(outcome.model, task.data.test, batch_size=256)
@@ -126,7 +126,7 @@ class PruneAt(optuna.pruners.BasePruner):
 def test_a_pruned_run_ends_in_order(task):
     study, trial = ask(PruneAt(2))
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, chain=0, report=report)
+    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
     assert outcome.epochs == 3
     assert list(study.trials[0].intermediate_values) == [0, 1, 2]
     with pytest.raises(optuna.TrialPruned):
@@ -139,7 +139,7 @@ def test_a_trial_that_starts_again_reports_only_what_is_new(task):
     trial.report(9.0, 0)
     trial.report(9.0, 1)
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, chain=0, report=report)
+    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
     assert outcome.epochs == 3
     values = study.trials[0].intermediate_values
     assert values[0] == values[1] == 9.0 != values[2]
@@ -148,7 +148,7 @@ def test_a_trial_that_starts_again_reports_only_what_is_new(task):
 def test_a_metric_that_is_not_logged_is_an_error(task):
     _, trial = ask()
     with pytest.raises(ValueError, match="'val_f1' is not logged; logged: val_accuracy, val_loss"):
-        train(task, GRADUAL, size=50, chain=0, report=PruningCallback(trial, "val_f1"))
+        train(task, GRADUAL, size=50, chain=0, callbacks=[PruningCallback(trial, "val_f1")])
 
 
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
@@ -205,7 +205,7 @@ def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeyp
     own = Task.load(StudySpec.from_dict(content, where="test"))
     strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
     study, trial = ask()
-    outcome = train(own, strategy, size=50, chain=0, report=PruningCallback(trial, "val_loss"), keep_best=True)
+    outcome = train(own, strategy, size=50, chain=0, callbacks=[PruningCallback(trial, "val_loss")], keep_best=True)
     assert outcome.model.steps == 12
     assert len(study.trials[0].intermediate_values) == 3
     start, _, _ = own.start(strategy, chain=0)

@@ -1,0 +1,12 @@
+"""The replay table: every strategy of a grid, trained once, so that searches and verdicts can be replayed with the truth known.
+
+    python -m tests.replay fill        train what is not trained yet, and pack it into tests/replay/tables
+    python -m tests.replay summary     which family wins where
+    python -m tests.replay pruners     PhasePruner against Optuna's own
+    python -m tests.replay samplers    which sampler reaches a good strategy soonest, at equal seconds
+    python -m tests.replay verdicts    picks, reported scores and intervals against the truth
+    python -m tests.replay sizes       what the finalists of smaller sizes are worth at a larger one
+    python -m tests.replay directions  what the literature says, and what the table says
+
+Each prints a table; all but the first take minutes at most.
+"""

@@ -1,0 +1,194 @@
+"""Train what the replay table lacks: each strategy on each chain at each size, by the product's own `train`."""
+
+import gc
+import gzip
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.home import Home
+from tests.replay.grid import HERE, SMALL, TASKS, Grid, spec_of
+from tests.replay.table import Cell, Table, stacked
+
+POOL = 5000
+"""How many images of Fashion-MNIST's training set there are to draw from."""
+TESTED = {"fashion.npz": 1000, "fashion-few.npz": 400}
+"""How many of its test set are tested on: fewer where a forward pass is dear."""
+Block = tuple[str, int, int]
+"""A task, a chain and a size: what is trained at one go, all strategies of it."""
+
+
+def fill(folder: Path, *, assets: Path, tasks: list[str], chains: int, dear_chains: int, workers: int) -> None:
+    """Train the missing blocks, chain by chain, so that what is there is of use at any time; then pack the tables.
+
+    Each block is a file in `folder`: the same command goes on where it was stopped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prepare(folder, assets)
+    wanted = [block for block in blocks(tasks, chains, dear_chains) if not file_of(folder, block).is_file()]
+    started = time.monotonic()
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder),)
+    ) as pool:
+        for done, (block, seconds) in enumerate(pool.map(train_block, wanted), start=1):
+            left = (time.monotonic() - started) / done * (len(wanted) - done)
+            print(f"{done}/{len(wanted)} {block}: {seconds:.0f} s; about {left / 60:.0f} min left", flush=True)
+    for task in tasks:
+        if table := pack(folder, task):
+            print(table.save(), f"{table.chains} chains")
+
+
+def blocks(tasks: list[str], chains: int, dear_chains: int) -> Iterator[Block]:
+    """In the order in which they are trained: chain by chain, the dear task's spread among the others'."""
+    wanted = {task: chains if task in SMALL else dear_chains for task in tasks}
+    order = sorted(
+        (chain / wanted[task], place, chain) for place, task in enumerate(tasks) for chain in range(wanted[task])
+    )
+    for _, place, chain in order:
+        for size in spec_of(tasks[place]).task.sizes:
+            yield tasks[place], chain, size
+
+
+def file_of(folder: Path, block: Block) -> Path:
+    task, chain, size = block
+    return folder / "cells" / f"{task}-{chain}-{size}.npz"
+
+
+def prepare(folder: Path, assets: Path) -> None:
+    """Put the data that the study files name where they look for them, relative to `folder`."""
+    for source in ("mnist5k.npz", "mobilenet_v2-b0353104.pth"):
+        if not (folder / source).exists():
+            shutil.copy(assets / source, folder / source)
+    if not (folder / "vowels").exists():
+        shutil.copytree(assets / "japanese-vowels", folder / "vowels")
+    for name, tested in TESTED.items():
+        if not (folder / name).exists():
+            arrays = {}
+            for part, kept, suffix in (("train", POOL, ""), ("t10k", tested, "_test")):
+                stem = str(assets / "fashion-mnist" / part)
+                arrays[f"x{suffix}"] = _idx(Path(f"{stem}-images-idx3-ubyte.gz"))[:kept]
+                arrays[f"y{suffix}"] = _idx(Path(f"{stem}-labels-idx1-ubyte.gz"))[:kept].astype(np.int64)
+            np.savez(folder / name, **arrays)
+
+
+def _idx(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    content = gzip.decompress(file.read_bytes())
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(content[3])]
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+# -- in a worker -------------------------------------------------------------------------------------------
+
+
+def _begin(folder: str) -> None:
+    import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
+    import torch
+
+    os.chdir(folder)
+    os.nice(15)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+
+
+@cache
+def _loaded(task: str) -> Any:
+    from search.frozen import FrozenLayers
+    from search.tasks.source import with_source_weights
+    from search.tasks.task import Task
+
+    home = Home.of(task, out=Path("studies"), storage=None)
+    loaded = with_source_weights(Task.load(spec_of(task), cache=home.folder / "cache"), home)
+    layers = FrozenLayers.of(loaded, cache=home.folder / "cache", say=print)
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collections after each run need not look at it
+    return loaded, layers
+
+
+def train_block(block: Block) -> tuple[Block, float]:
+    """Train all strategies of a block and write its file."""
+    started = time.monotonic()
+    task, chain, size = block
+    loaded, layers = _loaded(task)
+    strategies = Grid.of(task, loaded.num_groups).strategies()
+    cells = [train_cell(loaded, strategy, size=size, chain=chain, layers=layers) for strategy in strategies]
+    file = file_of(Path(), block)
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_suffix(f".partial-{os.getpid()}")
+    with partial.open("wb") as stream:
+        np.savez_compressed(stream, num_groups=loaded.num_groups, **stacked(cells))
+    partial.replace(file)
+    return block, time.monotonic() - started
+
+
+def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any = None) -> Cell:
+    """Train one strategy by the product's `train`, and test every epoch's weights."""
+    from search.tasks.module import eval_batch, predict
+    from search.trial import train
+    from tests.replay.recorder import Recorder
+
+    recorder = Recorder()
+    outcome = train(task, strategy, size=size, chain=chain, callbacks=[recorder], layers=layers)
+    targets, right = task.data.test.targets, []
+    for epoch, weights in enumerate(recorder.weights):
+        outcome.model.load_state_dict(weights, strict=False)
+        test = outcome.reader.test(epoch) if outcome.reader is not None else task.data.test
+        logits = predict(outcome.model, test, batch_size=eval_batch(task.spec.train))
+        right.append((logits.argmax(1) == targets).numpy())
+    loss = np.array(recorder.val_loss, dtype=np.float32)
+    loss[~np.isfinite(loss)] = np.inf
+    cell = Cell(
+        val_loss=loss,
+        val_accuracy=np.nan_to_num(np.array(recorder.val_accuracy, dtype=np.float32)),
+        test_accuracy=np.array([epoch.mean() for epoch in right], dtype=np.float32),
+        seconds=np.array(recorder.seconds, dtype=np.float32),
+        outcome=right[int(np.argmin(loss))],
+    )
+    gc.collect()  # a finished Trainer and its module hold each other
+    return cell
+
+
+def pack(folder: Path, task: str) -> Table | None:
+    """The table of the chains that are there at every size; None before there is one."""
+    sizes = spec_of(task).task.sizes
+    chains = 0
+    while all(file_of(folder, (task, chains, size)).is_file() for size in sizes):
+        chains += 1
+    if not chains:
+        return None
+    read = [[np.load(file_of(folder, (task, chain, size))) for chain in range(chains)] for size in sizes]
+    names = (name for name in Cell.__dataclass_fields__)
+    # (sizes, chains, strategies, ...) -> (strategies, sizes, chains, ...)
+    arrays = {name: np.moveaxis(np.array([[one[name] for one in row] for row in read]), 2, 0) for name in names}
+    return Table(
+        task=task,
+        num_groups=int(read[0][0]["num_groups"]),
+        sizes=tuple(sizes),
+        chains=chains,
+        weights=_weights(folder, task),
+        **arrays,
+    )
+
+
+def _weights(folder: Path, task: str) -> dict[str, Any]:
+    # Of the task that the tests train again: on another machine the source task itself comes out otherwise.
+    import torch
+
+    if task != TASKS[0]:
+        return {}
+    (file,) = (folder / "studies" / task).glob("source-*.pt")
+    return {name: value.numpy() for name, value in torch.load(file, weights_only=True).items()}
+
+
+__all__ = ["HERE", "fill", "pack", "prepare", "train_cell"]
