@@ -1,4 +1,4 @@
-"""The replay table: every strategy of a grid, trained once, so that searches and verdicts can be replayed with the truth known.
+"""The replay table: every strategy of a grid, trained once, to replay searches and verdicts with the truth known.
 
     python -m tests.replay fill        train what is not trained yet, and pack it into tests/replay/tables
     python -m tests.replay summary     which family wins where

@@ -1,0 +1,128 @@
+"""A search replayed: Optuna's own sampler and pruner, with the table in place of training."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search.space import anchors, fixed_params, suggest
+from strategies import Family, FreezingStrategy
+from tests.replay.grid import Grid, spec_of
+from tests.replay.table import Table
+
+OVERHEAD = 0.08
+"""Seconds that a trial takes beside its training, as the benchmark of speed measures it."""
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A replayed trial: which strategy of the table, for how many epochs and seconds, and what it came to."""
+
+    strategy: int
+    epochs: int
+    seconds: float
+    value: float
+    pruned: bool
+
+
+class OnGrid:
+    """A trial whose epochs are asked for on the grid's levels, so that what a pruner reads is what was trained."""
+
+    def __init__(self, trial: optuna.Trial, grid: Grid) -> None:
+        self.trial = trial
+        self.grid = grid
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        if name == "unfreeze_epoch":
+            return self.trial.suggest_int(name, 0, self.grid.unfreezes[-1], step=self.grid.unfreeze_step)
+        return self.trial.suggest_int(name, low, high, log=log)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self.trial.suggest_float(name, low, high, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name == "epochs_per_group":
+            choices = list(self.grid.waits)
+        return self.trial.suggest_categorical(name, choices)
+
+
+class Replay:
+    """A task's table, ready to be searched many times."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.grid = table.grid
+        self.spec = spec_of(table.task)
+        self.strategies = table.strategies
+        self.places = {strategy: place for place, strategy in enumerate(self.strategies)}
+        self.families = [Family(strategy.family(table.num_groups)) for strategy in self.strategies]
+        found = [self.grid.nearest(one) for one in anchors(self.spec, num_groups=table.num_groups)]
+        self.anchors = list(dict.fromkeys(found))
+        self.truth = table.score.mean(axis=2)  # (strategies, sizes)
+        self.searched = len(self.strategies) - len(self.grid.extras)
+        seconds = np.median(table.seconds, axis=2)
+        self.seconds = np.cumsum(seconds, axis=-1) + OVERHEAD  # (strategies, sizes, epochs)
+
+    def slice_cost(self, size: int) -> float:
+        """Seconds to train every strategy of the search's space once, at one size (an index) on one chain."""
+        return float(self.seconds[: self.searched, size, -1].sum())
+
+    def search(
+        self,
+        *,
+        size: int,
+        chain: int,
+        sampler: optuna.samplers.BaseSampler,
+        pruner: optuna.pruners.BasePruner | None = None,
+        first: Sequence[FreezingStrategy] | None = None,
+        trials: int = 10_000,
+        seconds: float = np.inf,
+    ) -> list[Tried]:
+        """Replay one study: `first` (by default the anchors), then the sampler, to a number of trials or seconds.
+
+        size: an index of the table's. What is over the seconds does not count.
+        """
+        study = optuna.create_study(sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
+        opening = list(self.anchors if first is None else first)
+        found: list[Tried] = []
+        spent = 0.0
+        while len(found) < trials:
+            strategy = opening.pop(0) if opening else None
+            if strategy is not None:
+                study.enqueue_trial(fixed_params(strategy, self.spec, num_groups=self.table.num_groups))
+            trial = study.ask()
+            asked = suggest(
+                OnGrid(trial, self.grid),  # type: ignore[arg-type]
+                self.spec,
+                num_groups=self.table.num_groups,
+                pretrained=strategy is None or strategy.pretrained,
+            )
+            tried = self._run(study, trial, self.places[self.grid.nearest(asked)], size, chain)
+            spent += tried.seconds
+            if spent > seconds:
+                break
+            found.append(tried)
+        return found
+
+    def _run(self, study: optuna.Study, trial: optuna.Trial, place: int, size: int, chain: int) -> Tried:
+        curve = self.table.val_loss[place, size, chain]
+        for epoch, loss in enumerate(curve):
+            trial.report(float(loss), epoch)
+            if trial.should_prune():
+                break
+        pruned = epoch < len(curve) - 1 or not np.isfinite(curve).any()
+        value = float(curve[: epoch + 1].min())
+        study.tell(trial, None if pruned else value, state=None if not pruned else optuna.trial.TrialState.PRUNED)
+        return Tried(
+            strategy=place,
+            epochs=epoch + 1,
+            seconds=float(self.seconds[place, size, epoch]),
+            value=value,
+            pruned=pruned,
+        )
