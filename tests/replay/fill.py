@@ -95,7 +95,7 @@ def _begin(folder: str) -> None:
     import torch
 
     os.chdir(folder)
-    os.nice(15)
+    os.nice(6)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

@@ -72,7 +72,9 @@ class Tally:
         return max(shares, default=np.nan) - min(shares, default=np.nan)
 
 
-def compare(tables: list[Table], *, studies: int, seed: int = 0, more: dict[str, Callable[..., BasePruner]] | None = None) -> dict[str, Tally]:
+def compare(
+    tables: list[Table], *, studies: int, seed: int = 0, more: dict[str, Callable[..., BasePruner]] | None = None
+) -> dict[str, Tally]:
     """Random searches of `TRIALS` trials, the same for every pruner, at a random size and chain of each table."""
     tallies: dict[str, Tally] = defaultdict(Tally)
     for table in tables:
@@ -98,7 +100,9 @@ def compare(tables: list[Table], *, studies: int, seed: int = 0, more: dict[str,
 
 def shown(tallies: dict[str, Tally]) -> Text:
     """As a table for the terminal."""
-    text = Text("pruner", "epochs", "seconds", "best 10 % pruned", "family gap", "survivor regret", "pick regret", "by family")
+    text = Text(
+        "pruner", "epochs", "seconds", "best 10 % pruned", "family gap", "survivor regret", "pick regret", "by family"
+    )
     for name, tally in tallies.items():
         text.add_row(
             name,

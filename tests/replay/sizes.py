@@ -1,0 +1,128 @@
+"""What the finalists of smaller sizes are worth at a larger one: warm starts against cold ones, and a misleading source."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table as Text
+
+from search.explore import lesson
+from search.rows import Row
+from strategies import FreezingStrategy
+from tests.replay.samplers import phase, tpe
+from tests.replay.search import Replay, Tried
+from tests.replay.table import Table
+
+COLD = 60
+WARM = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A warm and a cold search of one size, and one that was misled; values are validation losses, scores true.
+
+    reached: the trial at which the warm one was as good as the cold one after `COLD`; None if it never was.
+    """
+
+    reached: int | None
+    cold_reached: int
+    warm_regret: float
+    cold_regret: float
+    misled: float
+
+
+def rows(replay: Replay, size: int, tried: Sequence[Tried], *, worst: bool = False) -> list[Row]:
+    """Replayed trials as the product's rows; `worst` turns their order around."""
+    return [
+        Row(
+            number=number, state="PRUNED" if one.pruned else "COMPLETE", size=replay.table.sizes[size], chain=0,
+            strategy=replay.strategies[one.strategy], family=str(replay.families[one.strategy]),
+            value=-one.value if worst else one.value, best_epoch=0, epochs=one.epochs, seconds=one.seconds,
+            trainable_parameters=0, seed=0, curve=(), anchor=False,
+        )
+        for number, one in enumerate(tried)
+    ]  # fmt: skip
+
+
+def first_trials(replay: Replay, smaller: dict[int, list[Row]], *, trials: int) -> list[FreezingStrategy]:
+    """What the product would try first: the anchors, then the lessons of the smaller sizes."""
+    spec = replay.spec.changed(search={"trials": trials})
+    found = list(replay.anchors)
+    while (row := lesson(spec, anchors=len(replay.anchors), tried=found, smaller=smaller)) is not None:
+        found.append(row.strategy)
+    return found
+
+
+def best_so_far(tried: Sequence[Tried]) -> np.ndarray:
+    """(trials,): the lowest value of those that ran to their end."""
+    return np.minimum.accumulate([np.inf if one.pruned else one.value for one in tried])
+
+
+def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, list[Outcome]]:
+    """Whole studies, size after size on one chain, by table and size."""
+    outcomes: dict[str, list[Outcome]] = {}
+    for table in tables:
+        replay = Replay(table)
+        dice = np.random.default_rng(seed)
+        for _ in range(studies):
+            chain = int(dice.integers(table.chains))
+            smaller: dict[int, list[Row]] = {}
+            misleading: dict[int, list[Row]] = {}
+            for size, labels in enumerate(table.sizes):
+
+                def search(
+                    first: list[FreezingStrategy], number: int, size: int = size, chain: int = chain
+                ) -> list[Tried]:
+                    return replay.search(
+                        size=size, chain=chain, sampler=tpe(number), pruner=phase(replay), first=first, trials=COLD
+                    )
+
+                seeds = [int(dice.integers(2**31)) for _ in range(3)]
+                cold = search(first_trials(replay, {}, trials=COLD), seeds[0])
+                if smaller:
+                    warm = search(first_trials(replay, smaller, trials=COLD), seeds[1])
+                    misled = search(first_trials(replay, misleading, trials=COLD), seeds[2])
+                    outcomes.setdefault(f"{table.task} {labels}", []).append(_outcome(replay, size, cold, warm, misled))
+                smaller[labels] = rows(replay, size, cold)
+                misleading[labels] = rows(replay, size, cold, worst=True)
+    return outcomes
+
+
+def _outcome(replay: Replay, size: int, cold: list[Tried], warm: list[Tried], misled: list[Tried]) -> Outcome:
+    target = best_so_far(cold)[-1]
+    reached = np.flatnonzero(best_so_far(warm) <= target)
+    truth = replay.truth[: replay.searched, size].max()
+
+    def regret(tried: list[Tried]) -> float:
+        best = min((one for one in tried if not one.pruned), key=lambda one: one.value)
+        return float(truth - replay.truth[best.strategy, size])
+
+    return Outcome(
+        reached=int(reached[0]) + 1 if len(reached) else None,
+        cold_reached=int(np.argmax(best_so_far(cold) <= target)) + 1,
+        warm_regret=regret(warm[:WARM]),
+        cold_regret=regret(cold),
+        # What the lessons of the worst strategies cost: the misled search against the cold one, in value.
+        misled=float(best_so_far(misled)[-1] - target),
+    )
+
+
+def shown(outcomes: dict[str, list[Outcome]]) -> Text:
+    """As a table for the terminal."""
+    text = Text(
+        "task, size", f"cold's {COLD} trials reached in {WARM}", "trials, median (cold)", f"regret: warm {WARM}, cold {COLD}",
+        "misled is worse in",
+    )  # fmt: skip
+    pooled = {**outcomes, "all": [one for every in outcomes.values() for one in every]}
+    for name, every in pooled.items():
+        within = np.mean([one.reached is not None and one.reached <= WARM for one in every])
+        trials = np.median([one.reached or COLD for one in every])
+        text.add_row(
+            name,
+            f"{100 * within:.0f} %",
+            f"{trials:.0f} ({np.median([one.cold_reached for one in every]):.0f})",
+            f"{100 * np.mean([one.warm_regret for one in every]):.2f}, "
+            f"{100 * np.mean([one.cold_regret for one in every]):.2f}",
+            f"{100 * np.mean([one.misled > 0 for one in every]):.0f} %",
+        )
+    return text

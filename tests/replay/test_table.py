@@ -1,0 +1,117 @@
+"""The replay table: what it holds, and that the product's training still gives it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from strategies import Family, FreezingStrategy
+from tests.replay.fill import blocks, train_cell
+from tests.replay.grid import SMALL, TASKS, Grid, spec_of
+from tests.replay.table import TABLES, Table
+
+GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19}
+FILLED = [task for task in TASKS if (TABLES / f"{task}.npz").is_file()]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_grid_has_every_family_and_each_strategy_once(task):
+    grid = Grid.of(task, GROUPS[task])
+    strategies = grid.strategies()
+    assert len(set(strategies)) == len(strategies)
+    assert all(one == one.canonical(GROUPS[task], grid.epochs) for one in strategies)
+    families = {one.family(GROUPS[task]) for one in strategies}
+    missing = set(Family) - families
+    assert missing <= ({Family.GRADUAL_UNFREEZING} if task == "mobilenet" else set())
+    assert grid.epochs == spec_of(task).train.epochs
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_nearest_of_a_grids_strategy_is_itself(task):
+    grid = Grid.of(task, GROUPS[task])
+    inside = [one for one in grid.strategies() if one not in grid.extras]
+    assert [grid.nearest(one) for one in inside] == inside
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_any_strategy_has_a_nearest_in_the_grid(task):
+    grid, dice = Grid.of(task, GROUPS[task]), np.random.default_rng(0)
+    known = set(grid.strategies())
+    for _ in range(300):
+        strategy = FreezingStrategy(
+            freeze_depth=int(dice.integers(GROUPS[task] + 1)),
+            unfreeze_epoch=int(dice.integers(grid.epochs)),
+            epochs_per_group=int(dice.integers(3)),
+            backbone_lr_ratio=float(10 ** dice.uniform(-1.5, 0)),
+            head_lr=float(10 ** dice.uniform(-3.5, -1.5)),
+            pretrained=bool(dice.random() < 0.9),
+        )
+        assert grid.nearest(strategy) in known
+
+
+def test_blocks_come_chain_by_chain_and_the_dear_tasks_spread_among_the_others():
+    order = list(blocks(["digits", "mobilenet"], 20, 5))
+    assert len(order) == len(set(order)) == 20 * 5 + 5 * 3
+    assert [chain for task, chain, _ in order if task == "digits"] == sorted(list(range(20)) * 5)
+    halfway = order[: len(order) // 2]
+    assert {chain for task, chain, _ in halfway if task == "mobilenet"} == {0, 1, 2}
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    dice = np.random.default_rng(0)
+    shape = (len(Grid.of("digits", 4).strategies()), 2, 3, 20)
+    table = Table(
+        task="digits",
+        num_groups=4,
+        sizes=(50, 100),
+        chains=3,
+        val_loss=dice.uniform(0.01, 2, shape).astype(np.float32),
+        val_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
+        test_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
+        seconds=dice.uniform(0, 1, shape).astype(np.float32),
+        outcome=dice.uniform(0, 1, (*shape[:3], 501)) < 0.8,
+        weights={"0.weight": dice.uniform(-1, 1, (3, 2)).astype(np.float32)},
+    )
+    table.val_loss[0, 0, 0, 5:] = np.inf  # a run that diverged
+    table.save(tmp_path)
+    again = Table.load("digits", tmp_path)
+    assert np.array_equal(again.outcome, table.outcome)
+    assert np.array_equal(again.weights["0.weight"], table.weights["0.weight"])
+    assert (again.num_groups, again.sizes, again.chains) == (4, (50, 100), 3)
+    np.testing.assert_allclose(again.val_loss, table.val_loss, rtol=1e-3)
+    np.testing.assert_allclose(again.test_accuracy, table.test_accuracy, atol=1e-4)
+    assert again.best_epoch[0, 0, 0] < 5
+
+
+@pytest.mark.parametrize("task", FILLED)
+def test_a_tables_outcomes_are_those_of_its_best_epochs(task):
+    table = Table.load(task)
+    assert table.val_loss.shape[:2] == (len(table.strategies), len(spec_of(task).task.sizes))
+    # Halves may make two epochs' losses equal that were not; then another epoch's accuracy is read.
+    apart = np.abs(table.outcome.mean(axis=-1) - table.score)
+    assert np.mean(apart > 1e-3) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.skipif("digits" not in FILLED, reason="the table of the digits is not filled")
+def test_a_few_cells_trained_again_come_out_the_same():
+    import torch
+
+    from search.tasks.task import Task
+
+    table = Table.load("digits")
+    task = Task.load(spec_of("digits")).with_weights({k: torch.from_numpy(v) for k, v in table.weights.items()})
+    for place, size, chain in ((0, 0, 0), (20, 1, 0), (60, 2, 0), (90, 4, 0), (131, 3, 0)):
+        cell = train_cell(task, table.strategies[place], size=table.sizes[size], chain=chain)
+        stored = table.val_loss[place, size, chain]
+        # Another machine's kernels round otherwise, and training carries that on.
+        assert np.median(np.abs(cell.val_loss / stored - 1)) < 0.05
+        assert abs(cell.outcome.mean() - table.score[place, size, chain]) < 0.03
+
+
+def test_an_unknown_level_is_moved_by_its_ratio():
+    grid = Grid.of("digits", 4)
+    strategy = replace(FreezingStrategy.full_fine_tuning(head_lr=2.1e-3), backbone_lr_ratio=0.4)
+    moved = grid.nearest(strategy)
+    assert (moved.head_lr, moved.backbone_lr_ratio) == (4e-3, 1.0)
