@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from search.between import between
 from search.errors import StudyError
 from search.home import OUT, Home
 from search.results import load_results
 from search.rows import Results, Row
-from search.verdict import judge
+from search.verdict import judge, judge_all
 from strategies import FreezingStrategy
 
 
@@ -31,6 +32,7 @@ def best_strategy(
 ) -> FreezingStrategy:
     """The recommended strategy of a study at a size: the cheapest of the contenders.
 
+    At a size that was not run it is told from those that were, up to three times the largest.
     `study` is its name (or its study file), looked up under `out`, or in the database `storage`.
     `unconfirmed=True` also takes a finalist of the search that no confirm trial has checked.
     Raises `StudyError` or `StorageError`. No code that the study's file names is imported.
@@ -48,8 +50,7 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
     """The recommended strategy at a size of these results. Raises `StudyError`."""
     name = results.home.name
     if size not in results.sizes:
-        known = ", ".join(map(str, results.sizes)) or "none"
-        raise StudyError(f"Study {name!r} has no trials at size {size}; it has: {known}.")
+        return _between(results, size)
     verdict = judge(results, size)
     if verdict is not None:
         chosen, measure = verdict.recommended, verdict.measure
@@ -81,6 +82,31 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
         strategy=_with_budget(found.strategy, results),
         status=status,
         provenance={"study": name, "size": size, "family": found.family, "status": status} | _training(results),
+    )
+
+
+def _between(results: Results, size: int) -> Best:
+    found = between(results, judge_all(results), size)
+    chosen, measure = found.contestant, results.measure
+    status = (
+        f"between sizes: {size} was not run; the strategy is the leader of {found.source}, "
+        f"the score is told from {found.sizes[0]} and {found.sizes[1]}"
+    )
+    return Best(
+        strategy=_with_budget(chosen.strategy, results),
+        status=status,
+        provenance={
+            "study": results.home.name,
+            "size": size,
+            "family": chosen.family,
+            "status": status,
+            f"predicted_{measure.attribute}": measure.rounded(found.score),
+            "predicted_interval_90": [measure.rounded(found.low), measure.rounded(found.high)],
+            **{f"near_optimal_{name}": list(band) for name, band in found.bands.items()},
+            "seconds_to_train": round(chosen.seconds, 2),
+            "sizes": list(found.sizes),
+        }
+        | _training(results),
     )
 
 

@@ -1,20 +1,49 @@
-"""What holds at sizes that were not run, from those that were: on the logarithm of the size. numpy only."""
+"""What holds at a size that was not run, from those that were: on the logarithm of the size. numpy only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import log
+from math import exp, hypot, log
 
 import numpy as np
 
+from search.errors import StudyError
 from search.rows import Results
 from search.verdict import Contestant, Verdict
 from strategies import FreezingStrategy
 
-INDISTINCT = 1.645
-"""A trial this many standard deviations of the noise behind the best one may well be as good (90 %)."""
-SMOOTH = log(2)
-"""The width of the frost line's fit: sizes a factor of two away weigh exp(-1/2)."""
+BELOW, ABOVE = 2, 3
+"""How many times smaller than the smallest size, and larger than the largest, is answered for."""
+NORMAL_90 = 1.645
+"""Half of a 90 % interval, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Between:
+    """What to take at a size that was not run, and what to expect of it.
+
+    sizes: the two confirmed ones that it is told from, those around it or the two nearest.
+    source: the one of them whose leader, `contestant`, is taken.
+    score, low, high: the predicted mean test score with its 90 % interval, in the measure's own unit.
+    near_optimal: the strategies of the contestant's family that are near-optimal at one of the `sizes`.
+    """
+
+    size: int
+    sizes: tuple[int, int]
+    source: int
+    contestant: Contestant
+    score: float
+    low: float
+    high: float
+    near_optimal: tuple[FreezingStrategy, ...]
+
+    @property
+    def bands(self) -> dict[str, tuple[float, float]]:
+        """The least and the greatest value of each parameter among the near-optimal."""
+        named = dict.fromkeys(name for strategy in self.near_optimal for name in strategy.to_params())
+        values = {name: [getattr(strategy, name) for strategy in self.near_optimal] for name in named}
+        # Whether pretrained is its family's; words have no order.
+        return {name: (min(v), max(v)) for name, v in values.items() if not isinstance(v[0], (bool, str))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +60,95 @@ class FrostLine:
     lowest: tuple[int, ...]
     highest: tuple[int, ...]
     line: tuple[tuple[float, float], ...]
+
+
+def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Between:
+    """The leader of the next larger size, as it is; above the largest, the largest's.
+
+    The leader, since what is within the margin of it and cheaper at one size may not be at another; the larger size,
+    since its search is the surer. Replayed with sizes left out (`python -m tests.replay between`), no mixture of the
+    strategies of several sizes did better. The score is on the power law through the leaders of the two sizes
+    around. Raises `StudyError` below two confirmed sizes, and further beyond them than `BELOW` and `ABOVE` times.
+    """
+    sizes = sorted(verdicts)
+    if len(sizes) < 2:
+        raise StudyError(
+            f"Study {results.home.name!r} was not run at size {size}, and to tell from others takes two that are "
+            f"confirmed; confirmed: {', '.join(map(str, sizes)) or 'none'}."
+        )
+    least, most = -(-sizes[0] // BELOW), sizes[-1] * ABOVE
+    if not least <= size <= most:
+        raise StudyError(
+            f"Study {results.home.name!r} was not run at size {size}, and its confirmed sizes, "
+            f"{', '.join(map(str, sizes))}, tell of sizes from {least} to {most}."
+        )
+    place = next((place for place, known in enumerate(sizes) if known > size), len(sizes) - 1)
+    pair = sizes[max(place, 1) - 1], sizes[max(place, 1)]
+    chosen = verdicts[sizes[place]].contestants[0]
+    score, low, high = _predicted(verdicts, pair, size)
+    close = [strategy for known in pair for strategy in near_optimal(results, verdicts[known])]
+    return Between(
+        size=size,
+        sizes=pair,
+        source=sizes[place],
+        contestant=chosen,
+        score=score,
+        low=low,
+        high=high,
+        near_optimal=tuple(dict.fromkeys(s for s in close if s.family(results.num_groups) == chosen.family)),
+    )
+
+
+def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int) -> tuple[float, float, float]:
+    # A power law: the logarithm of the error is straight on that of the size (Hestness et al., 2017). From leader to
+    # leader, whose scores were chosen alike; a family's own slope is bent by the size at which it was the leader.
+    measure = verdicts[pair[0]].measure
+    curves = _log_errors(verdicts)
+    (one, one_half), (other, other_half) = (next(iter(curves[known].values())) for known in pair)
+    start, stop = log(pair[0]), log(pair[1])
+    weight = (log(size) - start) / (stop - start)
+    span = abs((log(size) - start) * (stop - log(size)))
+    # Of a curve that was seen at two sizes alone it is known that, halfway, it is not beyond its ends.
+    bend = _bend(curves) or 2 * abs(other - one) / (stop - start) ** 2
+    middle = (1 - weight) * one + weight * other
+    half = hypot((1 - weight) * one_half, weight * other_half, bend * span)
+    errors = (min(exp(at), measure.highest) for at in (middle, middle + half, middle - half))
+    score, worse, better = (measure.highest - error if measure.higher_is_better else error for error in errors)
+    return score, min(worse, better), max(worse, better)
+
+
+def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[float, float]]]:
+    """By size and family, the leader first: the logarithm of the error, and half its 90 % interval."""
+    measure = next(iter(verdicts.values())).measure
+
+    def error(score: float) -> float:
+        return measure.highest - score if measure.higher_is_better else score
+
+    # None at all has no logarithm: a thousandth of the worst is as good.
+    floor = max(error(c.score) for verdict in verdicts.values() for c in verdict.contestants) / 1000 or 1e-12
+
+    def place(score: float) -> float:
+        return log(max(error(score), floor))
+
+    return {
+        size: {c.family: (place(c.score), abs(place(c.high) - place(c.low)) / 2) for c in verdicts[size].contestants}
+        for size in sorted(verdicts)
+    }
+
+
+def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float:
+    """How far errors leave the straight line, by each size left out: half a 90 % interval, per unit of span.
+
+    Off a line through a and b a curve of constant bend is by bend (x - a) (b - x), on the logarithm of the size.
+    """
+    sizes = list(curves)
+    bends = []
+    for a, x, b in zip(sizes, sizes[1:], sizes[2:], strict=False):
+        for family in curves[a].keys() & curves[x].keys() & curves[b].keys():
+            (at_a, _), (at_x, _), (at_b, _) = (curves[size][family] for size in (a, x, b))
+            weight = log(x / a) / log(b / a)
+            bends.append((at_x - (1 - weight) * at_a - weight * at_b) / (log(x / a) * log(b / x)))
+    return NORMAL_90 * float(np.sqrt(np.mean(np.square(bends)))) if bends else 0.0
 
 
 def frost_line(results: Results, verdicts: Mapping[int, Verdict]) -> FrostLine:
@@ -54,13 +172,14 @@ def frost_line(results: Results, verdicts: Mapping[int, Verdict]) -> FrostLine:
 def near_optimal(results: Results, verdict: Verdict) -> list[FreezingStrategy]:
     """The contenders, and those complete trials of the search that the noise can't tell from its best one."""
     found = [contender.strategy for contender in verdict.contenders]
-    noise = _noise(results, verdict.size, verdict.contenders or verdict.contestants)
+    rivals = verdict.contenders if len(verdict.contenders) > 1 else verdict.contestants[:2]
+    noise = _noise(results, verdict.size, rivals)
     complete = [
         (row, row.value) for row in results.explored(verdict.size) if row.state == "COMPLETE" and row.value is not None
     ]
     sign = 1.0 if results.spec.task.direction == "maximize" else -1.0
     best = max((sign * value for _, value in complete), default=0.0)
-    close = [row.strategy for row, value in complete if best - sign * value <= INDISTINCT * noise]
+    close = [row.strategy for row, value in complete if best - sign * value <= NORMAL_90 * noise]
     return list(dict.fromkeys([*found, *close]))
 
 
@@ -89,11 +208,11 @@ def _line(sizes: Sequence[int], depths: Sequence[float], num_groups: int) -> tup
     if len(sizes) < 2:
         return ()
     places = np.log(sizes)
-    grid = np.linspace(places[0], places[-1], 101)
+    width = (places[-1] - places[0]) / (len(sizes) - 1)  # of a normal kernel: the mean step from size to size
     line = []
-    for place in grid:
+    for place in np.linspace(places[0], places[-1], 101):
         away = places - place
-        weight = np.exp(-((away / SMOOTH) ** 2) / 4)  # on the square root of the weights, as polyfit wants them
-        line.append(float(np.polyfit(away, depths, 1, w=weight)[1]))
-    fitted = np.clip(line, 0, num_groups)
-    return tuple((float(np.exp(place)), float(depth)) for place, depth in zip(grid, fitted, strict=True))
+        weight = np.exp(-((away / width) ** 2) / 4)  # the root of the kernel: polyfit squares it
+        depth = float(np.polyfit(away, depths, 1, w=weight)[1])
+        line.append((float(np.exp(place)), min(max(depth, 0.0), float(num_groups))))
+    return tuple(line)

@@ -109,12 +109,13 @@ def _short(value: Any) -> str:
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
-    finalists = results.finalists(size)
+    finalists, confirmed = results.finalists(size), sum(row.is_finished for row in results.confirmed(size))
+    budget = (len(finalists) or len(Family)) * results.spec.confirm.chains  # the most; a clear verdict needs fewer
     return (
         sum(row.is_finished for row in results.explored(size)),
         max(results.spec.search.trials, len(results.explored(size))),
-        sum(row.is_finished for row in results.confirmed(size)),
-        (len(finalists) or len(Family)) * results.spec.confirm.chains,
+        confirmed,
+        confirmed if results.is_confirmed(size) else budget,
     )
 
 

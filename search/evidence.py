@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from search.plots import LAYOUT, to_html
 from search.predictions import Predictions, TestSet, average_precision, precision_recall, read_predictions
 from search.rows import Results, Row
+from search.style import LAYOUT, to_html
 from search.verdict import Verdict
 
 CLASSES = 8

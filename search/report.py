@@ -9,11 +9,12 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from search import evidence, plots
-from search.plots import short, to_html
+from search import evidence, payoff, plots, tried
+from search.between import frost_line
 from search.rows import Results
 from search.spec import Space
-from search.verdict import Contestant, Verdict, judge_all
+from search.style import legend, short, to_html
+from search.verdict import LEAST_CHAINS, Contestant, Verdict, judge_all
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -27,6 +28,9 @@ th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #ddd;
 th { border-bottom: 2px solid #111; } td.number { text-align: right; white-space: nowrap; }
 code, pre { font: .88rem ui-monospace, monospace; background: #f4f4f4; } code { padding: .1rem .25rem; }
 pre { padding: .7rem; overflow-x: auto; } details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .5rem; }
+.panels > * { min-width: 0; } .legend { font-size: .92rem; max-width: none; } .legend b { font-size: 1.1rem; }
+.legend span { white-space: nowrap; margin-right: 1rem; } .wide table { min-width: 44rem; }
 tr.recommended td { font-weight: 600; } @media print { details > * { display: block; } }
 """
 
@@ -38,8 +42,8 @@ document.querySelectorAll("details").forEach(details => details.addEventListener
 
 COLUMNS = (
     "size", "confirms", "number", "state", "chain", "family", *Space.model_fields, "value", "best_epoch", "epochs",
-    "seconds", "trainable_parameters", "seed", "anchor", "explored", "test_accuracy", "test_loss", "test_macro_f1",
-    "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
+    "seconds", "trainable_parameters", "seed", "anchor", "learned_at", "explored", "test_accuracy", "test_loss",
+    "test_macro_f1", "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
 )  # fmt: skip
 _OF_STRATEGY = frozenset(Space.model_fields)
 
@@ -106,44 +110,73 @@ def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     rows = "".join(_answer_row(results, verdict) for _, verdict in sorted(verdicts.items()))
     waiting = [str(size) for size in results.sizes if size not in verdicts]
     note = f'<p class="quiet">Not confirmed yet: {", ".join(waiting)}.</p>' if waiting else ""
-    largest = max(verdicts)
     return (
-        "<h2>The answer</h2>"
-        f"{to_html(plots.answer(verdicts))}"
-        '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled '
-        "markers: contenders; open ones are ruled out. Recommended is the contender that trains fastest.</p>"
+        f"<h2>Who wins where</h2>{to_html(plots.strategy_map(verdicts))}"
+        '<p class="quiet">The number is P(best) in %. ★ winner, ● contender, ○ ruled out, ✗ failed. Framed: '
+        f"recommended, the contender that trains fastest.</p>{note}"
+        f"<h2>How good, and how sure</h2>{to_html(plots.scores(verdicts))}"
+        '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled: '
+        "contenders; open: ruled out.</p>"
         '<div class="wide"><table><thead><tr><th>labels</th><th>verdict</th><th>recommended</th>'
-        f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>ruled out</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>{note}"
-        "<h2>Take it</h2><pre>"
-        "from search import best_strategy\n"
-        f'strategy = best_strategy("{escape(results.home.name)}", size={largest})'
-        "</pre>"
-        "<h2>How the best strategy moves with size</h2>"
-        f"{to_html(plots.trends(results, verdicts))}"
-        "<h2>Cost against score</h2>"
-        f"{to_html(plots.cost(verdicts))}"
-        '<p class="quiet">Each point is a finalist at the size beside it; seconds are the mean of its confirm '
-        "trials.</p>"
+        f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+        f"{_take(results, max(verdicts))}{_depth(results, verdicts)}{_payoff(results, verdicts)}"
+    )
+
+
+def _take(results: Results, size: int) -> str:
+    return (
+        "<h2>Take it</h2><pre>from search import best_strategy\n"
+        f'strategy = best_strategy("{escape(results.home.name)}", size={size})</pre>'
+    )
+
+
+def _depth(results: Results, verdicts: Mapping[int, Verdict]) -> str:
+    return (
+        f"<h2>How deep to freeze</h2>{to_html(plots.frost(frost_line(results, verdicts), results.groups))}"
+        '<p class="quiet">Groups above the line never train. Hatched: depths that the noise can\'t tell from the best.'
+        f"</p><details><summary>When to thaw, and at what rates</summary>{to_html(plots.trends(results, verdicts))}"
+        "</details>"
+    )
+
+
+def _payoff(results: Results, verdicts: Mapping[int, Verdict]) -> str:
+    panels = "".join(f"<div>{to_html(figure)}</div>" for figure in payoff.cost(verdicts).values())
+    gains = payoff.gains(results, verdicts)
+    return (
+        f"<h2>What it costs</h2>{legend(plots.families_of(verdicts))}"
+        f'<div class="panels">{panels}</div>'
+        '<p class="quiet">Line: the Pareto front; along it, a better score costs more seconds. Ringed: recommended. '
+        "Filled: contenders. Seconds are the mean of the confirm trials.</p>"
+        "<h2>What the search added</h2>"
+        f"{to_html(payoff.against_anchors(gains, results.measure))}"
+        '<p class="quiet">Anchors are what everybody would try, at their usual rates. Above: the best confirmed score '
+        "of either kind, where a finalist is of that kind. Below: whether a family's finalist, its best in "
+        "validation, is an anchor or was found.</p>"
     )
 
 
 def _answer_row(results: Results, verdict: Verdict) -> str:
     best = verdict.recommended
-    ruled_out = ", ".join(c.family for c in verdict.ruled_out) or "none"
     failed = f"; failed: {', '.join(verdict.failed)}" if verdict.failed else ""
     return (
-        f'<tr><td class="number">{verdict.size}</td><td>{escape(verdict.sentence)}</td>'
+        f'<tr><td class="number">{verdict.size}</td><td>{escape(verdict.sentence + failed)}</td>'
         f"<td>{escape(best.family)}<br>{_strategy(results, best)}</td>"
         f'<td class="number">{_score(best, verdict)}</td><td class="number">{best.p_best:.2f}</td>'
-        f'<td class="number">{best.seconds:.1f} s</td><td>{escape(ruled_out + failed)}</td></tr>'
+        f'<td class="number">{best.seconds:.1f} s</td></tr>'
     )
 
 
 def _no_answer(results: Results) -> str:
+    name = escape(results.home.name)
+    way = (
+        f"Run it to its end: <code>python -m search run {name}</code>."
+        if results.spec.confirm.chains
+        else "Give <code>[confirm] chains</code> of the study file a number, and run it again."
+    )
     return (
         "<h2>No answer yet</h2><p>No size is confirmed, and the scores of the search alone are too good to be true. "
-        f"Run it to its end: <code>python -m search run {escape(results.home.name)}</code>.</p>"
+        f"{way}</p>"
     )
 
 
@@ -158,40 +191,44 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
         rows = "".join(_contestant_row(results, c, verdicts[size]) for c in verdicts[size].contestants)
         table = (
             '<div class="wide"><table><thead><tr><th>family</th>'
-            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>strategy</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>chains</th><th>strategy</th>"
+            f"</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     maximize = results.spec.task.direction == "maximize"
     return (
         f"<h2>{size} labels</h2>{table}"
         f"<details><summary>What the search tried ({len(explored)} trials)</summary>"
-        f"{to_html(plots.history(explored, metric=metric, maximize=maximize))}"
-        f"{to_html(plots.curves(explored, metric=metric))}</details>"
+        f"{to_html(tried.history(explored, metric=metric, maximize=maximize))}"
+        f"{to_html(tried.curves(explored, metric=metric))}</details>"
         + (f"<details open><summary>Failed trials</summary><ul>{reasons}</ul></details>" if failed else "")
     )
 
 
 def _contestant_row(results: Results, contestant: Contestant, verdict: Verdict) -> str:
-    status = "contender" if contestant.contends else "ruled out"
-    if contestant is verdict.winner:
-        status = "winner"
-    elif contestant is verdict.recommended:
-        status = "contender, recommended"
     chosen = ' class="recommended"' if contestant is verdict.recommended else ""
     return (
         f'<tr{chosen}><td>{escape(contestant.family)}</td><td class="number">{_score(contestant, verdict)}</td>'
         f'<td class="number">{contestant.p_best:.2f}</td><td class="number">{contestant.seconds:.1f} s</td>'
-        f"<td>{status}</td><td>{_strategy(results, contestant)}</td></tr>"
+        f"<td>{plots.status(verdict, contestant)}</td>"
+        f'<td class="number">{contestant.chains}</td>'
+        f"<td>{_strategy(results, contestant)}</td></tr>"
     )
 
 
 def _how_to_read(results: Results) -> str:
     confirm = results.spec.confirm
+    draws = f"{confirm.chains} fresh draws"
+    if confirm.chains > LEAST_CHAINS:
+        draws = (
+            f"{LEAST_CHAINS} fresh draws or more, {confirm.chains} on average at the most, where they can still decide"
+        )
     return (
         '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The '
         "search explores one draw of the examples; the best strategy of each family is then trained again on "
-        f"{confirm.chains} fresh draws, and judged on the test set from those trials alone. A contender is best with "
+        f"{draws}, and judged on the test set from those trials alone; the leader's score is corrected for the luck of "
+        "leading. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
-        "is the only contender, with a probability of at least 95 %. The recommended strategy is the cheapest "
+        "is the only contender, with a probability of at least 97.5 %. The recommended strategy is the cheapest "
         "contender to train. All trials are in <code>trials.csv</code>, beside this page.</p>"
     )
 

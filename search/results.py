@@ -136,6 +136,7 @@ def _row(
         seed=attrs.get("seed"),
         curve=tuple(sorted(trial.intermediate_values.items())),
         anchor=bool(attrs.get("anchor", False)),
+        learned_at=attrs.get("learned_at"),
         explored=attrs.get("explored"),
         test_accuracy=attrs.get("test_accuracy"),
         test_loss=attrs.get("test_loss"),

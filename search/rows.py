@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any
 
 from numpy.typing import NDArray
 
+from search.confirm import Place, wanted
 from search.home import Home
 from search.measure import MEASURES, Measure
 from search.spec import StudySpec
@@ -16,6 +18,7 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. `curve` has (epoch, value of the metric that steers); what is not known yet is None or empty.
 
+    `learned_at` is the smaller size whose finalist it was, where that is why it was tried.
     `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again; `outcomes`
     is its file's name, and `outcome` (N,) what that says of each test example: whether it is right, or its
     squared error. `test_se` is the standard error of a mean squared error over test examples.
@@ -35,6 +38,7 @@ class Row:
     seed: int | None
     curve: tuple[tuple[int, float], ...]
     anchor: bool
+    learned_at: int | None = None
     explored: int | None = None
     test_accuracy: float | None = None
     test_loss: float | None = None
@@ -56,6 +60,11 @@ class Row:
     @property
     def is_finished(self) -> bool:
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
+
+    def has_score(self, measure: Measure) -> bool:
+        """Whether it is complete, with a finite score of this measure."""
+        score = getattr(self, measure.attribute)
+        return self.state == "COMPLETE" and score is not None and isfinite(score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,12 +106,14 @@ class Results:
             return []
         return best_of_each_family(explored, maximize=self.spec.task.direction == "maximize")
 
+    def wanted(self, size: int) -> set[Place]:
+        """The confirm trials that the size needs, as far as can be told now: (explored, chain)."""
+        return wanted_confirms(self.finalists(size), self.confirmed(size), spec=self.spec, measure=self.measure)
+
     def is_confirmed(self, size: int) -> bool:
-        """Whether every finalist has finished every chain."""
-        finalists = self.finalists(size)
+        """Whether every confirm trial that its verdict needs has ended."""
         done = {(row.explored, row.chain) for row in self.confirmed(size) if row.is_finished}
-        chains = range(1, self.spec.confirm.chains + 1)
-        return bool(finalists) and all((row.number, chain) in done for row in finalists for chain in chains)
+        return bool(self.finalists(size)) and self.wanted(size) <= done
 
     def is_finished(self, sizes: Sequence[int]) -> bool:
         """Whether these sizes are explored to the budget, and confirmed where anything was complete."""
@@ -112,6 +123,24 @@ class Results:
             and (not self.finalists(size) or self.is_confirmed(size))
             for size in sizes
         )
+
+
+def wanted_confirms(
+    finalists: Sequence[Row], confirmed: Sequence[Row], *, spec: StudySpec, measure: Measure
+) -> set[Place]:
+    """The confirm trials (explored, chain) that these finalists need, after those that have ended."""
+    scores: dict[Place, float] = {}
+    for row in confirmed:
+        if row.explored is not None and row.is_finished:
+            score = measure.sign * getattr(row, measure.attribute) if row.has_score(measure) else nan
+            scores[row.explored, row.chain] = score
+    return wanted(
+        scores,
+        [row.number for row in finalists],
+        chains=spec.confirm.chains,
+        margin=spec.confirm.margin,
+        relative=measure.relative,
+    )
 
 
 def best_of_each_family(rows: Sequence[Row], *, maximize: bool) -> list[Row]:

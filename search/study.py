@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import StudyError
+from search.explore import lesson, pruner, sampler
 from search.home import Home, Owner
-from search.pruning import PhasePruner
+from search.measure import MEASURES
 from search.results import read_results, rows_of, stored_spec
-from search.rows import best_of_each_family
+from search.rows import Row, best_of_each_family, wanted_confirms
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
 from strategies import FreezingStrategy
@@ -58,9 +58,9 @@ class TrialQueue:
     """The studies of one spec as a queue of trials: per size explore on chain 0, then confirm on fresh chains.
 
     What comes next is decided under a lock from what the database holds, so any number of processes share the
-    queue, and one that starts again goes on where the last one stopped. Trial i is anchor i while there is
-    one; the sampler of the others is seeded from (seed, size, i). The trial of a process that died goes back
-    into the queue as itself - same number, same params - so the budget stays exact by construction.
+    queue, and one that starts again goes on where the last one stopped. First come the anchors, then finalists of
+    the smaller sizes; the sampler of the others is seeded from (seed, size, number). The trial of a process that died
+    goes back into the queue as itself - same number, same params - so the budget stays exact by construction.
     """
 
     def __init__(
@@ -147,17 +147,34 @@ class TrialQueue:
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
             return None
-        anchor = self.anchors[number] if number < len(self.anchors) else None
-        if not waiting and anchor is not None:
-            study.enqueue_trial(
-                fixed_params(anchor, self.spec, num_groups=self.num_groups), user_attrs={"anchor": True}
-            )
-        study.sampler = self._sampler(size, number)
+        if not waiting and (first := self._opening(size, trials)) is not None:
+            params, origin = first
+            study.enqueue_trial(params, user_attrs=origin)
+        study.sampler = sampler(self.spec, size=size, number=number)
         trial = study.ask()
         trial.set_user_attr("owner", str(self.owner))
-        pretrained = anchor.pretrained if anchor is not None else samples_pretrained(self.spec)
+        fixed = self.storage.get_trial(trial._trial_id).system_attrs.get("fixed_params")
+        pretrained = fixed.get("pretrained", True) if fixed is not None else samples_pretrained(self.spec)
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=0, confirms=False)
+
+    def _opening(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The params of what is tried before the sampler has its turn, and what to store of where they are from."""
+        if len(trials) < len(self.anchors):
+            anchor = self.anchors[len(trials)]
+            return fixed_params(anchor, self.spec, num_groups=self.num_groups), {"anchor": True}
+        smaller = {other: self._trials(study) for other, study in self._explore.items() if other < size}
+        explored = {
+            other: self._rows(found, other)
+            for other, found in smaller.items()
+            if len(found) >= self.spec.search.trials and all(trial.state.is_finished() for trial in found)
+        }
+        tried = [row.strategy for row in self._rows(trials, size)]
+        row = lesson(self.spec, anchors=len(self.anchors), tried=tried, smaller=explored)
+        return None if row is None else (smaller[row.size][row.number].params, {"learned_at": row.size})
+
+    def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
+        return rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=size)
 
     def _claim_confirm(self, size: int) -> Claim | None:
         explored = self._trials(self._explore[size])
@@ -165,20 +182,21 @@ class TrialQueue:
             return None
         rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
         maximize = self.spec.task.direction == "maximize"
-        finalists = [explored[row.number] for row in best_of_each_family(rows, maximize=maximize)]
-        wanted = {(finalist.number, chain) for finalist in finalists for chain in self._chains}
+        finalists = best_of_each_family(rows, maximize=maximize)
         trials = self._confirms(size)
+        confirmed = rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=None)
+        wanted = wanted_confirms(finalists, confirmed, spec=self.spec, measure=MEASURES[self.kind])
         if missing := wanted - {_place(trial) for trial in trials}:
-            for chain in self._chains:
-                for finalist in finalists:
-                    if (finalist.number, chain) in missing:
-                        self._confirm.add_trial(self._again(finalist, size, chain))
+            for number, chain in sorted(missing, key=lambda place: (place[1], place[0])):
+                self._confirm.add_trial(self._again(explored[number], size, chain))
             trials = self._confirms(size)
+        numbers = {finalist.number for finalist in finalists}
         for trial in trials:
             if trial.state == TrialState.WAITING:
                 if _place(trial) in wanted:
                     return self._take(trial, size)
-                self._fail(trial, "its strategy is no finalist any more: the search found a better one")
+                if trial.user_attrs["explored"] not in numbers:
+                    self._fail(trial, "its strategy is no finalist any more: the search found a better one")
         if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
             self._finished.add(size)
         return None
@@ -199,10 +217,6 @@ class TrialQueue:
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self._trials(self._confirm) if trial.user_attrs["size"] == size]
-
-    @property
-    def _chains(self) -> range:
-        return range(1, self.spec.confirm.chains + 1)
 
     def _again(self, finalist: FrozenTrial, size: int, chain: int) -> FrozenTrial:
         return optuna.trial.create_trial(
@@ -256,7 +270,9 @@ class TrialQueue:
             study_name=name,
             storage=self.storage,
             direction=self.spec.task.direction,
-            pruner=self._pruner(confirms=name == self.home.confirm_name),
+            pruner=optuna.pruners.NopPruner()
+            if name == self.home.confirm_name
+            else pruner(self.spec, num_groups=self.num_groups, anchors=len(self.anchors)),
             load_if_exists=True,
         )
         spec = self.spec.model_dump(mode="json", exclude_none=True)
@@ -273,20 +289,6 @@ class TrialQueue:
         if study.user_attrs.get("spec") != spec:
             study.set_user_attr("spec", spec)
         return study
-
-    def _pruner(self, *, confirms: bool) -> optuna.pruners.BasePruner:
-        if confirms or self.spec.search.pruner == "none":
-            return optuna.pruners.NopPruner()
-        # The anchors run to their end: they are what a winner has to beat.
-        median = optuna.pruners.MedianPruner(n_startup_trials=max(5, len(self.anchors)))
-        return PhasePruner(median, num_groups=self.num_groups, epochs=self.spec.train.epochs)
-
-    def _sampler(self, size: int, number: int) -> optuna.samplers.BaseSampler:
-        seed = int(np.random.SeedSequence([self.spec.search.seed, size, number]).generate_state(1)[0])
-        if self.spec.search.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        # group=True: fields that are asked for only at some depths stay in the joint model.
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:

@@ -1,12 +1,24 @@
 """The command line of the replay table; see the package's docstring."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from tests.replay.grid import TASKS
+from tests.replay.table import TABLES, Table
+
+REPORTS = {
+    "summary": ("which family wins where, and what the literature says of it", 1),
+    "pruners": ("PhasePruner against Optuna's own", 100),
+    "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
+    "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
+    "sizes": ("what the finalists of smaller sizes are worth at a larger one", 10),
+}
+"""What is printed from the tables: a module here, what it tells, and how many studies a table it replays by default."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 ASSETS = Path(os.environ.get("FROSTLINE_ASSETS", Path(__file__).parents[2].parent / "shared" / "assets"))
@@ -36,6 +48,20 @@ def fill_tables(
         dear_chains=dear_chains,
         workers=workers,
     )
+
+
+def _add(name: str, tells: str, studies: int) -> None:
+    def report(studies: Annotated[int, typer.Option(help="Studies replayed on each table.")] = studies) -> None:
+        module = import_module(f"tests.replay.{name}")
+        tables = [Table.load(task) for task in TASKS if (TABLES / f"{task}.npz").is_file()]
+        for text in module.report(tables, studies=studies):
+            Console(width=160).print(text)
+
+    app.command(name, help=f"Print {tells}.")(report)
+
+
+for _name, (_tells, _studies) in REPORTS.items():
+    _add(_name, _tells, _studies)
 
 
 if __name__ == "__main__":

@@ -1,58 +1,209 @@
-"""Recommendations at sizes that a study left out, against what is best there, replayed."""
+"""What is taken at a size that a study left out, and what is told of it, against the truth."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table as Text
 
+from search.between import between
+from search.errors import StudyError
 from search.home import Home
 from search.rows import Results, Row
-from search.verdict import Verdict, judge_all
-from tests.replay.grid import spec_of
+from search.verdict import Contestant, Verdict, judge_all
+from strategies import FreezingStrategy
+from tests.replay.search import Replay
 from tests.replay.table import Table
 
 TRIALS = 30
 CHAINS = 5
+Verdicts = Mapping[int, Verdict]
 
 
-def replayed(table: Table, rng: np.random.Generator) -> Results:
-    """A study of all the table's sizes: random strategies on one chain, the best of each family on five others."""
-    spec = spec_of(table.task)
-    spec = spec.model_copy(
-        update={
-            "search": spec.search.model_copy(update={"trials": TRIALS}),
-            "confirm": spec.confirm.model_copy(update={"chains": CHAINS}),
-        }
-    )
-    empty = Results(
-        home=Home.of(table.task, out=Path("studies"), storage=None), spec=spec, num_groups=table.num_groups, rows=()
-    )
-    explores, *confirm = rng.permutation(table.chains)[: CHAINS + 1]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One question: a size that was left out, alone or with the next one. All in points of test accuracy.
+
+    regrets: by rule, how far what it takes is behind the table's best at that size.
+    found: the same of the leader and of the recommended of the study's own search at that size.
+    off: the predicted score less the true one of what is taken; half: half its interval, which `covers` the truth.
+    """
+
+    left: tuple[int, ...]
+    size: int
+    regrets: dict[str, float]
+    found: tuple[float, float]
+    off: float
+    half: float
+    covers: bool
+
+
+def replayed(replay: Replay, dice: np.random.Generator) -> Results:
+    """A study of all sizes: the anchors and random strategies on one chain, the best of each family on five others."""
+    spec = replay.spec.changed(search={"trials": TRIALS}, confirm={"chains": CHAINS})
+    home = Home.of(replay.table.task, out=Path("studies"), storage=None)
+    study = Results(home=home, spec=spec, num_groups=replay.table.num_groups, rows=())
+    explores, *confirms = dice.permutation(replay.table.chains)[: CHAINS + 1].tolist()
+    anchors = [replay.places[anchor] for anchor in replay.anchors]
+    others = [place for place in range(replay.searched) if place not in anchors]
     rows: list[Row] = []
-    for place, size in enumerate(table.sizes):
-        tried = rng.choice(len(table.strategies), TRIALS, replace=False)
-        explored = [_row(table, which, place, explores, number=number) for number, which in enumerate(tried)]
-        finalists = replace(empty, rows=tuple(explored)).finalists(size)
+    for at, size in enumerate(replay.table.sizes):
+        tried = [*anchors, *dice.choice(others, TRIALS - len(anchors), replace=False).tolist()]
+        explored = [_row(replay, place, at, explores, number=number) for number, place in enumerate(tried)]
         rows += explored
-        rows += [
-            replace(
-                _row(table, tried[finalist.number], place, chain, number=len(rows), tested=True),
-                explored=finalist.number,
-                chain=order,
-            )
-            for order, chain in enumerate(confirm, start=1)
-            for finalist in finalists
-        ]
-    return replace(empty, rows=tuple(rows))
+        for finalist in replace(study, rows=tuple(explored)).finalists(size):
+            for order, chain in enumerate(confirms, start=1):
+                row = _row(replay, tried[finalist.number], at, chain, number=len(rows), test=True)
+                rows.append(replace(row, explored=finalist.number, chain=order))
+    return replace(study, rows=tuple(rows))
 
 
-def _row(table: Table, which: int, place: int, chain: int, *, number: int, tested: bool = False) -> Row:
-    strategy = table.strategies[which]
-    outcome = table.outcome[which, place, chain]
+def _row(replay: Replay, place: int, at: int, chain: int, *, number: int, test: bool = False) -> Row:
+    table, strategy = replay.table, replay.strategies[place]
+    outcome = table.outcome[place, at, chain] if test else None
     return Row(
-        number=number, state="COMPLETE", size=table.sizes[place], chain=0, strategy=strategy,
-        family=str(strategy.family(table.num_groups)), value=float(table.value[which, place, chain]), best_epoch=None,
-        epochs=None, seconds=float(table.seconds[which, place, chain].sum()), trainable_parameters=None, seed=None,
-        curve=(), anchor=False, test_examples=len(outcome),
-        test_accuracy=float(outcome.mean()) if tested else None, outcome=outcome if tested else None,
+        number=number, state="COMPLETE", size=table.sizes[at], chain=0, strategy=strategy,
+        family=str(replay.families[place]), value=float(table.val_loss[place, at, chain].min()), best_epoch=None,
+        epochs=None, seconds=float(replay.seconds[place, at, -1]), trainable_parameters=None, seed=None, curve=(),
+        anchor=False, test_accuracy=None if outcome is None else float(outcome.mean()), outcome=outcome,
     )  # fmt: skip
+
+
+# -- rules ---------------------------------------------------------------------------------------------------
+
+
+def smaller_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    return _around(verdicts, size)[0].contestants[0].strategy
+
+
+def larger_recommended(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    return _around(verdicts, size)[1].recommended.strategy
+
+
+def nearest_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    return _nearest(verdicts, size).contestants[0].strategy
+
+
+def nearest_recommended(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    return _nearest(verdicts, size).recommended.strategy
+
+
+def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    """Of the family whose score, straight on log n, is best: what both sizes around found, mixed on log n."""
+    lower, upper = _around(verdicts, size)
+    if lower is upper:
+        return upper.contestants[0].strategy
+    share = log(size / lower.size) / log(upper.size / lower.size)
+    ends = {c.family: c for c in lower.contestants}
+    pairs = [(ends[c.family], c) for c in upper.contestants if c.family in ends]
+
+    def score(pair: tuple[Contestant, Contestant]) -> float:
+        return (1 - share) * pair[0].score + share * pair[1].score
+
+    one, other = (c.strategy for c in max(pairs, key=score))
+    counts = ("freeze_depth", "unfreeze_epoch", "epochs_per_group")
+    rates = ("head_lr", "backbone_lr_ratio")
+    values = {name: (getattr(one, name), getattr(other, name)) for name in (*counts, *rates)}
+    return replace(
+        one,
+        **{name: round((1 - share) * values[name][0] + share * values[name][1]) for name in counts},
+        **{name: exp((1 - share) * log(values[name][0]) + share * log(values[name][1])) for name in rates},
+    )
+
+
+RULES: dict[str, Callable[[Verdicts, int], FreezingStrategy]] = {
+    "next larger's recommended": larger_recommended,
+    "next smaller's leader": smaller_leader,
+    "nearest's leader": nearest_leader,
+    "nearest's recommended": nearest_recommended,
+    "mixed": mixed,
+}
+OURS = "next larger's leader (ours)"
+
+
+def _nearest(verdicts: Verdicts, size: int) -> Verdict:
+    return verdicts[min(verdicts, key=lambda known: (max(known / size, size / known), -known))]
+
+
+def _around(verdicts: Verdicts, size: int) -> tuple[Verdict, Verdict]:
+    # Beyond the ends, the nearest end twice.
+    lower = max((known for known in verdicts if known < size), default=min(verdicts))
+    upper = min((known for known in verdicts if known > size), default=max(verdicts))
+    return verdicts[lower], verdicts[upper]
+
+
+# -- against the truth ---------------------------------------------------------------------------------------
+
+
+def compare(table: Table, *, studies: int, seed: int = 0) -> list[Case]:
+    """Studies replayed, and of each every size left out, and every two neighbours inside."""
+    replay, dice = Replay(table), np.random.default_rng(seed)
+    alone = [(size,) for size in table.sizes]
+    inner = table.sizes[1:-1]
+    found: list[Case] = []
+    for _ in range(studies):
+        results = replayed(replay, dice)
+        verdicts = judge_all(results)
+        for left in [*alone, *pairwise(inner)]:
+            found += [case for size in left if (case := _case(replay, results, verdicts, left, size)) is not None]
+    return found
+
+
+def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int, ...], size: int) -> Case | None:
+    known = {other: verdict for other, verdict in verdicts.items() if other not in left}
+    try:
+        told = between(results, known, size)
+    except StudyError:  # too far
+        return None
+    at = replay.table.sizes.index(size)
+
+    def truth(strategy: FreezingStrategy) -> float:
+        canonical = strategy.canonical(replay.table.num_groups, replay.grid.epochs)
+        return 100 * float(replay.truth[replay.places[replay.grid.nearest(canonical)], at])
+
+    best = 100 * float(replay.truth[: replay.searched, at].max())
+    own, taken = verdicts[size], truth(told.contestant.strategy)
+    return Case(
+        left=left,
+        size=size,
+        regrets={OURS: best - taken} | {name: best - truth(rule(known, size)) for name, rule in RULES.items()},
+        found=(best - truth(own.contestants[0].strategy), best - truth(own.recommended.strategy)),
+        off=100 * told.score - taken,
+        half=50 * (told.high - told.low),
+        covers=100 * told.low <= taken <= 100 * told.high,
+    )
+
+
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
+    """One table a task; those with too few chains to confirm on are left out."""
+    for table in tables:
+        if table.chains > CHAINS:
+            yield shown(table, compare(table, studies=studies))
+
+
+def shown(table: Table, cases: Sequence[Case]) -> Text:
+    """As a table for the terminal: regrets in points, by what was left out."""
+    names = list(cases[0].regrets)
+    text = Text(
+        "not run", "asked", "found there: leader, recommended", *names, "told less true", "in its interval",
+        title=f"{table.task}: regret in points, of {table.chains} chains",
+    )  # fmt: skip
+    ends = {table.sizes[0], table.sizes[-1]}
+    groups = {(", ".join(map(str, case.left)), str(case.size)): [] for case in cases} | {
+        ("one or two", "inside"): [case for case in cases if case.size not in ends]
+    }
+    for case in cases:
+        groups[", ".join(map(str, case.left)), str(case.size)].append(case)
+    for (left, size), some in groups.items():
+        text.add_row(
+            left,
+            size,
+            ", ".join(f"{np.mean([case.found[which] for case in some]):.2f}" for which in (0, 1)),
+            *(f"{np.mean([case.regrets[name] for case in some]):.2f}" for name in names),
+            f"{np.mean([case.off for case in some]):+.2f} +- {np.mean([case.half for case in some]):.1f}",
+            f"{100 * np.mean([case.covers for case in some]):.0f} %",
+        )
+    return text

@@ -1,7 +1,7 @@
 """PhasePruner against Optuna's own pruners: what each costs, and whom it prunes that it should not."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from rich.table import Table as Text
 
-from search.pruning import PhasePruner
+from tests.replay.samplers import phase
 from tests.replay.search import Replay, Tried
 from tests.replay.table import Table
 
@@ -17,20 +17,15 @@ TRIALS = 40
 BEST = 0.1
 
 
-def rivals(num_groups: int, epochs: int, anchors: int) -> dict[str, Callable[[], BasePruner]]:
-    """Optuna's pruners as its documentation shows them, and ours."""
-
-    def phase(pruner: BasePruner | None = None, **options: int) -> BasePruner:
-        return PhasePruner(pruner or MedianPruner(), num_groups=num_groups, epochs=epochs, **options)
-
-    return {
-        "none": NopPruner,
-        "Median": MedianPruner,
-        "Successive halving": SuccessiveHalvingPruner,
-        "Hyperband": lambda: HyperbandPruner(max_resource=epochs),
-        "Patient(Median, 3)": lambda: PatientPruner(MedianPruner(), patience=3),
-        "PhasePruner": phase,
-    }
+PRUNERS: dict[str, Callable[[Replay], BasePruner]] = {
+    "none": lambda replay: NopPruner(),
+    "Median": lambda replay: MedianPruner(),
+    "Successive halving": lambda replay: SuccessiveHalvingPruner(),
+    "Hyperband": lambda replay: HyperbandPruner(max_resource=replay.grid.epochs),
+    "Patient(Median, 3)": lambda replay: PatientPruner(MedianPruner(), patience=3),
+    "PhasePruner": phase,
+}
+"""Optuna's pruners as its documentation shows them, and the product's."""
 
 
 @dataclass
@@ -72,37 +67,50 @@ class Tally:
         return max(shares, default=np.nan) - min(shares, default=np.nan)
 
 
-def compare(
-    tables: list[Table], *, studies: int, seed: int = 0, more: dict[str, Callable[..., BasePruner]] | None = None
-) -> dict[str, Tally]:
+def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, Tally]:
     """Random searches of `TRIALS` trials, the same for every pruner, at a random size and chain of each table."""
     tallies: dict[str, Tally] = defaultdict(Tally)
     for table in tables:
         replay = Replay(table)
         dice = np.random.default_rng(seed)
-        named = rivals(table.num_groups, replay.grid.epochs, len(replay.anchors))
-        for name, make in (more or {}).items():
-            named[name] = lambda make=make: make(table.num_groups, replay.grid.epochs)  # type: ignore[misc]
         for _ in range(studies):
             size, chain = int(dice.integers(len(table.sizes))), int(dice.integers(table.chains))
             number = int(dice.integers(2**31))
-            for name, make in named.items():
+            for name, make in PRUNERS.items():
                 found = replay.search(
                     size=size,
                     chain=chain,
                     sampler=optuna.samplers.RandomSampler(seed=number),
-                    pruner=make(),
+                    pruner=make(replay),
                     trials=TRIALS,
                 )
                 tallies[name].add(replay, size, found)
     return tallies
 
 
-def shown(tallies: dict[str, Tally]) -> Text:
-    """As a table for the terminal."""
-    text = Text(
-        "pruner", "epochs", "seconds", "best 10 % pruned", "family gap", "survivor regret", "pick regret", "by family"
-    )
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
+    """One table over all tasks, and one of each."""
+    every = {table.task: compare([table], studies=studies) for table in tables}
+    for task, tallies in every.items():
+        yield shown(tallies, title=f"{task}: {studies} random searches of {TRIALS} trials")
+    yield shown({name: merged([tallies[name] for tallies in every.values()]) for name in PRUNERS}, title="all tasks")
+
+
+def merged(tallies: Sequence[Tally]) -> Tally:
+    """Several tallies as one."""
+    whole = Tally()
+    for one in tallies:
+        for name in ("epochs", "seconds", "survivor_regret", "pick_regret"):
+            getattr(whole, name).extend(getattr(one, name))
+        for family, flags in one.pruned.items():
+            whole.pruned[family].extend(flags)
+    return whole
+
+
+def shown(tallies: dict[str, Tally], *, title: str) -> Text:
+    """As a table for the terminal: costs as shares of what no pruning costs, regrets and the gap in points."""
+    headings = ("pruner", "epochs", "seconds", "best 10 % pruned", "family gap", "survivor regret", "pick regret")
+    text = Text(*headings, "best 10 % pruned, by family", title=title)
     for name, tally in tallies.items():
         text.add_row(
             name,

@@ -1,7 +1,7 @@
 """Which search reaches a good strategy soonest, at equal seconds."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ ENGINES = {
     "anchors + QMC": Engine(sampler=lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)),
     "anchors + TPE + PhasePruner": Engine(sampler=tpe, pruner=phase),
     "anchors + random + PhasePruner": Engine(sampler=lambda seed: RandomSampler(seed=seed), pruner=phase),
-    "anchors + GP": Engine(sampler=lambda seed: GPSampler(seed=seed)),
+    "anchors + GP": Engine(sampler=lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
 }
 
 
@@ -103,11 +103,17 @@ def compare(
     return found
 
 
-def shown(found: dict[str, dict[int, list[NDArray[np.float64]]]]) -> Text:
+def shown(found: dict[str, dict[int, list[NDArray[np.float64]]]], *, title: str) -> Text:
     """Mean regret in points by budget, of the pick and, in brackets, of the best that was tried."""
-    text = Text("search", *(f"{share:g} of a slice" for share in SHARES), "at .2, by size")
+    text = Text("search", *(f"{share:g} of a slice" for share in SHARES), "at .2, by size", title=title)
     for name, by_size in found.items():
         mean = np.mean([one for every in by_size.values() for one in every], axis=0)
         sizes = (f"{np.mean([one[0, SHARES.index(0.2)] for one in by_size[size]]):.1f}" for size in sorted(by_size))
         text.add_row(name, *(f"{a:.2f} ({b:.2f})" for a, b in mean.T), " ".join(sizes))
     return text
+
+
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
+    """One table a task."""
+    for table in tables:
+        yield shown(compare([table], studies=studies, engines=ENGINES), title=f"{table.task}: {studies} studies")

@@ -1,6 +1,7 @@
-"""What the finalists of smaller sizes are worth at a larger one: warm starts against cold ones, and a misleading source."""
+"""What finalists of smaller sizes are worth at a larger one: warm starts against cold ones, and a misleading source."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,32 +61,40 @@ def best_so_far(tried: Sequence[Tried]) -> np.ndarray:
 
 def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, list[Outcome]]:
     """Whole studies, size after size on one chain, by table and size."""
-    outcomes: dict[str, list[Outcome]] = {}
+    outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for table in tables:
         replay = Replay(table)
         dice = np.random.default_rng(seed)
         for _ in range(studies):
-            chain = int(dice.integers(table.chains))
-            smaller: dict[int, list[Row]] = {}
-            misleading: dict[int, list[Row]] = {}
-            for size, labels in enumerate(table.sizes):
-
-                def search(
-                    first: list[FreezingStrategy], number: int, size: int = size, chain: int = chain
-                ) -> list[Tried]:
-                    return replay.search(
-                        size=size, chain=chain, sampler=tpe(number), pruner=phase(replay), first=first, trials=COLD
-                    )
-
-                seeds = [int(dice.integers(2**31)) for _ in range(3)]
-                cold = search(first_trials(replay, {}, trials=COLD), seeds[0])
-                if smaller:
-                    warm = search(first_trials(replay, smaller, trials=COLD), seeds[1])
-                    misled = search(first_trials(replay, misleading, trials=COLD), seeds[2])
-                    outcomes.setdefault(f"{table.task} {labels}", []).append(_outcome(replay, size, cold, warm, misled))
-                smaller[labels] = rows(replay, size, cold)
-                misleading[labels] = rows(replay, size, cold, worst=True)
+            for size, outcome in _study(replay, int(dice.integers(table.chains)), dice):
+                outcomes[f"{table.task}, {table.sizes[size]}"].append(outcome)
     return outcomes
+
+
+def _study(replay: Replay, chain: int, dice: np.random.Generator) -> Iterator[tuple[int, Outcome]]:
+    smaller: dict[int, list[Row]] = {}
+    misleading: dict[int, list[Row]] = {}
+    for size, labels in enumerate(replay.table.sizes):
+        cold, warm, misled = (
+            replay.search(
+                size=size,
+                chain=chain,
+                sampler=tpe(int(dice.integers(2**31))),
+                pruner=phase(replay),
+                first=first_trials(replay, known, trials=COLD),
+                trials=COLD,
+            )
+            for known in ({}, smaller, misleading)
+        )
+        if smaller:
+            yield size, _outcome(replay, size, cold, warm, misled)
+        smaller[labels] = rows(replay, size, cold)
+        misleading[labels] = rows(replay, size, cold, worst=True)
+
+
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
+    """One table over all tasks and sizes."""
+    yield shown(compare(tables, studies=studies))
 
 
 def _outcome(replay: Replay, size: int, cold: list[Tried], warm: list[Tried], misled: list[Tried]) -> Outcome:
@@ -109,10 +118,8 @@ def _outcome(replay: Replay, size: int, cold: list[Tried], warm: list[Tried], mi
 
 def shown(outcomes: dict[str, list[Outcome]]) -> Text:
     """As a table for the terminal."""
-    text = Text(
-        "task, size", f"cold's {COLD} trials reached in {WARM}", "trials, median (cold)", f"regret: warm {WARM}, cold {COLD}",
-        "misled is worse in",
-    )  # fmt: skip
+    reached = f"cold's {COLD} trials reached in {WARM}"
+    text = Text("task, size", reached, "median trial (cold)", f"regret: warm {WARM}, cold {COLD}", "misled is worse in")
     pooled = {**outcomes, "all": [one for every in outcomes.values() for one in every]}
     for name, every in pooled.items():
         within = np.mean([one.reached is not None and one.reached <= WARM for one in every])

@@ -1,6 +1,6 @@
 """Which family wins where, by the replay table, and what the literature says of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +40,9 @@ def biases(strategy: FreezingStrategy, family: Family) -> bool:
 def families(table: Table) -> Text:
     """Each family's best at each size, in per cent, and the leader's margin over the next with its standard error."""
     text = Text("family", *map(str, table.sizes), title=f"{table.task}: test accuracy, {table.chains} chains")
-    scores = {str(family): best(table, of_family(family)) for family in Family}
-    scores["bias alone"] = (
-        best(table, biases)
-        if any(s.parameters == "bias" for s in table.strategies)
-        else np.full_like(scores[Family.LINEAR_PROBING], np.nan)
-    )
-    scores = {name: score for name, score in scores.items() if np.isfinite(score).all()}
+    scores = {str(family): best(table, of_family(family)) for family in Family if family in _families(table)}
+    if any(strategy.parameters == "bias" for strategy in table.strategies):
+        scores["biases alone"] = best(table, biases)
     leaders = [max(scores, key=lambda name: scores[name][size].mean()) for size in range(len(table.sizes))]
     for name, score in scores.items():
         cells = (f"{100 * row.mean():.1f}" for row in score)
@@ -79,36 +75,67 @@ def directions(tables: Sequence[Table]) -> Text:
     """What has been published, and whether it shows: paired differences in points at the smallest and largest size."""
     text = Text("published", "task", "smallest size", "largest size", "shows")
     for table in tables:
-        score = {family: best(table, of_family(family)) for family in Family}
-        full, probing = score[Family.FULL_FINE_TUNING], score[Family.LINEAR_PROBING]
-        everything = best(table, lambda strategy, family: strategy.parameters == "all")
-
-        def row(
-            claim: str,
-            ours: NDArray[np.float64],
-            theirs: NDArray[np.float64],
-            shows: Callable[..., bool],
-            task: str = table.task,
-        ) -> None:
+        for claim, ours, theirs, shows in _claims(table):
             small, large = difference(ours[0], theirs[0]), difference(ours[-1], theirs[-1])
             cells = (f"{gap:+.1f} ({error:.1f})" for gap, error in (small, large))
-            text.add_row(claim, task, *cells, "yes" if shows(small, large) else "no")
-
-        row("probing beats full fine-tuning at few labels, loses at many (Kornblith 2019, Kim 2022)",
-            probing, full, lambda small, large: small[0] > 0 > large[0])  # fmt: skip
-        row("LP-FT beats full fine-tuning by about a point (Kumar 2022)", score[Family.FREEZE_THEN_UNFREEZE], full,
-            lambda small, large: small[0] > 2 * small[1] or large[0] > 2 * large[1])  # fmt: skip
-        row("gradual unfreezing helps, most at few labels (ULMFiT 2018)", score[Family.GRADUAL_UNFREEZING], full,
-            lambda small, large: small[0] > 0 and small[0] > large[0])  # fmt: skip
-        row("full fine-tuning, well tuned, is hard to beat: within a point (FewTrans 2026)", full, everything,
-            lambda small, large: small[0] >= -1 and large[0] >= -1)  # fmt: skip
-        if any(map(lambda strategy: strategy.parameters == "bias", table.strategies)):
-            row("biases alone win at few labels, lose at many (BitFit 2022)", best(table, biases), full,
-                lambda small, large: small[0] > 0 > large[0])  # fmt: skip
-        depth = best_depth(table).mean(axis=1)
-        text.add_row("the best freeze depth falls with size (Soekhoe 2016)", table.task, f"{depth[0]:.2f} of the groups",
-                     f"{depth[-1]:.2f}", "yes" if depth[0] > depth[-1] else "no")  # fmt: skip
+            text.add_row(claim, table.task, *cells, "yes" if shows(small, large) else "no")
+        depths = best_depth(table).mean(axis=1)
+        cells = (f"{depth:.2f} of the groups" for depth in (depths[0], depths[-1]))
+        shown = "yes" if depths[0] > depths[-1] else "no"
+        text.add_row("the best freeze depth falls with size (Soekhoe 2016)", table.task, *cells, shown)
         text.add_section()
-    text.add_row("train the first block for shifted inputs, the last for shifted labels (Lee 2023)", "none", "", "",
-                 "can't be asked: freezing here is of leading groups")  # fmt: skip
+    asked = "can't be asked: what freezes here are leading groups"
+    text.add_row("shifted inputs want the first block trained, shifted labels the last (Lee 2023)", "", "", "", asked)
     return text
+
+
+Gap = tuple[float, float]
+"""Points, and their standard error."""
+Claim = tuple[str, NDArray[np.float64], NDArray[np.float64], Callable[[Gap, Gap], bool]]
+"""A sentence, whose scores (sizes, chains) it compares, and what must hold at the smallest and the largest size."""
+
+
+def _claims(table: Table) -> Iterator[Claim]:
+    score = {family: best(table, of_family(family)) for family in _families(table)}
+    full = score[Family.FULL_FINE_TUNING]
+
+    def crosses(small: Gap, large: Gap) -> bool:
+        return small[0] > 0 > large[0]
+
+    yield (
+        "probing beats full fine-tuning at few labels, loses at many (Kornblith 2019, Kim 2022)",
+        score[Family.LINEAR_PROBING],
+        full,
+        crosses,
+    )
+    yield (
+        "LP-FT beats full fine-tuning (Kumar 2022: by a point)",
+        score[Family.FREEZE_THEN_UNFREEZE],
+        full,
+        lambda small, large: any(gap > 2 * error for gap, error in (small, large)),
+    )
+    if any(family == Family.GRADUAL_UNFREEZING for family in _families(table)):
+        yield (
+            "gradual unfreezing helps, most at few labels (ULMFiT 2018)",
+            score[Family.GRADUAL_UNFREEZING],
+            full,
+            lambda small, large: small[0] > max(0, large[0]),
+        )
+    if any(strategy.parameters == "bias" for strategy in table.strategies):
+        yield "biases alone win at few labels, lose at many (BitFit 2022)", best(table, biases), full, crosses
+    yield (
+        "full fine-tuning, well tuned, is within a point of the best (FewTrans 2026)",
+        full,
+        best(table, lambda strategy, family: strategy.parameters == "all"),
+        lambda small, large: min(small[0], large[0]) >= -1,
+    )
+
+
+def _families(table: Table) -> set[Family]:
+    return {strategy.family(table.num_groups) for strategy in table.strategies}
+
+
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
+    """The families of each task, then what has been published."""
+    yield from map(families, tables)
+    yield directions(tables)

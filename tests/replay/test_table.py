@@ -7,7 +7,7 @@ import pytest
 
 from strategies import Family, FreezingStrategy
 from tests.replay.fill import blocks, train_cell
-from tests.replay.grid import SMALL, TASKS, Grid, spec_of
+from tests.replay.grid import TASKS, Grid, spec_of
 from tests.replay.table import TABLES, Table
 
 GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19}

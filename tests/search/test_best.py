@@ -39,9 +39,30 @@ def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
     assert scope["strategy"] == best_strategy("tiny", size=20, out=finished / "studies")
 
 
-def test_a_size_that_was_not_run_is_named(results):
-    with pytest.raises(StudyError, match="no trials at size 30; it has: 20, 40"):
-        find_best(results, 30)
+def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished, search, tmp_path):
+    found = find_best(results, 30)
+    assert found.strategy == replace(judge(results, 40).contestants[0].strategy, epochs=4, steps_per_epoch=3)
+    assert found.status == (
+        "between sizes: 30 was not run; the strategy is the leader of 40, the score is told from 20 and 40"
+    )
+    low, high = found.provenance["predicted_interval_90"]
+    assert low < found.provenance["predicted_test_accuracy"] < high
+    assert "test_accuracy" not in found.provenance, "nobody has measured it"
+    for name in ("freeze_depth", "head_lr"):
+        least, most = found.provenance[f"near_optimal_{name}"]
+        assert least <= getattr(found.strategy, name) <= most
+    done = search("best", "tiny", "--size", "30", cwd=finished)
+    file = tmp_path / "best.toml"
+    file.write_text(done.stdout)
+    assert load_strategy(file) == found.strategy == best_strategy("tiny", size=30, out=finished / "studies")
+
+
+def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
+    with pytest.raises(StudyError, match="20, 40, tell of sizes from 10 to 120"):
+        find_best(results, 121)
+    done = search("best", "tiny", "--size", "9", cwd=finished)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
 
 
 def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):

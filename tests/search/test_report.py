@@ -58,7 +58,7 @@ def test_a_regression_study_is_told_in_errors(results, tmp_path):
         least = min(verdict.contestants, key=lambda c: c.score)
         assert verdict.contestants[0] is least
         assert verdict.measure.interval(least.score, least.low, least.high) in markup
-        assert plots.answer({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
+        assert plots.scores({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
     assert "within 1 % of the score of the leader" in markup
     assert "mean absolute error 0.5" in markup
     assert "accuracy" not in markup
@@ -70,16 +70,23 @@ def test_what_comes_from_the_study_is_escaped(results):
     evil = "<img src=x onerror=alert(1)>"
     task = results.spec.task.model_copy(update={"data": evil})
     rows = tuple(replace(row, reason=evil, state="FAIL") if row.number == 0 else row for row in results.rows)
-    html = render(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows))
+    groups = (evil, *results.groups[1:])
+    html = render(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows, groups=groups))
     assert evil not in html
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 2
 
 
-def test_the_score_of_a_finalist_is_its_confirm_trials_mean_test_accuracy(results):
+def test_the_score_of_a_finalist_is_from_its_confirm_trials_and_never_above_their_mean(results):
     for size, verdict in judge_all(results).items():
-        shown = {f"{contestant.score:.3g}" for contestant in verdict.contestants}
-        confirmed = {f"{sum(r.test_accuracy for r in rows) / 5:.3g}" for rows in _by_finalist(results, size)}
-        assert shown == confirmed
+        means = {
+            rows[0].explored: sum(row.test_accuracy for row in rows) / len(rows) for rows in _by_finalist(results, size)
+        }
+        highest = max(c.score for c in verdict.contestants)
+        for contestant in verdict.contestants:
+            mean = means[contestant.explored]
+            # The leader's luck is taken off, and nobody is above it then; below it, all are as they were.
+            assert contestant.score == pytest.approx(min(mean, highest))
+            assert contestant.low <= contestant.score <= contestant.high
 
 
 def _by_finalist(results, size):
@@ -96,22 +103,19 @@ def test_the_csv_has_every_trial(results):
         assert record["epochs"] == str(row.epochs), "epochs run, not the budget"
 
 
-def test_the_answer_figure_shows_the_verdicts(results):
-    verdicts = judge_all(results)
-    figure = plots.answer(verdicts)
-    lines = {trace.name: trace for trace in figure.data if trace.type == "scatter"}
-    for index, size in enumerate(sorted(verdicts)):
-        for contestant in verdicts[size].contestants:
-            trace = lines[contestant.family]
-            assert trace.y[index] == pytest.approx(100 * contestant.score)
-            assert trace.marker.symbol[index].endswith("-open") != contestant.contends
-    (strip,) = [trace for trace in figure.data if trace.type == "heatmap"]
-    assert [sum(column) for column in zip(*strip.z, strict=True)] == pytest.approx([1.0] * len(verdicts))
+def test_without_chains_the_page_says_what_gives_an_answer(results):
+    spec = results.spec.model_copy(update={"confirm": results.spec.confirm.model_copy(update={"chains": 0})})
+    rows = tuple(row for row in results.rows if not row.confirms)
+    html = render(replace(results, spec=spec, rows=rows))
+    assert "No answer yet" in html
+    assert "<code>[confirm] chains</code>" in html
+    assert "What the search tried (10 trials)" in html
 
 
-def test_families_are_told_apart_without_colour():
-    assert len({dash for _, dash, _ in plots.STYLES.values()}) == len(plots.STYLES)
-    assert len({symbol for _, _, symbol in plots.STYLES.values()}) == len(plots.STYLES)
+def test_one_size_has_a_page_too(results):
+    html = render(replace(results, rows=tuple(row for row in results.rows if row.size == 40), groups=()))
+    assert "No answer yet" not in html
+    assert "group 4" in html
 
 
 @pytest.mark.slow
@@ -134,4 +138,4 @@ def test_the_page_opens_in_a_browser_offline_without_an_error(page, finished, tm
     found = re.search(r"errors=(\d+) figures=(\d+)", done.stdout)
     assert found is not None, done.stderr
     assert int(found[1]) == 0
-    assert int(found[2]) >= 5
+    assert int(found[2]) >= 8

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -40,7 +41,7 @@ def open_queue(home, spec, owner=None):
     return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
 
 
-def work(queue, sizes, *, most=1000):
+def work(queue, sizes, *, most=1000, luck=lambda place: 0.0):
     """Run claimed trials on a torch-free objective; returns what was claimed."""
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
@@ -49,7 +50,8 @@ def work(queue, sizes, *, most=1000):
             claim.trial.report(value, 0)
         attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
         if claim.confirms:
-            attrs["test_accuracy"] = 1 - value / 10
+            explored = claim.study.trials[claim.trial.number].user_attrs["explored"]
+            attrs["test_accuracy"] = 1 - value / 10 + luck((claim.size, explored, claim.chain))
         queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
         claims.append(claim)
     return claims
@@ -77,6 +79,30 @@ def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(hom
         for row in results.finalists(size):
             rivals = [other.value for other in results.explored(size) if other.family == row.family]
             assert row.value == min(rivals), "the finalist is its family's best"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_chains_go_where_they_can_still_decide_however_many_work_and_however_often_it_stops(tmp_path, spec, workers):
+    def luck(place):
+        return 0.04 * np.random.default_rng(place).normal()
+
+    spec, run = spec.changed(confirm={"chains": 9}), []
+    for name, most in (("whole", 1000), ("stopped", 23)):
+        home = Home.of(name, out=tmp_path, storage=None)
+        home.folder.mkdir()
+        claims = [None]
+        while claims:
+            with Owner.new().present(home) as owner:
+                queues = [open_queue(home, spec, owner) for _ in range(workers)]
+                turns = itertools.islice(itertools.cycle(queues), most)
+                claims = list(itertools.takewhile(bool, (work(queue, [20], most=1, luck=luck) for queue in turns)))
+        results = read_results(open_storage(home.url), home)
+        assert results.is_finished([20])
+        assert len(results.confirmed(20)) <= 9 * len(results.finalists(20))
+        run.append([(row.explored, row.chain) for row in results.confirmed(20)])
+    assert run[0] == run[1]
+    chains = Counter(explored for explored, _ in run[0])
+    assert min(chains.values()) < 9 < max(chains.values())
 
 
 def test_the_first_trials_are_the_anchors(home, spec):
