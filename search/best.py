@@ -102,7 +102,10 @@ def _between(results: Results, size: int) -> Best:
             "status": status,
             f"predicted_{measure.attribute}": measure.rounded(found.score),
             "predicted_interval_90": [measure.rounded(found.low), measure.rounded(found.high)],
-            **{f"near_optimal_{name}": list(band) for name, band in found.bands.items()},
+            **{
+                f"near_optimal_{name}": [end if isinstance(end, int) else float(f"{end:.3g}") for end in band]
+                for name, band in found.bands.items()
+            },
             "seconds_to_train": round(chosen.seconds, 2),
             "sizes": list(found.sizes),
         }

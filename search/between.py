@@ -1,7 +1,7 @@
 """What holds at a size that was not run, from those that were: on the logarithm of the size. numpy only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from math import exp, hypot, log
 
@@ -40,8 +40,9 @@ class Between:
     @property
     def bands(self) -> dict[str, tuple[float, float]]:
         """The least and the greatest value of each parameter among the near-optimal."""
-        named = dict.fromkeys(name for strategy in self.near_optimal for name in strategy.to_params())
-        values = {name: [getattr(strategy, name) for strategy in self.near_optimal] for name in named}
+        named = {name for strategy in self.near_optimal for name in strategy.to_params()}
+        names = [field.name for field in fields(FreezingStrategy) if field.name in named]
+        values = {name: [getattr(strategy, name) for strategy in self.near_optimal] for name in names}
         # Whether pretrained is its family's; words have no order.
         return {name: (min(v), max(v)) for name, v in values.items() if not isinstance(v[0], (bool, str))}
 
@@ -63,12 +64,12 @@ class FrostLine:
 
 
 def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Between:
-    """The leader of the next larger size, as it is; above the largest, the largest's.
+    """The leader of the nearest size, by ratio and the larger of two equally near, as it is.
 
-    The leader, since what is within the margin of it and cheaper at one size may not be at another; the larger size,
-    since its search is the surer. Replayed with sizes left out (`python -m tests.replay between`), no mixture of the
-    strategies of several sizes did better. The score is on the power law through the leaders of the two sizes
-    around. Raises `StudyError` below two confirmed sizes, and further beyond them than `BELOW` and `ABOVE` times.
+    The leader, since what is cheaper and within the margin of it at one size may not be at another. Replayed with
+    sizes left out (`python -m tests.replay between`), no mixture of several sizes' strategies did clearly better.
+    The score is on the power law through the leaders of the two sizes around. Raises `StudyError` below two
+    confirmed sizes, and further beyond them than `BELOW` and `ABOVE` times.
     """
     sizes = sorted(verdicts)
     if len(sizes) < 2:
@@ -82,15 +83,16 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
             f"Study {results.home.name!r} was not run at size {size}, and its confirmed sizes, "
             f"{', '.join(map(str, sizes))}, tell of sizes from {least} to {most}."
         )
-    place = next((place for place, known in enumerate(sizes) if known > size), len(sizes) - 1)
-    pair = sizes[max(place, 1) - 1], sizes[max(place, 1)]
-    chosen = verdicts[sizes[place]].contestants[0]
+    source = min(sizes, key=lambda known: (max(known / size, size / known), -known))
+    upper = next((place for place in range(1, len(sizes)) if sizes[place] > size), len(sizes) - 1)
+    pair = sizes[upper - 1], sizes[upper]
+    chosen = verdicts[source].contestants[0]
     score, low, high = _predicted(verdicts, pair, size)
     close = [strategy for known in pair for strategy in near_optimal(results, verdicts[known])]
     return Between(
         size=size,
         sizes=pair,
-        source=sizes[place],
+        source=source,
         contestant=chosen,
         score=score,
         low=low,

@@ -84,7 +84,7 @@ def best(
     storage: Storage = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Print the recommended strategy at a size, to save or to paste."""
+    """Print the recommended strategy at a size, run or between those that were, to save or to paste."""
     from search.best import find_best
     from search.home import Home
     from search.results import load_results

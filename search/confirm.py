@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 LEAST_CHAINS = 5
 """With fewer chains nothing is ruled out: among identical strategies, 3 name a false winner one time in ten."""
-CLOSED_BELOW = 0.001
+CLOSED_BELOW = 0.0005
 """A finalist behind by more than the margin gets no more chains once it is the better one with less than this
 probability: it is looked at after every round, and a winner needs what all others have together to be small."""
 ALIKE_BELOW = 0.05
@@ -39,7 +39,9 @@ def wanted(
         if not places <= scores.keys():
             break
         rounds = np.array([[scores[number, before] for number in still_open] for before in range(1, chain)])
-        still_open = [number for number, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open]
+        still_open = [
+            number for number, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open
+        ]
         spent = sum(number in finalists and before < chain for number, before in scores)
         if not still_open or spent + len(still_open) > len(finalists) * chains:
             break

@@ -11,10 +11,11 @@ from plotly.offline import get_plotlyjs
 
 from search import evidence, payoff, plots, tried
 from search.between import frost_line
+from search.confirm import LEAST_CHAINS
 from search.rows import Results
 from search.spec import Space
 from search.style import legend, short, to_html
-from search.verdict import LEAST_CHAINS, Contestant, Verdict, judge_all
+from search.verdict import Contestant, Verdict, judge_all
 
 _STYLE = """
 :root { color-scheme: light; }

@@ -79,16 +79,13 @@ def smaller_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
     return _around(verdicts, size)[0].contestants[0].strategy
 
 
-def larger_recommended(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    return _around(verdicts, size)[1].recommended.strategy
-
-
-def nearest_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    return _nearest(verdicts, size).contestants[0].strategy
+def larger_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
+    return _around(verdicts, size)[1].contestants[0].strategy
 
 
 def nearest_recommended(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    return _nearest(verdicts, size).recommended.strategy
+    nearest = min(verdicts, key=lambda known: (max(known / size, size / known), -known))
+    return verdicts[nearest].recommended.strategy
 
 
 def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
@@ -114,18 +111,13 @@ def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
     )
 
 
+OURS = "nearest's leader (ours)"
 RULES: dict[str, Callable[[Verdicts, int], FreezingStrategy]] = {
-    "next larger's recommended": larger_recommended,
-    "next smaller's leader": smaller_leader,
-    "nearest's leader": nearest_leader,
     "nearest's recommended": nearest_recommended,
-    "mixed": mixed,
+    "next smaller's leader": smaller_leader,
+    "next larger's leader": larger_leader,
+    "both mixed": mixed,
 }
-OURS = "next larger's leader (ours)"
-
-
-def _nearest(verdicts: Verdicts, size: int) -> Verdict:
-    return verdicts[min(verdicts, key=lambda known: (max(known / size, size / known), -known))]
 
 
 def _around(verdicts: Verdicts, size: int) -> tuple[Verdict, Verdict]:
@@ -177,11 +169,13 @@ def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int,
     )
 
 
-def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
-    """One table a task; those with too few chains to confirm on are left out."""
+def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
+    """One table a task; of those with too few chains to confirm on, that they have."""
     for table in tables:
         if table.chains > CHAINS:
             yield shown(table, compare(table, studies=studies))
+        else:
+            yield f"{table.task}: {table.chains} chains, and it takes {CHAINS + 1} to explore and confirm."
 
 
 def shown(table: Table, cases: Sequence[Case]) -> Text:

@@ -14,18 +14,19 @@ def studies_of(world, truth, *, chains, studies, seed=0):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_no_more_winners(world):
-    found = studies_of(world, [WORLDS[world].accuracy] * 2, chains=10, studies=200)
-    assert found["fixed"]["winner %"] <= 5
-    assert found["adaptive"]["winner %"] <= 5
+def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_hardly_more_winners(world):
+    found = studies_of(world, [WORLDS[world].accuracy] * 2, chains=10, studies=300)
+    # The rate is 2 to 4 %; of 300 studies its standard error is 1.
+    assert found["fixed"]["winner %"] <= 6
+    assert found["adaptive"]["winner %"] <= min(6, found["fixed"]["winner %"] + 2)
 
 
-@pytest.mark.parametrize("world", ["few labels", "many labels"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_among_six_that_are_alike_nobody_wins_and_the_leaders_score_is_no_higher_than_the_truth(world):
     found = studies_of(world, [WORLDS[world].accuracy] * 6, chains=5, studies=150)["fixed"]
     assert found["winner %"] <= 1
     assert abs(found["leader +"]) <= 0.5
-    assert 85 <= found["covered %"] <= 96
+    assert 85 <= found["covered %"] <= 97
 
 
 def test_chains_that_go_where_they_decide_tell_more_for_less():
@@ -36,17 +37,21 @@ def test_chains_that_go_where_they_decide_tell_more_for_less():
     assert found["adaptive"]["trials"] <= 0.95 * found["fixed"]["trials"]
     assert found["adaptive"]["wrong %"] <= 1
     assert found["adaptive"]["lost %"] <= 2
-    assert 85 <= found["adaptive"]["covered %"] <= 96
+    assert 85 <= found["adaptive"]["covered %"] <= 97
 
 
 def test_the_model_has_the_truth_and_the_spreads_it_was_given():
-    world = WORLDS["few labels"]
-    study = simulate(np.random.default_rng(0), world, [0.82, 0.7], chains=3000)
-    scores = study.outcomes.mean(axis=-1)
-    assert scores.mean(axis=0) == pytest.approx([0.82, 0.7], abs=0.03), "but for how hard its test set came out"
-    own = (scores[:, 0] - scores[:, 1]).std() / np.sqrt(2)
-    assert own == pytest.approx(world.own, rel=0.3)
-    assert scores[:, 0].std() == pytest.approx(np.hypot(world.chain, world.own), rel=0.2)
+    world = WORLDS["many labels"]
+    truth = [world.accuracy, world.accuracy]
+    rng = np.random.default_rng(0)
+    scores = np.array([simulate(rng, world, truth, chains=2).outcomes.mean(axis=-1) for _ in range(2000)])
+    assert scores.mean(axis=(0, 1)) == pytest.approx(truth, abs=0.002)
+    # What a run draws anew for each example is in its own spread: as little as that of independent examples.
+    luck = np.sqrt(world.accuracy * (1 - world.accuracy) / world.examples)
+    twice = (scores[:, 0] - scores[:, 1]) / np.sqrt(2)
+    own = (twice[:, 0] - twice[:, 1]).std() / np.sqrt(2)
+    assert 0.9 * world.own <= own <= 1.1 * np.hypot(world.own, luck)
+    assert 0.9 * np.hypot(world.chain, own) <= twice[:, 0].std() <= 1.1 * np.hypot(world.chain, own)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.table import Table as Text
 
 from search.confirm import LEAST_CHAINS, wanted
-from search.verdict import Weighed, outcomes_covariance, weigh
+from search.weighing import Weighed, outcomes_covariance, weigh
 from tests.replay.table import Table
 
 Array = NDArray[np.float64]
@@ -141,7 +141,8 @@ def summary(judged: Sequence[Judged]) -> dict[str, float]:
     numbers = (
         100 * np.mean([winner is not None for winner in winners]),
         100 * np.mean([winner is not None and not top[winner] for winner, top in zip(winners, tops, strict=True)]),
-        100 * np.mean([top.sum() == 1 and not one.found.contends[top][0] for one, top in zip(judged, tops, strict=True)]),
+        100
+        * np.mean([top.sum() == 1 and not one.found.contends[top][0] for one, top in zip(judged, tops, strict=True)]),
         np.mean([one.trials for one in judged]),
         100 * np.mean(np.concatenate([one.covered for one in judged])),
         100 * np.mean([one.covered[one.leader] for one in judged]),
@@ -206,7 +207,9 @@ def spreads(table: Table, size: int) -> tuple[float, float]:
     """Standard deviations over chains: of all families' best strategies alike, and of each its own."""
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
     mean = table.score[:, size].mean(axis=1)
-    best = [max((i for i, own in enumerate(families) if own == family), key=mean.__getitem__) for family in set(families)]
+    best = [
+        max((i for i, own in enumerate(families) if own == family), key=mean.__getitem__) for family in set(families)
+    ]
     left = table.score[best, size] - mean[best][:, None]
     common = left.mean(axis=0)
     own = np.square(left - common).sum() / (len(best) - 1) / (table.chains - 1)

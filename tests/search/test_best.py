@@ -50,7 +50,7 @@ def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished,
     assert "test_accuracy" not in found.provenance, "nobody has measured it"
     for name in ("freeze_depth", "head_lr"):
         least, most = found.provenance[f"near_optimal_{name}"]
-        assert least <= getattr(found.strategy, name) <= most
+        assert 0.99 * least <= getattr(found.strategy, name) <= 1.01 * most, "but for its rounding"
     done = search("best", "tiny", "--size", "30", cwd=finished)
     file = tmp_path / "best.toml"
     file.write_text(done.stdout)

@@ -91,14 +91,14 @@ def test_a_curve_that_bends_is_within_its_interval(bend, count):
     assert abs(found.score - truth) > 1e-3 or count == 2, "it would be, were the interval no wider than the noise"
 
 
-def test_the_strategy_is_the_leader_of_the_next_larger_size():
+def test_the_strategy_is_the_leader_of_the_nearest_size_by_ratio():
     verdicts = {
         size: verdict_of(
             size, {"linear probing": 0.2, "partial freezing": 0.2, "full fine-tuning": 0.2} | {leader: 0.1}
         )
         for size, leader in zip((50, 200, 800), STRATEGIES, strict=True)
     }
-    for size, source in {25: 50, 49: 50, 51: 200, 199: 200, 201: 800, 799: 800, 2400: 800}.items():
+    for size, source in {25: 50, 60: 50, 99: 50, 100: 200, 399: 200, 400: 800, 2400: 800}.items():
         found = between(results_of(), verdicts, size)
         assert found.source == source
         assert found.contestant == verdicts[source].contestants[0]
@@ -187,6 +187,19 @@ def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_b
     assert depths == {4, 0, 1}, "the best, a contender however it explored, and what is 1.6 deviations behind"
     steady = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0 * spread)
     assert {strategy.freeze_depth for strategy in near_optimal(steady, verdict)} == {4, 0}
+
+
+def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
+    values, spread = [(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
+    results = searched(values, spread)
+    task = results.spec.task.model_copy(update={"metric": "val_accuracy"})
+    mirrored = replace(
+        results,
+        spec=results.spec.model_copy(update={"task": task}),
+        rows=tuple(replace(row, value=-row.value) for row in results.rows),
+    )
+    verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
+    assert near_optimal(mirrored, verdict) == near_optimal(results, verdict)
 
 
 def test_the_frost_line_holds_the_recommended_depth_in_its_band():

@@ -37,7 +37,9 @@ def chains_of(done, number):
 
 worlds = st.fixed_dictionaries(
     {
-        "means": st.lists(st.sampled_from([0.6, 0.85, 0.88, 0.9]), min_size=1, max_size=6).map(lambda m: dict(enumerate(m))),
+        "means": st.lists(st.sampled_from([0.6, 0.85, 0.88, 0.9]), min_size=1, max_size=6).map(
+            lambda m: dict(enumerate(m))
+        ),
         "spread": st.sampled_from([0.0, 0.003, 0.03]),
         "seed": st.integers(0, 1000),
     }

@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from search.confirm import LEAST_CHAINS, tail
 from search.home import OUT, Home
 from search.rows import Results, Row
 from search.spec import StudySpec
-from search.verdict import contending, judge, outcomes_covariance, probability_best, resample
+from search.verdict import judge
+from search.weighing import CERTAIN, contending, outcomes_covariance, probability_best, resample, weigh
 from strategies import FreezingStrategy
 
 
@@ -22,7 +24,7 @@ def verdict_of(rng, *, truth, chains=5, examples=500, chain_noise=0.01, margin=0
     draws = resample(scores, outcomes_covariance(correct.mean(axis=0)), seed=0, draws=2000)
     p_best = probability_best(draws)
     contends = contending(scores.mean(axis=0), p_best, margin=margin, chains=chains)
-    return contends, bool(contends.sum() == 1 and p_best.max() >= 0.95)
+    return contends, bool(contends.sum() == 1 and p_best.max() >= CERTAIN)
 
 
 def test_identical_strategies_seldom_have_a_winner():
@@ -71,6 +73,58 @@ def test_within_the_margin_of_the_leader_is_a_contender():
 
 def test_fewer_than_five_chains_rule_nothing_out():
     assert contending(np.array([0.9, 0.1]), np.array([1.0, 0.0]), margin=0.01, chains=4).all()
+
+
+def weighed(scores, *, margin=0.01, draws=20_000):
+    return weigh(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
+
+
+def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_chains_were_for_all():
+    # Two that are closed after five chains: what those chains had for all alike is in the leader's mean, not in theirs.
+    rng = np.random.default_rng(0)
+    own = rng.normal([0.9, 0.8, 0.7], 0.003, size=(15, 3))
+    own[5:, 1:] = np.nan
+    luck = np.where(np.arange(15) < 5, 0.04, 0.0)[:, None]
+    plain, lucky = weighed(own), weighed(own + luck)
+    gap = lucky.means - plain.means
+    assert gap == pytest.approx([gap[0]] * 3), "all have the luck of the leader's chains"
+    assert lucky.p_best == pytest.approx(plain.p_best)
+    assert plain.means[0] == pytest.approx(own[:, 0].mean())
+    assert plain.means[0] - plain.means[1] == pytest.approx((own[:5, 0] - own[:5, 1]).mean())
+
+
+def test_a_closed_strategy_is_compared_by_the_paired_t_test_of_the_chains_it_shares():
+    scores = np.array([[0.90, 0.88], [0.88, 0.87], [0.92, 0.91], [0.89, 0.90], [0.91, 0.89], [0.90, np.nan]])
+    gaps = scores[:5, 0] - scores[:5, 1]
+    worse = tail(gaps.mean(), gaps.std(ddof=1) / np.sqrt(5), 4)
+    assert weighed(scores, draws=200_000).p_best == pytest.approx([1 - worse, worse], abs=0.004)
+
+
+def test_with_equal_chains_all_are_compared_on_all():
+    scores = np.random.default_rng(0).normal(0.8, 0.02, size=(6, 4))
+    assert weighed(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
+
+
+def test_the_leaders_score_is_lower_than_its_mean_where_others_might_lead_and_the_same_where_not():
+    rng = np.random.default_rng(0)
+    alike, alone = rng.normal(0.8, 0.02, size=(5, 6)), rng.normal(0.8, 0.001, size=(5, 2)) - [0.0, 0.5]
+    assert weighed(alike).scores.max() < alike.mean(axis=0).max() - 0.002
+    assert weighed(alone).scores == pytest.approx(alone.mean(axis=0), abs=1e-4)
+
+
+def test_alone_a_strategys_score_is_its_mean():
+    scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
+    found = weighed(scores)
+    assert found.scores == pytest.approx([0.82], abs=1e-3)
+    assert found.winner is None, "there is nobody to win against"
+
+
+def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
+    scores = np.random.default_rng(1).normal(0.8, 0.02, size=(5, 5))
+    found = weighed(scores)
+    order = np.argsort(-found.means)
+    assert (np.diff(found.scores[order]) <= 0).all()
+    assert ((found.low <= found.scores) & (found.scores <= found.high)).all()
 
 
 GROUPS = 4
@@ -198,3 +252,21 @@ def test_a_finalist_without_a_finite_score_is_not_judged(lost):
     verdict = judge(replace(results, rows=rows), 50)
     assert verdict.failed == ("linear probing",)
     assert {c.explored for c in verdict.contestants} == {1, 2}
+
+
+def test_a_verdict_waits_for_the_chains_that_can_still_decide_and_counts_each_ones_own():
+    errors = squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], chains=10)
+    results = regression(errors)
+    few = tuple(row for row in results.rows if row.explored != 2 or row.chain <= LEAST_CHAINS)
+    assert judge(replace(results, rows=tuple(r for r in few if r.chain <= LEAST_CHAINS)), 50) is None
+    budget = replace(results, rows=few, spec=results.spec.changed(confirm={"chains": 8}))
+    verdict = judge(budget, 50)
+    assert verdict.chains == 10
+    assert {c.explored: c.chains for c in verdict.contestants} == {0: 10, 1: 10, 2: LEAST_CHAINS}
+    whole = judge(results, 50)
+    assert {c.explored for c in verdict.contenders} == {c.explored for c in whole.contenders} == {0, 1}
+
+
+def test_a_study_that_ran_all_chains_is_judged_on_all():
+    results = regression(squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], chains=10))
+    assert {c.chains for c in judge(results, 50).contestants} == {10}
