@@ -30,7 +30,7 @@ def best_strategy(
     out: str | Path = OUT,
     unconfirmed: bool = False,
 ) -> FreezingStrategy:
-    """The recommended strategy of a study at a size: the cheapest of the contenders.
+    """The recommended strategy of a study at a size: the cheapest of the contenders, by more than a tenth.
 
     At a size that was not run it is told from those that were, up to three times the largest.
     `study` is its name (or its study file), looked up under `out`, or in the database `storage`.
@@ -66,7 +66,7 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
                 "interval_90": [measure.rounded(chosen.low), measure.rounded(chosen.high)],
                 "p_best": round(chosen.p_best, 3),
                 "seconds_to_train": round(chosen.seconds, 2),
-                "chains": verdict.chains,
+                "chains": chosen.chains,
             }
             | _training(results),
         )

@@ -181,7 +181,7 @@ def different(studies: int) -> Text:
     for name in ("few labels", "many labels"):
         world = WORLDS[name]
         for lead in (0.01, 0.015, 0.03):
-            for chains in (10, 20):
+            for chains in (5, 10, 20):
                 rng = np.random.default_rng(0)
                 truth = [world.accuracy - gap for gap in (0.1, 0.07, 0.05, 0.04, lead, 0.0)]
                 length = longest(6, chains)

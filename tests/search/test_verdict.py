@@ -7,7 +7,7 @@ from search.confirm import LEAST_CHAINS, tail
 from search.home import OUT, Home
 from search.rows import Results, Row
 from search.spec import StudySpec
-from search.verdict import judge
+from search.verdict import Contestant, _cheapest, judge
 from search.weighing import CERTAIN, contending, outcomes_covariance, probability_best, resample, weigh
 from strategies import FreezingStrategy
 
@@ -270,3 +270,16 @@ def test_a_verdict_waits_for_the_chains_that_can_still_decide_and_counts_each_on
 def test_a_study_that_ran_all_chains_is_judged_on_all():
     results = regression(squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], chains=10))
     assert {c.chains for c in judge(results, 50).contestants} == {10}
+
+
+@pytest.mark.parametrize(("seconds", "recommended"), [(1.05, "leads"), (1.2, "is cheap")])
+def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_noise(seconds, recommended):
+    def contestant(family: str, score: float, seconds: float, *, contends: bool = True) -> Contestant:
+        return Contestant(
+            family=family, strategy=FreezingStrategy(freeze_depth=0), explored=0, score=score, low=score, high=score,
+            p_best=0.5, seconds=seconds, contends=contends, chains=5,
+        )  # fmt: skip
+
+    ruled_out = contestant("ruled out", 0.5, 0.1, contends=False)
+    found = _cheapest([contestant("leads", 0.9, seconds), contestant("is cheap", 0.89, 1.0), ruled_out])
+    assert found.family == recommended
