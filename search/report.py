@@ -230,7 +230,8 @@ def _how_to_read(results: Results) -> str:
         "leading. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
         "is the only contender, with a probability of at least 97.5 %. The recommended strategy is the cheapest "
-        "contender to train, and of those within a tenth of its cost the best. All trials are in <code>trials.csv</code>, beside this page.</p>"
+        "contender to train, and of those within a tenth of its cost the best. All trials are in "
+        "<code>trials.csv</code>, beside this page.</p>"
     )
 
 

@@ -106,7 +106,7 @@ def pick(replay: Replay, at: int, dice: np.random.Generator) -> Pick:
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
-    """Regret against cost by size, one table a task; then the gain over fixed defaults, the best of them from others."""
+    """Regret against cost by size, one table a task; then the gain over defaults, the best of them by other tasks."""
     found: dict[str, list[Pick]] = {}
     for table in tables:
         if table.chains <= CHAINS:

@@ -9,6 +9,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from rich.table import Table as Text
 
+from strategies import FreezingStrategy
 from tests.replay.samplers import phase
 from tests.replay.search import Replay, Tried
 from tests.replay.table import Table
@@ -17,15 +18,41 @@ TRIALS = 40
 BEST = 0.1
 
 
-PRUNERS: dict[str, Callable[[Replay], BasePruner]] = {
-    "none": lambda replay: NopPruner(),
-    "Median": lambda replay: MedianPruner(),
-    "Successive halving": lambda replay: SuccessiveHalvingPruner(),
-    "Hyperband": lambda replay: HyperbandPruner(max_resource=replay.grid.epochs),
-    "Patient(Median, 3)": lambda replay: PatientPruner(MedianPruner(), patience=3),
-    "PhasePruner": phase,
+class Foresight(BasePruner):
+    """A pruner that knows how each trial would end, to show what is in reach of any that waits for the last unfreezing.
+
+    One epoch after that it prunes whoever would end worse than `percent` of those before it.
+    """
+
+    def __init__(self, replay: Replay, *, size: int, chain: int, percent: float = 50.0) -> None:
+        self.replay = replay
+        self.ends = replay.table.value[:, size, chain]
+        self.percent = percent
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        strategy = self._strategy(trial)
+        schedule = strategy.schedule(self.replay.table.num_groups, self.replay.grid.epochs)
+        before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
+        probes = strategy.freeze_depth == self.replay.table.num_groups
+        if probes or len(before) < len(self.replay.anchors) or trial.last_step != schedule.last_unfreezing + 1:
+            return False
+        ends = [self.ends[self.replay.places[self._strategy(other)]] for other in before]
+        return bool(self.ends[self.replay.places[strategy]] > np.percentile(ends, self.percent))
+
+    def _strategy(self, trial: optuna.trial.FrozenTrial) -> FreezingStrategy:
+        return self.replay.grid.nearest(FreezingStrategy.from_params(trial.params))
+
+
+PRUNERS: dict[str, Callable[[Replay, int, int], BasePruner]] = {
+    "none": lambda replay, size, chain: NopPruner(),
+    "Median": lambda replay, size, chain: MedianPruner(),
+    "Successive halving": lambda replay, size, chain: SuccessiveHalvingPruner(),
+    "Hyperband": lambda replay, size, chain: HyperbandPruner(max_resource=replay.grid.epochs),
+    "Patient(Median, 3)": lambda replay, size, chain: PatientPruner(MedianPruner(), patience=3),
+    "PhasePruner": lambda replay, size, chain: phase(replay),
+    "foresight": lambda replay, size, chain: Foresight(replay, size=size, chain=chain),
 }
-"""Optuna's pruners as its documentation shows them, and the product's."""
+"""Optuna's pruners as its documentation shows them, the product's, and what no pruner can know."""
 
 
 @dataclass
@@ -81,7 +108,7 @@ def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str
                     size=size,
                     chain=chain,
                     sampler=optuna.samplers.RandomSampler(seed=number),
-                    pruner=make(replay),
+                    pruner=make(replay, size, chain),
                     trials=TRIALS,
                 )
                 tallies[name].add(replay, size, found)

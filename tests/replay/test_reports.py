@@ -1,0 +1,103 @@
+"""What is printed from the tables holds: luck is not taken for merit, nor foresight for a pruner's."""
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import optuna
+import pytest
+
+from strategies import Family
+from tests.replay.pruners import Foresight, Tally
+from tests.replay.search import Replay
+from tests.replay.sizes import best_so_far, first_trials, rows
+from tests.replay.summary import best, difference
+from tests.replay.table import Table
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table.load("digits")
+
+
+def noise(table: Table, *, chains: int = 20) -> Table:
+    """The same table with scores that are luck alone, 0.5 on average."""
+    shape = (*table.test_accuracy.shape[:2], chains, table.test_accuracy.shape[-1])
+    scores = np.random.default_rng(0).normal(0.5, 0.1, shape).astype(np.float32)
+    return replace(
+        table, chains=chains, test_accuracy=scores, val_loss=np.broadcast_to(table.val_loss[:, :, :1], shape)
+    )
+
+
+def test_the_best_of_many_that_are_alike_is_no_better_than_the_rest(table):
+    luck = noise(table)
+    found = best(luck, lambda strategy, family: True)
+    assert found.shape == (len(table.sizes), 20)
+    assert abs(found.mean() - 0.5) < 3 * 0.1 / np.sqrt(found.size)
+    assert luck.score.mean(axis=2).max(axis=0).mean() > 0.53, "what is best by luck looks better"
+
+
+def test_what_is_truly_better_is_found(table):
+    strategies = table.strategies
+    better = np.array([one.freeze_depth == 2 for one in strategies])
+    luck = noise(table)
+    shifted = replace(luck, test_accuracy=luck.test_accuracy + 0.2 * better[:, None, None, None].astype(np.float32))
+    everyone = best(shifted, lambda strategy, family: True)
+    probing = best(shifted, lambda strategy, family: family == Family.LINEAR_PROBING)
+    gap, error = difference(everyone[0], probing[0])
+    assert abs(gap - 20) < 4 * error
+
+
+def test_foresight_waits_for_the_last_unfreezing_and_prunes_who_would_end_worse_than_most(table):
+    replay = Replay(table)
+    found = replay.search(
+        size=2,
+        chain=0,
+        sampler=optuna.samplers.RandomSampler(seed=1),
+        pruner=Foresight(replay, size=2, chain=0),
+        trials=60,
+    )
+    ends = [table.value[one.strategy, 2, 0] for one in found]
+    pruned = [number for number, one in enumerate(found) if one.pruned]
+    assert len(pruned) > 10
+    for number in pruned:
+        strategy = replay.strategies[found[number].strategy]
+        assert found[number].epochs == strategy.schedule(4, 20).last_unfreezing + 2
+        assert ends[number] > np.median(ends[:number])
+    assert not {number for number in pruned if number < len(replay.anchors)}
+
+
+def test_a_tally_counts_what_was_lost_and_what_was_spent(table):
+    replay = Replay(table)
+    found = replay.search(size=1, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
+    nothing, everyone = Tally(), Tally()
+    nothing.add(replay, 1, found)
+    assert (nothing.false_prunes, nothing.survivor_regret, nothing.epochs) == (0.0, [0.0], [1.0])
+    best_one = max(found, key=lambda one: replay.truth[one.strategy, 1])
+    everyone.add(replay, 1, [replace(one, pruned=one.strategy == best_one.strategy) for one in found])
+    assert everyone.false_prunes > 0
+    assert everyone.survivor_regret[0] >= 0
+
+
+def test_lessons_follow_the_anchors_and_a_misleading_source_turns_their_order_around(table):
+    replay = Replay(table)
+    found = replay.search(size=0, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=60)
+    first = first_trials(replay, {table.sizes[0]: rows(replay, 0, found)}, trials=60)
+    misled = first_trials(replay, {table.sizes[0]: rows(replay, 0, found, worst=True)}, trials=60)
+    count = len(replay.anchors)
+    assert first[:count] == misled[:count] == replay.anchors
+    value = {one.strategy: one.value for one in found}
+
+    def mean(lessons):
+        return np.mean([value[replay.places[one]] for one in lessons])
+
+    assert mean(first[count:]) < mean(misled[count:])
+    assert (np.diff(best_so_far(found)) <= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["summary", "pruners", "sizes"])
+def test_a_report_has_a_row_for_each_thing_it_compares(table, name):
+    texts = list(import_module(f"tests.replay.{name}").report([table], studies=1))
+    assert texts
+    assert all(text.row_count > 3 for text in texts)
