@@ -1,11 +1,12 @@
-"""Which confirm trials a verdict needs: chains are added where they can still change it. numpy only."""
+"""Which confirm trials a verdict needs: chains are added where they can still change it. No torch, no optuna."""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from math import atan, cos, inf, pi, sin, sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 
 LEAST_CHAINS = 5
 """With fewer chains nothing is ruled out: among identical strategies, 3 name a false winner one time in ten."""
@@ -70,14 +71,7 @@ def _open(scores: NDArray[np.float64], margin: float, relative: bool) -> list[bo
 
 
 def tail(distance: float, error: float, freedom: int) -> float:
-    """P(T > distance / error) of Student's t, in closed form (Abramowitz & Stegun, 1964, 26.7.3 and 26.7.4)."""
+    """P(T > distance / error) of Student's t."""
     if error == 0:
         return 0.5 if distance == 0 else float(distance < 0)
-    angle = atan(distance / error / sqrt(freedom))
-    odd = freedom % 2
-    term = total = (cos(angle) if odd else 1.0) * (freedom > 1)
-    for step in range(2 + odd, freedom - 1, 2):
-        term *= cos(angle) ** 2 * (step - 1) / step
-        total += term
-    inside = 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
-    return (1 - inside) / 2
+    return float(stdtr(freedom, -distance / error))
