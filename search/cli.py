@@ -100,13 +100,16 @@ def dashboard(
     storage: Storage = None,
     out: Out = DEFAULT_OUT,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Let it delete studies and write notes.")
+    ] = False,
 ) -> None:
-    """Open optuna-dashboard on a study's database, on this machine only."""
+    """Open optuna-dashboard on a study's database, on this machine only, to read."""
     from search.dashboard import serve
     from search.home import Home
 
     try:
-        serve(Home.of(_name(study), out=out, storage=storage), port=port)
+        serve(Home.of(_name(study), out=out, storage=storage), port=port, allow_writes=allow_writes)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

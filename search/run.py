@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.dashboard import publish
 from search.display import Progress, answer
 from search.errors import FrostlineError, SpecError, StudyError, TaskError
 from search.home import OUT, Home
@@ -117,7 +118,9 @@ def run_study(job: Job, *, console: Console) -> None:
                 _requeue(job)
                 raise
     results = load_results(job.home)
-    _say(console, results, write_report(results))
+    page = write_report(results)
+    publish(results)
+    _say(console, results, page)
 
 
 def estimate(job: Job, *, console: Console) -> None:
