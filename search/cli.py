@@ -30,7 +30,9 @@ class Format(StrEnum):
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its study file.")]
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="The database, if not the study's own SQLite file: a SQLAlchemy URL."),
+    typer.Option(
+        metavar="URL", help="The database, if not the study's own SQLite file: a URL, or env:VARIABLE that holds it."
+    ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
@@ -141,11 +143,12 @@ def groups(
 def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """List the studies there are, and how far each is."""
     from search.results import known_homes, load_results
+    from search.storage import shown
     from search.verdict import judge_all
 
     homes = known_homes(out=out, storage=storage)
     if not homes:
-        print(f"No studies in {storage or out}.")
+        print(f"No studies in {shown(storage) if storage else out}.")
     for home in homes:
         try:
             results = load_results(home)

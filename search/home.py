@@ -1,5 +1,6 @@
 """A study's place, and the processes at work in it."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +10,33 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from search.errors import StorageError
+
 OUT = Path("studies")
 """Where studies live by default: `./studies/<name>/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """A study's place: its name, the folder with everything it makes, and the database URL."""
+    """A study's place: its name, the folder with everything it makes, and the database URL.
+
+    storage: what the user named as its database, a URL or "env:VARIABLE"; None for its own SQLite file.
+    """
 
     name: str
     folder: Path
     url: str
+    storage: str | None = None
 
     @classmethod
     def of(cls, name: str, *, out: Path, storage: str | None) -> "Home":
-        """The place of the study of that name under `out`; `storage` is None for its own SQLite file."""
+        """The place of the study of that name under `out`; `storage` is None for its own SQLite file.
+
+        Raises `StorageError` where that names a variable that is not set.
+        """
         folder = out / name
-        return cls(name=name, folder=folder, url=storage or sqlite_url(folder / "study.db"))
+        url = sqlite_url(folder / "study.db") if storage is None else database_url(storage)
+        return cls(name=name, folder=folder, url=url, storage=storage)
 
     def explore_name(self, size: int) -> str:
         return f"{self.name}/n={size}"
@@ -109,6 +120,19 @@ class Owner:
     def was_stopped(self, home: Home) -> bool:
         """Of a process that is gone: whether its run went with it, so that its end says nothing of its trial."""
         return bool(self.run) and Owner(self.host, self.run).is_gone(home)
+
+
+def database_url(storage: str) -> str:
+    """The URL itself, or that in the environment variable of "env:VARIABLE", where no list of processes shows it.
+
+    Raises `StorageError`.
+    """
+    kind, _, variable = storage.partition(":")
+    if kind != "env":
+        return storage
+    if not os.environ.get(variable):
+        raise StorageError(f"--storage {storage}: the environment variable {variable!r} is not set.")
+    return os.environ[variable]
 
 
 def sqlite_url(file: Path) -> str:

@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from search.errors import StudyError
-from search.home import Home
+from search.home import Home, database_url
 from search.predictions import read_outcome
 from search.rows import Results, Row
 from search.spec import StudySpec
@@ -83,7 +83,8 @@ def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
 def known_homes(*, out: Path, storage: str | None) -> list[Home]:
     """The places of all studies under `out`, or in the database `storage`."""
     if storage is not None:
-        names = known(open_storage(storage)) if exists(storage) else []
+        url = database_url(storage)
+        names = known(open_storage(url)) if exists(url) else []
     else:
         names = sorted(file.parent.name for file in out.glob("*/study.db"))
     return [Home.of(name, out=out, storage=storage) for name in names]

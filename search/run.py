@@ -185,7 +185,7 @@ def _requeue(job: Job) -> None:
 
 def _say(console: Console, results: Results, page: Path) -> None:
     name, out = results.home.name, results.home.folder.parent
-    storage = None if results.home == Home.of(name, out=out, storage=None) else shown(results.home.url)
+    storage = None if results.home.storage is None else shown(results.home.storage)
     verdicts = judge_all(results)
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")

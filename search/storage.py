@@ -1,5 +1,6 @@
 """The relational database: settings, and what a URL may say."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from search.errors import StorageError
 from search.home import sqlite_file, sqlite_url
 
-ALLOWED = "sqlite:///path/to/study.db or postgresql+psycopg://user@host/database"
+ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
 
 
 def check_url(url: str) -> URL:
@@ -23,7 +24,7 @@ def check_url(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         hint = f"; for a file write {sqlite_url(Path(url))}" if "://" not in url and url else ""
-        raise StorageError(f"--storage {url!r} is not a database URL{hint}; allowed: {ALLOWED}.") from None
+        raise StorageError(f"--storage {shown(url)!r} is not a database URL{hint}; allowed: {ALLOWED}.") from None
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql") or (backend == "sqlite" and parsed.database in (None, "", ":memory:")):
         raise StorageError(f"--storage {shown(parsed)!r} can't hold a study; allowed: {ALLOWED}.")
@@ -31,8 +32,15 @@ def check_url(url: str) -> URL:
 
 
 def shown(url: URL | str) -> str:
-    """A URL for people: without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """A URL for people: without its password. What names a variable ("env:VARIABLE") stays what it is."""
+    if isinstance(url, URL):
+        return url.render_as_string(hide_password=True)
+    if url.startswith("env:"):
+        return url
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):  # malformed, but there may be a password in it
+        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
 
 
 def check_parent(url: str, *, made_by_us: bool) -> None:

@@ -127,3 +127,37 @@ def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
         open_storage(f"sqlite:///{file}")
     open_storage(f"sqlite:///{file}", create=True)
     assert exists(f"sqlite:///{file}")
+
+
+def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("FROSTLINE_DB", f"sqlite:///{tmp_path}/own.db")
+    home = Home.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
+    assert home.url == f"sqlite:///{tmp_path}/own.db"
+    assert shown(home.storage) == "env:FROSTLINE_DB"
+
+
+@pytest.mark.parametrize("storage", ["env:", "env:FROSTLINE_NOT_SET", "env:A=B"])
+def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
+    with pytest.raises(StorageError, match=f"--storage {storage}: the environment variable '.*' is not set"):
+        Home.of("mine", out=tmp_path, storage=storage)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@host/db",
+        "postgresql://me:s3cret@host:port/db",
+        "postgresql://me:s3cret:s3cret@@host:port/db",
+        "mysql://me:s3cret@host/db",
+        "nonsense+driver://me:s3cret@host:1:2/db",
+        "postgresql://:s3cret@host:x",
+    ],
+)
+def test_no_message_says_a_password(url):
+    assert "s3cret" not in shown(url)
+    said = ""
+    try:
+        check_url(url)
+    except StorageError as error:
+        said = str(error)
+    assert "s3cret" not in said
