@@ -52,24 +52,13 @@ def replayed(replay: Replay, dice: np.random.Generator) -> Results:
     rows: list[Row] = []
     for at, size in enumerate(replay.table.sizes):
         tried = [*anchors, *dice.choice(others, TRIALS - len(anchors), replace=False).tolist()]
-        explored = [_row(replay, place, at, explores, number=number) for number, place in enumerate(tried)]
+        explored = [replay.row(place, at, explores, number=number) for number, place in enumerate(tried)]
         rows += explored
         for finalist in replace(study, rows=tuple(explored)).finalists(size):
             for order, chain in enumerate(confirms, start=1):
-                row = _row(replay, tried[finalist.number], at, chain, number=len(rows), test=True)
+                row = replay.row(tried[finalist.number], at, chain, number=len(rows), test=True)
                 rows.append(replace(row, explored=finalist.number, chain=order))
     return replace(study, rows=tuple(rows))
-
-
-def _row(replay: Replay, place: int, at: int, chain: int, *, number: int, test: bool = False) -> Row:
-    table, strategy = replay.table, replay.strategies[place]
-    outcome = table.outcome[place, at, chain] if test else None
-    return Row(
-        number=number, state="COMPLETE", size=table.sizes[at], chain=0, strategy=strategy,
-        family=str(replay.families[place]), value=float(table.val_loss[place, at, chain].min()), best_epoch=None,
-        epochs=None, seconds=float(replay.seconds[place, at, -1]), trainable_parameters=None, seed=None, curve=(),
-        anchor=False, test_accuracy=None if outcome is None else float(outcome.mean()), outcome=outcome,
-    )  # fmt: skip
 
 
 # -- rules ---------------------------------------------------------------------------------------------------

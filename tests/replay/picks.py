@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table as Text
 
 from search.home import Home
-from search.rows import Results, Row
+from search.rows import Results
 from search.verdict import judge
 from strategies import Family, FreezingStrategy
 from tests.replay.samplers import ENGINES, SHARES
@@ -37,21 +37,9 @@ class Pick:
     gains: dict[Family, float]
 
 
-def row(replay: Replay, place: int, at: int, chain: int, *, number: int, test: bool = False) -> Row:
-    """A strategy of the table as a row of results; with `test` as a confirm trial's, but for what it explored."""
-    table = replay.table
-    outcome = table.outcome[place, at, chain] if test else None
-    return Row(
-        number=number, state="COMPLETE", size=table.sizes[at], chain=chain, strategy=replay.strategies[place],
-        family=str(replay.families[place]), value=float(table.val_loss[place, at, chain].min()), best_epoch=None,
-        epochs=None, seconds=float(replay.seconds[place, at, -1]), trainable_parameters=None, seed=None, curve=(),
-        anchor=False, test_accuracy=None if outcome is None else float(outcome.mean()), outcome=outcome,
-    )  # fmt: skip
-
-
 def confirmed(replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int]) -> Results:
     """The results of one size after this search: its finalists run on those chains of the table."""
-    whole = [row(replay, one.strategy, at, 0, number=number) for number, one in enumerate(tried)]
+    whole = [replay.row(one.strategy, at, 0, number=number) for number, one in enumerate(tried)]
     whole = [
         replace(one, value=trial.value, state="PRUNED" if trial.pruned else "COMPLETE")
         for one, trial in zip(whole, tried, strict=True)
@@ -61,7 +49,7 @@ def confirmed(replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[
     results = Results(home=home, spec=spec, num_groups=replay.table.num_groups, rows=tuple(whole))
     again = [
         replace(
-            row(replay, tried[finalist.number].strategy, at, chain, number=len(whole) + order, test=True),
+            replay.row(tried[finalist.number].strategy, at, chain, number=len(whole) + order, test=True),
             explored=finalist.number,
             chain=order,
         )

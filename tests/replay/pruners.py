@@ -11,7 +11,7 @@ from rich.table import Table as Text
 
 from strategies import FreezingStrategy
 from tests.replay.samplers import phase
-from tests.replay.search import Replay, Tried
+from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
 
 TRIALS = 40
@@ -94,30 +94,20 @@ class Tally:
         return max(shares, default=np.nan) - min(shares, default=np.nan)
 
 
-def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, Tally]:
-    """Random searches of `TRIALS` trials, the same for every pruner, at a random size and chain of each table."""
+def compare(table: Table, *, studies: int) -> dict[str, Tally]:
+    """Random searches of `TRIALS` trials, the same for every pruner, at random sizes and chains."""
     tallies: dict[str, Tally] = defaultdict(Tally)
-    for table in tables:
-        replay = Replay(table)
-        dice = np.random.default_rng(seed)
-        for _ in range(studies):
-            size, chain = int(dice.integers(len(table.sizes))), int(dice.integers(table.chains))
-            number = int(dice.integers(2**31))
-            for name, make in PRUNERS.items():
-                found = replay.search(
-                    size=size,
-                    chain=chain,
-                    sampler=optuna.samplers.RandomSampler(seed=number),
-                    pruner=make(replay, size, chain),
-                    trials=TRIALS,
-                )
-                tallies[name].add(replay, size, found)
+    for replay, size, chain, number in draws(table, studies=studies):
+        for name, make in PRUNERS.items():
+            sampler, pruner = optuna.samplers.RandomSampler(seed=number), make(replay, size, chain)
+            found = replay.search(size=size, chain=chain, sampler=sampler, pruner=pruner, trials=TRIALS)
+            tallies[name].add(replay, size, found)
     return tallies
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
     """One table over all tasks, and one of each."""
-    every = {table.task: compare([table], studies=studies) for table in tables}
+    every = {table.task: compare(table, studies=studies) for table in tables}
     for task, tallies in every.items():
         yield shown(tallies, title=f"{task}: {studies} random searches of {TRIALS} trials")
     yield shown({name: merged([tallies[name] for tallies in every.values()]) for name in PRUNERS}, title="all tasks")

@@ -12,7 +12,7 @@ from rich.table import Table as Text
 
 from search.pruning import PhasePruner
 from strategies import FreezingStrategy
-from tests.replay.search import Replay, Tried
+from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -79,31 +79,28 @@ def regrets(replay: Replay, size: int, found: Sequence[Tried]) -> NDArray[np.flo
     return 100 * result
 
 
-def compare(
-    tables: Sequence[Table], *, studies: int, engines: dict[str, Engine], seed: int = 0
-) -> dict[str, dict[int, list[NDArray[np.float64]]]]:
-    """For each engine and size (an index), the regrets of every study."""
-    found: dict[str, dict[int, list[NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(list))
-    for table in tables:
-        replay = Replay(table)
-        dice = np.random.default_rng(seed)
-        for _ in range(studies):
-            size, chain = int(dice.integers(len(table.sizes))), int(dice.integers(table.chains))
-            number = int(dice.integers(2**31))
-            for name, engine in engines.items():
-                tried = replay.search(
-                    size=size,
-                    chain=chain,
-                    sampler=engine.sampler(number),
-                    pruner=engine.pruner(replay),
-                    first=engine.first,
-                    seconds=SHARES[-1] * replay.slice_cost(size),
-                )
-                found[name][size].append(regrets(replay, size, tried))
+Regrets = dict[str, dict[int, list[NDArray[np.float64]]]]
+"""For each engine and size (an index), the regrets of every study."""
+
+
+def compare(table: Table, *, studies: int) -> Regrets:
+    """The same studies by every engine."""
+    found: Regrets = defaultdict(lambda: defaultdict(list))
+    for replay, size, chain, number in draws(table, studies=studies):
+        for name, engine in ENGINES.items():
+            tried = replay.search(
+                size=size,
+                chain=chain,
+                sampler=engine.sampler(number),
+                pruner=engine.pruner(replay),
+                first=engine.first,
+                seconds=SHARES[-1] * replay.slice_cost(size),
+            )
+            found[name][size].append(regrets(replay, size, tried))
     return found
 
 
-def shown(found: dict[str, dict[int, list[NDArray[np.float64]]]], *, title: str) -> Text:
+def shown(found: Regrets, *, title: str) -> Text:
     """Mean regret in points by budget, of the pick and, in brackets, of the best that was tried."""
     text = Text("search", *(f"{share:g} of a slice" for share in SHARES), "at .2, by size", title=title)
     for name, by_size in found.items():
@@ -116,4 +113,4 @@ def shown(found: dict[str, dict[int, list[NDArray[np.float64]]]], *, title: str)
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
     """One table a task."""
     for table in tables:
-        yield shown(compare([table], studies=studies, engines=ENGINES), title=f"{table.task}: {studies} studies")
+        yield shown(compare(table, studies=studies), title=f"{table.task}: {studies} studies")

@@ -1,13 +1,14 @@
 """A search replayed: Optuna's own sampler and pruner, with the table in place of training."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 
+from search.rows import Row
 from search.space import anchors, fixed_params, suggest
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
@@ -73,6 +74,17 @@ class Replay:
         """Seconds to train every strategy of the search's space once, at one size (an index) on one chain."""
         return float(self.seconds[: self.searched, size, -1].sum())
 
+    def row(self, place: int, size: int, chain: int, *, number: int, test: bool = False) -> Row:
+        """A strategy of the table as the product's row; with `test` it knows what it got right."""
+        outcome = self.table.outcome[place, size, chain] if test else None
+        return Row(
+            number=number, state="COMPLETE", size=self.table.sizes[size], chain=0, strategy=self.strategies[place],
+            family=str(self.families[place]), value=float(self.table.val_loss[place, size, chain].min()),
+            best_epoch=None, epochs=None, seconds=float(self.seconds[place, size, -1]), trainable_parameters=None,
+            seed=None, curve=(), anchor=False, outcome=outcome,
+            test_accuracy=None if outcome is None else float(outcome.mean()),
+        )  # fmt: skip
+
     def search(
         self,
         *,
@@ -126,3 +138,10 @@ class Replay:
             value=value,
             pruned=pruned,
         )
+
+
+def draws(table: Table, *, studies: int, seed: int = 0) -> Iterator[tuple[Replay, int, int, int]]:
+    """So many studies of a table: its replay, a random size (an index) and chain, and a seed of the study's own."""
+    replay, dice = Replay(table), np.random.default_rng(seed)
+    for _ in range(studies):
+        yield replay, int(dice.integers(len(table.sizes))), int(dice.integers(table.chains)), int(dice.integers(2**31))
