@@ -72,8 +72,10 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
         )
     complete = [row for row in results.explored(size) if row.state == "COMPLETE" and row.value is not None]
     if not unconfirmed or not complete:
+        failed = bool(complete) and results.spec.confirm.chains > 0 and results.is_finished([size])
+        way = "all its finalists failed there, and the page says why" if failed else "run it to its end"
         raise StudyError(
-            f"Study {name!r} is not confirmed at size {size}; run it to its end, or take what the search has so far "
+            f"Study {name!r} is not confirmed at size {size}: {way}; or take what the search has so far "
             f"with {'--unconfirmed' if complete else 'more trials: none is complete yet'}."
         )
     found = _leader(complete, results)

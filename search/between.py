@@ -14,6 +14,10 @@ from strategies import FreezingStrategy
 
 BELOW, ABOVE = 2, 3
 """How many times smaller than the smallest size, and larger than the largest, is answered for."""
+CARRIED = 2
+"""A slope is carried beyond the two sizes that it was seen between by so many times their distance at most."""
+LARGEST = 700.0
+"""A logarithm whose number is still finite."""
 NORMAL_90 = 1.645
 """Half of a 90 % interval, in standard deviations."""
 
@@ -108,13 +112,15 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
     curves = _log_errors(verdicts)
     (one, one_half), (other, other_half) = (next(iter(curves[known].values())) for known in pair)
     start, stop = log(pair[0]), log(pair[1])
-    weight = (log(size) - start) / (stop - start)
-    span = abs((log(size) - start) * (stop - log(size)))
+    weight = min(max((log(size) - start) / (stop - start), -CARRIED), 1 + CARRIED)
+    span = abs(weight * (1 - weight)) * (stop - start) ** 2
     # Of a curve that was seen at two sizes alone it is known that, halfway, it is not beyond its ends.
     bend = _bend(curves) or 2 * abs(other - one) / (stop - start) ** 2
     middle = (1 - weight) * one + weight * other
+    if not 0 <= weight <= 1 and other > one:  # that more labels do harm is noise, which is not carried on
+        middle = one if weight < 0 else other
     half = hypot((1 - weight) * one_half, weight * other_half, bend * span)
-    errors = (min(exp(at), measure.highest) for at in (middle, middle + half, middle - half))
+    errors = (min(exp(min(at, LARGEST)), measure.highest) for at in (middle, middle + half, middle - half))
     score, worse, better = (measure.highest - error if measure.higher_is_better else error for error in errors)
     return score, min(worse, better), max(worse, better)
 

@@ -33,7 +33,7 @@ def wanted(
     was stopped, or whose `chains` have grown. What the closed ones leave is spent on the open ones, within the budget.
     """
     places = {(number, chain) for chain in range(1, min(chains, LEAST_CHAINS) + 1) for number in finalists}
-    if chains <= LEAST_CHAINS:
+    if chains <= LEAST_CHAINS or not finalists:
         return places
     still_open = list(finalists)
     for chain in count(LEAST_CHAINS + 1):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
@@ -55,7 +56,7 @@ def write_report(results: Results) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     for file, text in ((folder / "trials.csv", trials_csv(results)), (page, render(results))):
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(f".partial-{os.getpid()}")  # two runs of a study may end at the same time
         partial.write_text(text, encoding="utf-8")
         partial.replace(file)
     return page
@@ -170,11 +171,12 @@ def _answer_row(results: Results, verdict: Verdict) -> str:
 
 def _no_answer(results: Results) -> str:
     name = escape(results.home.name)
-    way = (
-        f"Run it to its end: <code>python -m search run {name}</code>."
-        if results.spec.confirm.chains
-        else "Give <code>[confirm] chains</code> of the study file a number, and run it again."
-    )
+    if results.spec.confirm.chains == 0:
+        way = "Give <code>[confirm] chains</code> of the study file a number, and run it again."
+    elif results.is_finished(results.sizes):
+        way = "All that was to be confirmed failed, for the reasons below."
+    else:
+        way = f"Run it to its end: <code>python -m search run {name}</code>."
     return (
         "<h2>No answer yet</h2><p>No size is confirmed, and the scores of the search alone are too good to be true. "
         f"{way}</p>"

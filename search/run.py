@@ -98,7 +98,7 @@ def run_study(job: Job, *, console: Console) -> None:
     stored = job.stored()
     if stored is None or not stored.is_finished(job.sizes):
         with _stopping() as check_stopped, Progress(console, job.sizes) as progress:
-            watch = _Watch(job.home, progress)
+            watch = _Watch(job, progress)
 
             def tick() -> None:
                 check_stopped()
@@ -149,8 +149,8 @@ def estimate(job: Job, *, console: Console) -> None:
 class _Watch:
     """Shows a study's progress at most once a second, over one connection that keeps what is finished."""
 
-    def __init__(self, home: Home, progress: Progress) -> None:
-        self.home = home
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self.job = job
         self.progress = progress
         self.storage: BaseStorage | None = None
         self.next = 0.0
@@ -161,12 +161,16 @@ class _Watch:
         self.next = time.monotonic() + 1.0
         with suppress(FrostlineError, SQLAlchemyError, StorageInternalError):  # not made yet, or busy: next time
             if self.storage is None:
-                self.storage = open_storage(self.home.url)
-            self.progress.update(read_results(self.storage, self.home, with_outcomes=False), self._judge)
+                self.storage = open_storage(self.job.home.url)
+            self.progress.update(self._results(with_outcomes=False), self._judge)
 
     def _judge(self, size: int) -> Verdict | None:
+        return judge(self._results(with_outcomes=True), size)
+
+    def _results(self, *, with_outcomes: bool) -> Results:
+        # With this run's budgets: the stored ones are still the old ones when it begins.
         assert self.storage is not None
-        return judge(read_results(self.storage, self.home), size)
+        return replace(read_results(self.storage, self.job.home, with_outcomes=with_outcomes), spec=self.job.spec)
 
 
 def _requeue(job: Job) -> None:

@@ -45,24 +45,26 @@ def weigh(
 
     Who leads is lucky too: its mean is too high by what the leader of a draw is above its own mean, on average (the
     parametric bootstrap's estimate of bias; Efron & Tibshirani, 1993). That is taken off, and nobody is above it then.
+    It is what leaders have on average; a leader that varies less than the others has less of it, by its part in how
+    the gap between it and the best of them varies, which is a half where all vary alike.
     """
     lengths = np.isfinite(scores).sum(axis=0)
     whole = np.flatnonzero(lengths == len(scores))
     drawn = np.empty((draws, len(lengths)))
     drawn[:, whole] = resample(scores[:, whole], test_covariance[np.ix_(whole, whole)], seed=seed, draws=draws)
-    own, means = drawn.copy(), scores.mean(axis=0)
+    means = scores.mean(axis=0)
     leader = whole[means[whole].argmax()]
     for other in np.flatnonzero(lengths < len(scores)):
         pair = [leader, other]
         shared = scores[: lengths[other], pair]
         both = resample(shared, test_covariance[np.ix_(pair, pair)], seed=[seed, int(other)], draws=draws)
         luck = means[leader] - shared[:, 0].mean()
-        means[other], own[:, other] = shared[:, 1].mean() + luck, both[:, 1] + luck
+        means[other] = shared[:, 1].mean() + luck
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
-    optimism = float((drawn.max(axis=1) - means[drawn.argmax(axis=1)]).mean())
+    optimism = float((drawn.max(axis=1) - means[drawn.argmax(axis=1)]).mean()) * 2 * _part(drawn, int(means.argmax()))
     mended = np.minimum(means, means.max() - max(optimism, 0.0))
-    low, high = np.quantile(own, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
+    low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
     contends = contending(means, p_best, margin=margin, chains=len(scores))
     return Weighed(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends)
 
@@ -86,15 +88,26 @@ def resample(
     interaction counts twice, which errs towards caution.
     """
     rng = np.random.default_rng(seed)
-    chains, strategies = scores.shape
+    chains = len(scores)
     result = np.repeat(scores.mean(axis=0, keepdims=True), draws, axis=0)
     if chains > 1:
         freedom = chains - 1
         stretch = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
-        result += stretch * _normal(np.cov(scores.T).reshape(strategies, strategies) / chains, draws, rng)
+        # Mixtures of the chains' own deviations have their covariance, and no strategy's spread can blur another's.
+        centred = (scores - scores.mean(axis=0)) / np.sqrt(chains * freedom)
+        result += stretch * (rng.standard_normal((draws, chains)) @ centred)
     if test_covariance is not None:
         result += _normal(test_covariance, draws, rng)
     return result
+
+
+def _part(draws: NDArray[np.float64], leader: int) -> float:
+    """The leader's part in how its gap to the best of the others varies over the draws (draws, strategies), 0 to 1."""
+    if draws.shape[1] == 1:
+        return 0.0
+    gap = draws[:, leader] - np.delete(draws, leader, axis=1).max(axis=1)
+    common, variance = np.cov(draws[:, leader], gap)[:, 1]
+    return float(np.clip(common / variance, 0.0, 1.0)) if variance > 0 else 0.0
 
 
 def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,6 +132,8 @@ def outcomes_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _normal(covariance: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    values, vectors = np.linalg.eigh(covariance)
+    spreads = np.sqrt(np.diag(covariance))
+    scale = np.where(spreads > 0, spreads, 1.0)  # as correlations, so that a huge variance does not blur a small one
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.asarray(rng.standard_normal((draws, len(values))) @ root.T)
+    return np.asarray(scale * (rng.standard_normal((draws, len(values))) @ root.T))

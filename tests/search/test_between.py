@@ -64,6 +64,22 @@ def test_a_power_law_is_gone_on_with(kind, size):
     assert found.low < found.score < found.high
 
 
+@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("size", [50, 60, 99, 102, 150, 303])
+def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
+    for errors in ((0.73, 0.70), (0.70, 0.73), (0.10, 0.05), (0.5, 1e-9)):
+        verdicts = {
+            n: verdict_of(n, {"partial freezing": e}, kind=kind) for n, e in zip((100, 101), errors, strict=True)
+        }
+        found = between(results_of(), verdicts, size)
+        error = 1 - found.score if kind == "classification" else found.score
+        least, most = min(errors), max(errors)
+        assert least * (least / most) ** 2 - 1e-9 <= error <= most * (most / least) ** 2
+        assert np.isfinite([found.low, found.high]).all()
+        if size < 100:
+            assert error >= errors[0] * (1 - 1e-9), "fewer labels promise no better than the smallest size got"
+
+
 def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_far_from_all():
     verdicts = power_law([1000, 4000, 16000], bend=0.1)
     own = verdicts[4000].contestants[0]

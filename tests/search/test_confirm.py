@@ -132,3 +132,8 @@ def test_the_tail_is_students(freedom):
     for distance in (-3.0, -0.5, 0.0, 0.1, 1.0, 4.0, 12.0):
         assert tail(distance, 1.0, freedom) == pytest.approx(stats.t.sf(distance, freedom), abs=1e-9)
     assert (tail(1.0, 0.0, freedom), tail(0.0, 0.0, freedom), tail(-1.0, 0.0, freedom)) == (0, 0.5, 1)
+
+
+@pytest.mark.parametrize("chains", [0, 4, 5, 6, 20])
+def test_without_finalists_nothing_is_wanted(chains):
+    assert wanted({}, [], chains=chains, margin=0.01, relative=False) == set()

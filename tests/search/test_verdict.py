@@ -105,11 +105,50 @@ def test_with_equal_chains_all_are_compared_on_all():
     assert weighed(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
 
 
-def test_the_leaders_score_is_lower_than_its_mean_where_others_might_lead_and_the_same_where_not():
+def test_a_leader_of_many_that_are_alike_is_told_without_its_luck_on_average():
     rng = np.random.default_rng(0)
-    alike, alone = rng.normal(0.8, 0.02, size=(5, 6)), rng.normal(0.8, 0.001, size=(5, 2)) - [0.0, 0.5]
-    assert weighed(alike).scores.max() < alike.mean(axis=0).max() - 0.002
-    assert weighed(alone).scores == pytest.approx(alone.mean(axis=0), abs=1e-4)
+    studies = [rng.normal(0.8, 0.02, size=(5, 6)) for _ in range(200)]
+    told = np.array([weighed(scores, draws=2000).scores.max() for scores in studies])
+    assert np.mean([scores.mean(axis=0).max() for scores in studies]) > 0.808, "its mean is too high"
+    assert abs(told.mean() - 0.8) < 0.002
+
+
+def test_a_leader_far_ahead_is_told_as_it_is():
+    scores = np.random.default_rng(0).normal(0.8, 0.001, size=(5, 2)) - [0.0, 0.5]
+    assert weighed(scores).scores == pytest.approx(scores.mean(axis=0), abs=1e-4)
+
+
+def test_a_leader_that_hardly_varies_does_not_pay_for_a_rivals_luck():
+    rng = np.random.default_rng(0)
+    off, within = [], []
+    for _ in range(300):
+        found = weighed(rng.normal(0.8, [0.005, 0.06], size=(5, 2)), draws=2000)
+        if found.means.argmax() == 0:
+            off.append(found.scores[0] - 0.8)
+            within.append(found.low[0] <= 0.8 <= found.high[0])
+    assert abs(np.mean(off)) < 0.002
+    assert np.mean(within) > 0.8
+
+
+@pytest.mark.parametrize("far", [1e3, 1e8, 1e12])
+def test_a_huge_score_does_not_blur_the_others(far):
+    # The mean squared error of a run that all but diverged.
+    rng = np.random.default_rng(0)
+    scores = -rng.normal([1.0, 1.05, far], [0.01, 0.01, far / 10], size=(8, 3))
+    found = weighed(scores)
+    assert found.p_best == pytest.approx([1, 0, 0], abs=1e-3)
+    assert found.scores[:2] == pytest.approx([-1.0, -1.05], abs=0.02)
+
+
+def test_the_intervals_of_closed_strategies_cover_the_truth():
+    rng = np.random.default_rng(0)
+    within = []
+    for _ in range(400):
+        scores = rng.normal([0.9, 0.85], [0.03, 0.02], size=(10, 2))
+        scores[5:, 1] = np.nan
+        found = weighed(scores, draws=2000)
+        within.append(found.low[1] <= 0.85 <= found.high[1])
+    assert np.mean(within) > 0.85
 
 
 def test_alone_a_strategys_score_is_its_mean():
