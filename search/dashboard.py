@@ -19,7 +19,7 @@ from search.results import load_results
 from search.rows import Results
 from search.storage import open_storage, storage_errors
 from search.style import short
-from search.verdict import Verdict, judge_all
+from search.verdict import Verdict
 
 HOST = "127.0.0.1"
 OURS = ("127.0.0.1", "localhost", "[::1]")
@@ -81,12 +81,12 @@ def _name(host: str) -> str:
     return name if colon and port.isdecimal() else host
 
 
-def publish(results: Results) -> None:
+def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
     """Put the verdicts into the stored studies as notes, and the answer's figures into the confirming one.
 
     optuna-dashboard shows both. What is there already is not written again. Raises `StorageError`.
     """
-    home, verdicts = results.home, judge_all(results)
+    home = results.home
     if not verdicts:
         return
     with storage_errors(home.url):

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from optuna.storages import BaseStorage
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.dashboard import publish
 from search.display import Progress, answer
 from search.errors import FrostlineError, SpecError, StudyError, TaskError
 from search.home import OUT, Home
@@ -118,9 +117,12 @@ def run_study(job: Job, *, console: Console) -> None:
                 _requeue(job)
                 raise
     results = load_results(job.home)
+    verdicts = judge_all(results)
     page = write_report(results)
-    publish(results)
-    _say(console, results, page)
+    from search.dashboard import publish  # a second to import, which a run that begins need not wait for
+
+    publish(results, verdicts)
+    _say(console, results, verdicts, page)
 
 
 def estimate(job: Job, *, console: Console) -> None:
@@ -187,10 +189,9 @@ def _requeue(job: Job) -> None:
             ).requeue_dead()
 
 
-def _say(console: Console, results: Results, page: Path) -> None:
+def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:
     name, out = results.home.name, results.home.folder.parent
     storage = None if results.home.storage is None else shown(results.home.storage)
-    verdicts = judge_all(results)
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     width = console.width if console.is_terminal else None

@@ -6,7 +6,8 @@ from typing import Any
 
 import optuna
 
-from search.spec import Choice, Range, Space, StudySpec, Words, ends
+from search.choices import Choice, Range, Words, ends
+from search.spec import Space, StudySpec
 from strategies import FreezingStrategy
 
 # What an anchor is about, as against the rates it is run at.

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from search.choices import Choice, Words, ends
 from search.errors import SpecError
 from search.explain import explain
 from strategies import FreezingStrategy
@@ -44,29 +45,6 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-class Range(_Table):
-    """A range to sample from, both ends included; `log` samples its logarithm evenly."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"low = {self.low} must be at most high = {self.high}, both finite")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low = {self.low} must be greater than 0 where log = true")
-        return self
-
-
-Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
-"""What a study samples a field from: a range, a list, or a constant."""
-
-Words = list[str] | str
-"""The same for a field that is one of a few words."""
-
-
 def _endless(value: Any) -> Any:
     return math.inf if value == "inf" else value
 
@@ -77,15 +55,6 @@ Views = Annotated[
     PlainSerializer(lambda value: "inf" if value == math.inf else value, when_used="json"),
 ]
 """A count, or `inf`; JSON, which has no infinity, stores that as a word."""
-
-
-def ends(choice: Choice | Words | None) -> list[Any]:
-    """The values that bound a choice: a range's two, all of a list, or the constant."""
-    if choice is None:
-        return []
-    if isinstance(choice, Range):
-        return [choice.low, choice.high]
-    return list(choice) if isinstance(choice, list) else [choice]
 
 
 class Task(_Table):

@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from search.choices import ends
 from search.errors import SpecError, TaskError
-from search.spec import StudySpec, ends
+from search.spec import StudySpec
 from search.tasks.data import Examples, TaskData, load_data, rotations
 from search.tasks.identity import shared
 from search.tasks.images import Images

@@ -1,14 +1,13 @@
 """The replay table: every strategy of a grid, trained once, to replay searches and verdicts with the truth known.
 
     python -m tests.replay fill        train what is not trained yet, and pack it into tests/replay/tables
-    python -m tests.replay summary     which family wins where
+    python -m tests.replay summary     which family wins where, and which of the literature's directions show
     python -m tests.replay pruners     PhasePruner against Optuna's own
     python -m tests.replay samplers    which sampler reaches a good strategy soonest, at equal seconds
     python -m tests.replay verdicts    picks, reported scores and intervals against the truth
     python -m tests.replay picks       whole studies against the best of the table, and against fixed defaults
     python -m tests.replay sizes       what the finalists of smaller sizes are worth at a larger one
     python -m tests.replay between     what is taken and told at sizes that a study left out
-    python -m tests.replay directions  what the literature says, and what the table says
 
 Each prints a table; all but the first take minutes at most.
 """

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from search.home import Home
-from tests.replay.grid import HERE, SMALL, TASKS, Grid, spec_of
+from tests.replay.grid import SMALL, TASKS, Grid, spec_of
 from tests.replay.table import Cell, Table, stacked
 
 POOL = 5000
@@ -189,6 +189,3 @@ def _weights(folder: Path, task: str) -> dict[str, Any]:
         return {}
     (file,) = (folder / "studies" / task).glob("source-*.pt")
     return {name: value.numpy() for name, value in torch.load(file, weights_only=True).items()}
-
-
-__all__ = ["HERE", "fill", "pack", "prepare", "train_cell"]

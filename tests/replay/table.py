@@ -33,9 +33,6 @@ class Cell:
         return int(np.argmin(np.where(np.isfinite(self.val_loss), self.val_loss, np.inf)))
 
 
-CURVES = ("val_loss", "val_accuracy", "test_accuracy", "seconds")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
     """All cells of a task. Curves are (strategies, sizes, chains, epochs); `outcome` is (strategies, sizes, chains, N).

@@ -13,6 +13,7 @@ from optuna_dashboard import get_note, save_note, wsgi
 from search.dashboard import _Quiet, guarded, publish
 from search.home import Home
 from search.results import load_results
+from search.rows import Results
 from search.storage import open_storage
 from search.verdict import judge_all
 
@@ -86,8 +87,7 @@ def test_it_deletes_a_study_only_where_that_is_allowed(server, home):
 
 
 def test_notes_and_figures_tell_the_verdicts(home):
-    results = load_results(home)
-    publish(results)
+    results = publish_all(home)
     found = studies(home)
     everything = get_note(found[home.confirm_name])
     for size, verdict in judge_all(results).items():
@@ -101,13 +101,19 @@ def test_notes_and_figures_tell_the_verdicts(home):
 
 
 def test_what_is_there_is_not_written_again_and_what_changed_is(home):
-    publish(load_results(home))
+    publish_all(home)
     before = stored(home)
-    publish(load_results(home))
+    publish_all(home)
     assert stored(home) == before
     save_note(studies(home)[home.confirm_name], "an older verdict")
-    publish(load_results(home))
+    publish_all(home)
     assert get_note(studies(home)[home.confirm_name]) != "an older verdict"
+
+
+def publish_all(home: Home) -> Results:
+    results = load_results(home)
+    publish(results, judge_all(results))
+    return results
 
 
 def stored(home: Home) -> dict[str, dict[str, object]]:
