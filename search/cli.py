@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -52,15 +54,30 @@ def run(
     """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
     from rich.console import Console
 
-    from search.run import Job, Stopped, estimate, run_study
+    from search.run import Job, estimate, run_study
 
     job = Job.of(spec, storage=storage, sizes=_sizes(sizes), trials=trials, workers=workers, out=out, seed=seed)
-    try:
+    with _stopped_in_peace():
         (estimate if dry_run else run_study)(job, console=Console())
-    except Stopped as stopped:
-        again = shlex.join(["python", "-m", "search", *sys.argv[1:]])
-        print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
-        raise typer.Exit(stopped.code) from None
+
+
+@app.command()
+def worker(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A study file, or the name of one.")],
+    storage: Storage = None,
+    sizes: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 1,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Join a study from any machine that reaches its database, until no trial is left; leave it at any time."""
+    from rich.console import Console
+
+    from search.run import Job, train
+
+    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out).joining()
+    with _stopped_in_peace():
+        train(job, console=Console())
+    print(f"No trial is left of {job.home.name!r} at sizes {', '.join(map(str, job.sizes))}.")
 
 
 @app.command()
@@ -196,6 +213,18 @@ def main() -> NoReturn:
     except BrokenPipeError:
         code = 1
     sys.exit(code)
+
+
+@contextmanager
+def _stopped_in_peace() -> Iterator[None]:
+    from search.run import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        again = shlex.join(["python", "-m", "search", *sys.argv[1:]])
+        print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
+        raise typer.Exit(stopped.code) from None
 
 
 def _name(study: str) -> str:

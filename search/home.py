@@ -53,12 +53,11 @@ class Home:
     def lock(self, name: str) -> FileLock:
         """A lock between the processes of this host, free again when its holder dies.
 
-        It lies beside the database file, so that all who use that file meet there, whatever their folders.
+        It lies beside the database file, so that all who use that file meet there, whatever their folders; those
+        that use a server meet where their folder is the same.
         """
         file = sqlite_file(self.url)
-        folder = self.folder / "locks" if file is None else file.with_name(f"{file.name}.locks")
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+        return file_lock(self.folder / "locks" if file is None else locks_folder(file), name)
 
     def outcomes_file(self, name: str) -> Path:
         """What is kept of a confirm trial's predictions, or of the test set; a trial stores its file's name."""
@@ -69,8 +68,9 @@ class Home:
 class Owner:
     """A process that runs trials: a host and a lock that it holds as long as it lives.
 
-    A lock needs no clock, no heartbeat and no process number that may be taken again. `run` is the token of
-    the process that started this one and watches over it, empty where there is none.
+    The lock needs no clock, no heartbeat and no process number that may be taken again, but only this host sees it:
+    what other hosts see is in `search.leases`. `run` is the token of the process that started this one and watches over
+    it, empty where there is none.
     """
 
     host: str
@@ -79,7 +79,7 @@ class Owner:
 
     @classmethod
     def new(cls, *, run: str = "") -> "Owner":
-        return cls(socket.gethostname(), uuid4().hex, run)
+        return cls(this_host(), uuid4().hex, run)
 
     @classmethod
     def parse(cls, text: str) -> "Owner":
@@ -93,10 +93,7 @@ class Owner:
     def present(self, home: Home) -> Iterator["Owner"]:
         """Hold the lock until the block, or the process, ends."""
         mine = home.lock(f"owner-{self.token}")
-        # Under the lock of claims, so that nobody takes a lock file that is just being made for a dead one's.
-        with home.lock("queue"):
-            for file in Path(mine.lock_file).parent.glob("owner-*.lock"):
-                Owner(self.host, file.stem.removeprefix("owner-")).is_gone(home)
+        with home.lock("owners"):  # so that `sweep` takes no lock file that is just being made for a dead one's
             mine.acquire()
         try:
             yield self
@@ -105,21 +102,50 @@ class Owner:
             Path(mine.lock_file).unlink(missing_ok=True)
 
     def is_gone(self, home: Home) -> bool:
-        """Whether the process has ended (its lock file then goes too); of one on another host nothing is known."""
-        if self.host != socket.gethostname() and not home.is_local:
+        """Whether the process is known to have ended; of one on another host, or in another folder, it is not."""
+        if not home.is_local and self.host != this_host():
             return False
         lock = home.lock(f"owner-{self.token}")
+        if not Path(lock.lock_file).exists():
+            # Beside a database file all locks lie together: it has gone in peace. Else it may lie elsewhere.
+            return home.is_local
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
         return True
 
     def was_stopped(self, home: Home) -> bool:
         """Of a process that is gone: whether its run went with it, so that its end says nothing of its trial."""
         return bool(self.run) and Owner(self.host, self.run).is_gone(home)
+
+
+def sweep(home: Home) -> None:
+    """Remove the lock files that dead processes have left, when no trial is theirs any more."""
+    owners = home.lock("owners")
+    with owners:
+        for file in Path(owners.lock_file).parent.glob("owner-*.lock"):
+            if Owner(this_host(), file.stem.removeprefix("owner-")).is_gone(home):
+                file.unlink(missing_ok=True)
+
+
+def this_host() -> str:
+    """This host's name, and which start of it this is: two hosts, or two machines of one name, are never the same."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    name = socket.gethostname()
+    return f"{name}-{boot.read_text()[:8]}" if boot.is_file() else name
+
+
+def locks_folder(file: Path) -> Path:
+    """Where the locks of a SQLite file lie: beside it, so that all who use the file meet there."""
+    return file.with_name(f"{file.name}.locks")
+
+
+def file_lock(folder: Path, name: str) -> FileLock:
+    """A lock between the processes of this host, free again when its holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{name}.lock")
 
 
 def database_url(storage: str) -> str:

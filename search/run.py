@@ -72,6 +72,22 @@ class Job:
         check_parent(home.url, made_by_us=storage is None)
         return cls(file=file, spec=spec, home=home, sizes=sizes or spec.task.sizes, workers=workers)
 
+    def joining(self) -> Self:
+        """The job with the budgets of the study as it is stored, where those have grown."""
+        if not exists(self.home.url):
+            return self
+        with storage_errors(self.home.url):
+            stored = stored_spec(open_storage(self.home.url), self.home)
+        if stored is None:
+            return self
+        ours = self.spec
+        spec = ours.changed(
+            task={"sizes": sorted({*ours.task.sizes, *stored.task.sizes})},
+            search={"trials": max(ours.search.trials, stored.search.trials)},
+            confirm={"chains": max(ours.confirm.chains, stored.confirm.chains)},
+        )
+        return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == ours.task.sizes else self.sizes)
+
     def stored(self) -> Results | None:
         """What is stored of the study, seen with the budgets of this job; None if there is nothing yet.
 
@@ -92,6 +108,21 @@ def run_study(job: Job, *, console: Console) -> None:
 
     Raises `FrostlineError` before anything is written where the task or the storage is not right, and
     `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
+    """
+    train(job, console=console)
+    results = load_results(job.home)
+    verdicts = judge_all(results)
+    page = write_report(results)
+    from search.dashboard import publish  # a second to import, which a run that begins need not wait for
+
+    publish(results, verdicts)
+    _say(console, results, verdicts, page)
+
+
+def train(job: Job, *, console: Console) -> None:
+    """Run trials until none is left at the job's sizes, here and wherever else workers have joined the study.
+
+    Raises as `run_study` does.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     stored = job.stored()
@@ -116,13 +147,6 @@ def run_study(job: Job, *, console: Console) -> None:
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
                 _requeue(job)
                 raise
-    results = load_results(job.home)
-    verdicts = judge_all(results)
-    page = write_report(results)
-    from search.dashboard import publish  # a second to import, which a run that begins need not wait for
-
-    publish(results, verdicts)
-    _say(console, results, verdicts, page)
 
 
 def estimate(job: Job, *, console: Console) -> None:

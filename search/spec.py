@@ -23,6 +23,7 @@ from search.explain import explain
 from strategies import FreezingStrategy
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+NAMES = "at most 100 of letters, digits, '_', '.' and '-', the last two not first"
 EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
 """The study files that travel with the package."""
 
@@ -31,7 +32,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
@@ -43,6 +44,12 @@ def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
         raise ValueError("each may stand there once")
     return values
+
+
+def _share_or_whole(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("more than one must be a whole number")
+    return value
 
 
 def _endless(value: Any) -> Any:
@@ -116,6 +123,8 @@ class Train(_Table):
     views: so many augmented views of an example take turns, the same ones in every trial, so that what frozen layers
         make of them is computed once; `inf` shows a new one every time, and computes it every time.
     precision: of what is trained: "32-true", or "auto": what trains this network fastest here (see `search.precision`).
+    deadline: seconds in which a trial must finish something, a batch or more; one that hangs is begun again.
+    gpus: of each trial under Ray, which takes `threads` CPUs too; a share, as 0.5, where several fit on one.
     """
 
     epochs: Count = 20
@@ -128,6 +137,8 @@ class Train(_Table):
     precision: Literal["32-true", "auto"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
+    deadline: Positive = 900.0
+    gpus: Annotated[float, Field(ge=0, le=1024), AfterValidator(_share_or_whole)] = 0.0
 
     @property
     def steps(self) -> int | None:
@@ -220,17 +231,14 @@ class StudySpec(_Table):
     def from_file(cls, path: Path) -> Self:
         """Read a study file. Raises `SpecError`."""
         if not NAME.fullmatch(path.stem):
-            raise SpecError(
-                f"{path}: a study is named by its file: at most 100 of letters, digits, '.', '_' and '-', "
-                f"got {path.stem[:120]!r}."
-            )
+            raise SpecError(f"{path}: a study is named by its file: {NAMES}; got {path.stem[:120]!r}.")
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise SpecError(f"{path}: {error.strerror}.") from None
         except UnicodeDecodeError:
             raise SpecError(f"{path}: not a TOML file: it is not UTF-8 text.") from None
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # the former also of a number with thousands of digits
             raise SpecError(f"{path}: not a TOML file: {error}.") from None
         return cls.from_dict(content, where=str(path))
 
@@ -253,7 +261,7 @@ class StudySpec(_Table):
         """How this spec differs from the one a study was started with, growing budgets apart.
 
         Sizes may be added, and trials and chains may grow; the finished part then stays what it is. Where activations
-        are kept changes no result.
+        are kept, how long a trial may hang and what share of a GPU it takes change no result.
         """
         ours, theirs = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
         grown = {
@@ -262,6 +270,8 @@ class StudySpec(_Table):
             "confirm.chains": ours["confirm.chains"] >= theirs["confirm.chains"],
             "activations.memory": True,
             "activations.disk": True,
+            "train.deadline": True,
+            "train.gpus": True,
         }
         return [
             f"{key} is {ours.get(key)!r}, stored is {theirs.get(key)!r}"

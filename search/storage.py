@@ -1,19 +1,20 @@
 """The relational database: settings, and what a URL may say."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from search.errors import StorageError
 from search.home import sqlite_file, sqlite_url
+from search.shared import SharedStorage, locked, reason_of
 
 ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
 
@@ -65,7 +66,7 @@ def exists(url: str) -> bool:
     if file is not None and not file.exists():
         return False
     with storage_errors(url):
-        engine = sqlalchemy.create_engine(_driver(url).replace("{{", "{").replace("}}", "}"), **_engine_options(url))
+        engine = open_engine(url)
         try:
             with engine.connect() as connection:
                 tables = set(sqlalchemy.inspect(connection).get_table_names())
@@ -77,20 +78,35 @@ def exists(url: str) -> bool:
             engine.dispose()
 
 
-def open_storage(url: str, *, create: bool = False) -> BaseStorage:
-    """Open the database; `create` makes its tables (call it under a lock: Optuna does not take one).
+def open_storage(
+    url: str, *, create: bool = False, patience: float = 0.0, say: Callable[[str], None] = print
+) -> BaseStorage:
+    """Open the database; `create` makes its tables where there are none, one process at a time.
 
-    SQLite runs in WAL mode with a busy timeout of 60 s. Raises `StorageError`.
+    SQLite runs in WAL mode with a busy timeout of 60 s. Once open, what fails because the database is away is tried
+    again for `patience` seconds, and `say` is told so. Raises `StorageError`.
     """
     file = sqlite_file(url)
     if not create and not exists(url):
         raise StorageError(f"There is no database at {shown(url)}.")
+    options: dict[str, Any] = {"file": file, "patience": patience, "say": say, "engine_kwargs": engine_options(url)}
     with storage_errors(url):
-        backend = RDBStorage(_driver(url), engine_kwargs=_engine_options(url), skip_table_creation=not create)
+        if create:  # Optuna takes no lock: of several processes on an empty database most would fail
+            engine = open_engine(url)
+            with locked(engine, file, "tables"):
+                backend = SharedStorage(driver_url(url), **options)
+            engine.dispose()
+        else:
+            backend = SharedStorage(driver_url(url), skip_table_creation=True, **options)
         if file is not None:
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
             backend.engine.dispose()
     return optuna.storages.get_storage(backend)
+
+
+def open_engine(url: str) -> sqlalchemy.Engine:
+    """Connections to the database beside those of a storage."""
+    return sqlalchemy.create_engine(driver_url(url).replace("{{", "{").replace("}}", "}"), **engine_options(url))
 
 
 def _sqlite_pragmas(connection: Any, record: Any) -> None:
@@ -102,19 +118,27 @@ def _sqlite_pragmas(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _driver(url: str) -> str:
+def driver_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def _engine_options(url: str) -> dict[str, Any]:
+def engine_options(url: str) -> dict[str, Any]:
     if check_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}
-    # Workers in several time zones must write one clock; REPEATABLE READ gives duplicate trial numbers.
+    # Workers in several time zones must write one clock; REPEATABLE READ gives duplicate trial numbers. A host that
+    # vanishes without a word is noticed in a minute, not in TCP's quarter of an hour.
     return {
         "pool_pre_ping": True,
         "pool_size": 2,
         "isolation_level": "READ COMMITTED",
-        "connect_args": {"connect_timeout": 10, "options": "-c timezone=UTC -c statement_timeout=60000"},
+        "connect_args": {
+            "connect_timeout": 10,
+            "options": "-c timezone=UTC -c statement_timeout=60000",
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60000,
+        },
     }
 
 
@@ -130,7 +154,4 @@ def storage_errors(url: str) -> Iterator[None]:
             f"--storage {shown(url)!r} needs a driver: pip install 'frostline[postgres]' ({error})."
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = error.__cause__ or error
-        cause = getattr(cause, "orig", None) or cause
-        reason = " ".join(str(cause).split())[:200]
-        raise StorageError(f"--storage {shown(url)!r} fails: {reason}") from error
+        raise StorageError(f"--storage {shown(url)!r} fails: {reason_of(error)}") from error

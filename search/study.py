@@ -1,8 +1,9 @@
 """Explore and confirm: which trial comes next, claimed by exactly one process, to exactly the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage
@@ -11,13 +12,17 @@ from optuna.trial import FrozenTrial, TrialState
 from search.errors import StudyError
 from search.explore import lesson, pruner, sampler
 from search.home import Home, Owner
+from search.leases import Leases
 from search.measure import MEASURES
 from search.results import read_results, rows_of, stored_spec
 from search.rows import Row, best_of_each_family, wanted_confirms
+from search.shared import LeaseLost, shared
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
+from search.storage import open_storage
 from strategies import FreezingStrategy
 
+T = TypeVar("T")
 ATTEMPTS = 3
 """A trial whose process died this often stays failed."""
 
@@ -74,8 +79,10 @@ class TrialQueue:
         kind: str = "classification",
         groups: Sequence[str] = (),
         data: str = "",
+        leases: Leases | None = None,
     ) -> None:
         self.storage = storage
+        self.shared = shared(storage)
         self.home = home
         self.spec = spec
         self.num_groups = num_groups
@@ -83,24 +90,49 @@ class TrialQueue:
         self.groups = list(groups)
         self.data = data
         self.owner = owner
+        self.leases = leases
         self.anchors = anchors(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
-        self._lock = home.lock("queue")
-        with self._lock:
+        self._explore: dict[int, optuna.Study] = {}
+
+        def begin() -> None:
             check_stored(storage, home, spec)
             self._explore = {size: self._open(home.explore_name(size)) for size in spec.task.sizes}
             self._confirm = self._open(home.confirm_name)
 
+        self._alone(begin)
+
+    def check_weights(self, weights: str) -> None:
+        """Raises `StudyError` if the study was begun with other pretrained weights; `weights` is the digest of ours."""
+
+        def check() -> None:
+            stored = self._confirm.user_attrs.get("weights")
+            if stored is None:
+                self._confirm.set_user_attr("weights", weights)
+            elif stored != weights:
+                raise StudyError(
+                    f"Study {self.home.name!r} was begun with other weights of its backbone than are here. All its "
+                    f"workers need the same: those of a source task lie in {self.home.folder}, so share that (--out), "
+                    "or copy it; those of a file or a library must be the same version."
+                )
+
+        self._alone(check)
+
     def claim(self, sizes: list[int]) -> Claim | None:
         """The next trial of these sizes, or None if there is none just now (or none any more)."""
-        assert self.owner is not None
-        with self._lock:
+
+        def claim() -> Claim | None:
             for size in sizes:
                 if size in self._finished:
                     continue
                 if claim := self._claim_explore(size) or self._claim_confirm(size):
                     return claim
-        return None
+            return None
+
+        claimed = self._alone(claim)
+        if claimed is not None:
+            self.shared.hold(claimed.trial._trial_id, str(self.owner))
+        return claimed
 
     def finished(self, sizes: list[int]) -> bool:
         """Whether nothing is left to do at these sizes."""
@@ -108,9 +140,12 @@ class TrialQueue:
 
     def requeue_dead(self) -> None:
         """Put the trials of processes that ended back into the queue."""
-        with self._lock:
+
+        def requeue() -> None:
             for study in [*self._explore.values(), self._confirm]:
                 self._trials(study)
+
+        self._alone(requeue)
 
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
         """Store a trial's attributes."""
@@ -120,23 +155,45 @@ class TrialQueue:
     def finish(
         self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
     ) -> None:
-        """Store a trial's attributes, then its end."""
+        """Store a trial's attributes, then its end. Raises `LeaseLost`."""
         self.note(claim, attributes)
         claim.study.tell(claim.trial, value, state=state)
+        self.shared.let_go(claim.trial._trial_id)
 
     def fail(self, failure: Failure) -> None:
-        """Store a trial that raised an error as failed for good."""
-        self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
+        """Store a trial that raised an error as failed for good; one that is not ours any more is left alone."""
+        with suppress(LeaseLost):
+            self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
 
     def put_back(self, claim: Claim) -> None:
-        """Let a claimed trial wait again, as if it had not been run."""
-        with self._lock:
-            self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING)
+        """Let a claimed trial wait again, as if it had not been run; one that is not ours any more is left alone."""
+        with suppress(LeaseLost):
+            self._alone(lambda: self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING))
+        self.shared.let_go(claim.trial._trial_id)
+
+    def let_go(self, claim: Claim) -> None:
+        """Have no part any more in a trial that went to another process."""
+        self.shared.let_go(claim.trial._trial_id)
+
+    def note_hung(self, how: str) -> None:
+        """Store that the trials in hand hang, with `how`; from another thread, so not over the queue's connection."""
+        storage = open_storage(self.home.url)
+        for trial_id in self.shared.in_hand():
+            storage.set_trial_user_attr(trial_id, "hung", how)
 
     def has_complete(self) -> bool:
         """Whether any trial of the study has come to its end."""
         studies = [*self._explore.values(), self._confirm]
         return any(t.state == TrialState.COMPLETE for study in studies for t in study.get_trials(deepcopy=False))
+
+    def _alone(self, act: Callable[[], T]) -> T:
+        """Do it under the lock of claims. If the database goes away in the midst, it is done again from the start."""
+
+        def alone() -> T:
+            with self.shared.alone(self.home.name):
+                return act()
+
+        return self.shared.patiently(alone)
 
     # -- under the lock ------------------------------------------------------------------------------------
 
@@ -236,30 +293,38 @@ class TrialQueue:
         trials = study.get_trials(deepcopy=False)
         dead = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
         for trial in dead:
-            deaths = trial.user_attrs.get("deaths", 0) + self._died_of_it(trial)
-            self.storage.set_trial_user_attr(trial._trial_id, "deaths", deaths)
-            if deaths < ATTEMPTS:
+            died = self._died(trial)
+            self.storage.set_trial_user_attr(trial._trial_id, "died", died)
+            if len(died) < ATTEMPTS:
                 # In place, so the trial keeps its number and its params; what it reported stays, and
                 # `PruningCallback` passes over those steps.
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             else:
-                self._fail(trial, f"its process died {deaths} times")
+                last = trial.user_attrs.get("hung", "")
+                self._fail(trial, f"its process died {ATTEMPTS} times{last and f', the last time {last}'}")
         return study.get_trials(deepcopy=False) if dead else trials
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         # Claims happen under the lock that is held here, so a running trial without an owner lost its process
-        # in the middle of its claim.
+        # in the middle of its claim; so did one of ours that we know nothing of, or its database.
         owner = trial.user_attrs.get("owner")
         if owner is None:
             return True
-        return owner != str(self.owner) and Owner.parse(owner).is_gone(self.home)
+        if owner == str(self.owner):
+            return not self.shared.holds(trial._trial_id)
+        expired = self.leases is not None and self.leases.has_expired(trial._trial_id, owner)
+        return expired or Owner.parse(owner).is_gone(self.home)
 
-    def _died_of_it(self, trial: FrozenTrial) -> bool:
-        # A process that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one
-        # that dies while its run lives on may have died of it (out of memory, a crash in native code). Without
-        # params the trial had not begun.
+    def _died(self, trial: FrozenTrial) -> list[str]:
+        """The processes that may have died of the trial, the last one included."""
+        # One that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one that dies
+        # while its run lives on may have died of it (out of memory, a crash in native code). Without params the trial
+        # had not begun. By name, so that who is interrupted here counts nobody twice.
+        died: list[str] = trial.user_attrs.get("died", [])
         owner = trial.user_attrs.get("owner")
-        return bool(trial.params) and owner is not None and not Owner.parse(owner).was_stopped(self.home)
+        if owner is None or owner in (str(self.owner), *died) or not trial.params:
+            return died
+        return died if Owner.parse(owner).was_stopped(self.home) else [*died, owner]
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
         self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)

@@ -9,18 +9,25 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from ctypes import c_double
 from dataclasses import dataclass
+from math import inf
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from search.deadline import LATE, Deadline, is_over
 from search.errors import FrostlineError, StorageError, StudyError
-from search.home import Home, Owner
+from search.home import Home, Owner, sweep
+from search.leases import Leases
 from search.spec import StudySpec
-from search.storage import open_storage, storage_errors
+from search.storage import open_engine, open_storage, storage_errors
+
+if TYPE_CHECKING:
+    from search.study import Claim, Failure, TrialQueue
 
 TICK = 0.5
 """Seconds between two looks at what the workers have done."""
@@ -32,6 +39,7 @@ FAILURES = 3
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    last: c_double
     ready: bool = False
 
 
@@ -58,11 +66,12 @@ def run_workers(
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
+        last = context.RawValue(c_double, inf)
+        arguments = (theirs, last, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, last)
 
     with ExitStack() as at_work:
         unwritten = at_work.enter_context(ExitStack())
@@ -72,6 +81,10 @@ def run_workers(
         workers += [start(index) for index in range(count)]
         present = False
         while True:
+            for worker in workers:
+                if is_over(worker.last, spec.train.deadline + LATE):
+                    worker.process.kill()  # it hangs so hard that it could not end itself
+                    worker.process.join()
             codes = [worker.process.exitcode for worker in workers]
             for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
                 # After the exit code, so that nothing a worker said before it ended is missed.
@@ -121,12 +134,23 @@ def _listen(worker: _Worker) -> list[str]:
     return notes
 
 
-def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: list[int], index: int, run: str) -> None:
+def _work(
+    connection: Connection,
+    last: c_double,
+    content: dict[str, Any],
+    home: Home,
+    sizes: list[int],
+    index: int,
+    run: str,
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls ours.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _redirect(os.devnull)
+    os.environ["TZ"] = "UTC"  # Optuna stores the time of day here: one for all hosts
+    if hasattr(time, "tzset"):
+        time.tzset()
     try:
         spec = StudySpec.from_dict(content, where="the study file")
         _quieten()
@@ -145,7 +169,7 @@ def _work(connection: Connection, content: dict[str, Any], home: Home, sizes: li
         gc.collect()
         gc.freeze()  # what is there now stays: the collections after each trial need not look at it
         with storage_errors(home.url):
-            work(spec, home, sizes, task, run=run, say=lambda note: connection.send(("ready", [note])))
+            work(spec, home, sizes, task, run=run, say=lambda note: connection.send(("ready", [note])), last=last)
     except FrostlineError as error:
         connection.send(("error", error))
     except BaseException:
@@ -161,62 +185,124 @@ def work(
     *,
     run: str = "",
     say: Callable[[str], None] = print,
+    last: c_double | None = None,
 ) -> None:
     """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`.
 
-    `say` is told what the user should know. Raises `StudyError` if a study's first trials all raise errors: that is
-    the code's fault or the machine's, so the trials go back into the queue for when it is mended.
+    `say` is told what the user should know; `last` shows when something was last finished. Raises `StudyError` if a
+    study's first trials all raise errors: that is the code's fault or the machine's, so the trials go back into the
+    queue for when it is mended.
     """
+    from search.activations.digests import digest
     from search.frozen import FrozenLayers
     from search.precision import arithmetic_of
-    from search.study import Failure, TrialQueue
     from search.tasks.source import with_source_weights
     from search.trial import run_trial
 
-    with home.lock("queue"):
-        storage = open_storage(home.url, create=True)
-    with Owner.new(run=run).present(home) as owner:
-        queue = TrialQueue(
-            storage,
-            home,
-            spec,
-            num_groups=task.num_groups,
-            kind=task.data.kind,
-            groups=[group.name for group in task.groups],
-            data=task.data.fingerprint,
-            owner=owner,
-        )
+    facts = {
+        "num_groups": task.num_groups,
+        "kind": task.data.kind,
+        "groups": [group.name for group in task.groups],
+        "data": task.data.fingerprint,
+    }
+    with joined(home, spec, run=run, say=say, **facts) as queue:
         task = with_source_weights(task, home)
+        if task.weights is not None:
+            queue.check_weights(digest(*task.weights.items()))
         arithmetic = arithmetic_of(task, home, say=say)
         layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
-        sound = queue.has_complete()
-        failures: list[Failure] = []
-        while True:
-            # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
-            # MB with a BERT, which Python would let pile up.
-            gc.collect()
-            claim = queue.claim(sizes)
-            if (
-                claim is not None
-                and (failure := run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic)) is not None
-            ):
-                failures.append(failure)
-                if len(failures) == FAILURES and not sound and not queue.has_complete():
-                    for failure in failures:
-                        queue.put_back(failure.claim)
-                    raise StudyError(
-                        f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
-                    )
-            elif claim is not None:
-                sound = True
-            if sound or claim is None:
-                for failure in failures:
-                    queue.fail(failure)
-                failures.clear()
-            if claim is None:
-                if queue.finished(sizes):
-                    return
-                time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
+        with Deadline(spec.train.deadline, last=last or c_double(inf), last_words=queue.note_hung) as deadline:
+            run_trials(
+                queue,
+                sizes,
+                lambda claim: run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic),
+                deadline,
+            )
+
+
+@contextmanager
+def joined(
+    home: Home, spec: StudySpec, *, run: str = "", say: Callable[[str], None] = print, **facts: Any
+) -> Iterator["TrialQueue"]:
+    """A study's queue of trials as an owner of trials, who is there, and beats, for as long as the block lasts.
+
+    `facts` are what the study stores of its task: the arguments of `TrialQueue`.
+    """
+    from search.shared import PATIENCE
+    from search.study import TrialQueue
+
+    storage = open_storage(home.url, create=True, patience=PATIENCE, say=say)
+    with Owner.new(run=run).present(home) as owner, leases_of(home, owner) as leases:
+        yield TrialQueue(storage, home, spec, owner=owner, leases=leases, **facts)
+
+
+def run_trials(
+    queue: "TrialQueue", sizes: list[int], run: "Callable[[Claim], Failure | None]", deadline: Deadline
+) -> None:
+    """Claim trials and run them, until nothing is left to do at these sizes, here or anywhere else.
+
+    Raises `StudyError` if the first ones all fail.
+    """
+    from search.shared import LeaseLost
+
+    first = FirstTrials(queue)
+    while True:
+        # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
+        # MB with a BERT, which Python would let pile up.
+        gc.collect()
+        claim = queue.claim(sizes)
+        if claim is not None:
+            deadline.moved()
+            try:
+                first.ended(run(claim))
+            except LeaseLost as lost:
+                print(lost, flush=True)
+                queue.let_go(claim)
+            deadline.rests()
+            continue
+        first.settle()
+        if queue.finished(sizes):
+            sweep(queue.home)
+            return
+        time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
+
+
+def leases_of(home: Home, owner: Owner) -> AbstractContextManager[Leases | None]:
+    """The owner's heartbeat, where others can't see its lock; None beside a database file, where all can."""
+    return nullcontext() if home.is_local else Leases(open_engine(home.url), owner=str(owner))
+
+
+class FirstTrials:
+    """Whether a study's first trials raise errors: then it is not for the trials to fail.
+
+    Their failures are kept back until one trial has come to its end, here or in another process.
+    """
+
+    def __init__(self, queue: "TrialQueue") -> None:
+        self.queue = queue
+        self.sound = queue.has_complete()
+        self.failures: list[Failure] = []
+
+    def ended(self, failure: "Failure | None") -> None:
+        """A trial has ended, with what it raised. Raises `StudyError` when the first few all failed."""
+        if failure is None:
+            self.sound = True
+        else:
+            self.failures.append(failure)
+            if len(self.failures) == FAILURES and not self.sound and not self.queue.has_complete():
+                for one in self.failures:
+                    self.queue.put_back(one.claim)
+                raise StudyError(
+                    f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
+                )
+        if self.sound:
+            self.settle()
+
+    def settle(self) -> None:
+        """Nothing more is to come that could tell: what failed has failed."""
+        for failure in self.failures:
+            self.queue.fail(failure)
+        self.failures.clear()
 
 
 def _log_file(home: Home, index: int) -> Path:

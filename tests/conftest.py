@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import Postgres, programs
+
 TINY = """
 [task]
 data = "digits"
@@ -48,6 +50,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; skips where there is none to start, or no driver."""
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'frostline[postgres]'")
+    where = programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed")
+    server = Postgres(where)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/study.db"
+    return str(request.getfixturevalue("postgres").url())
 
 
 Search = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -1,0 +1,251 @@
+"""Optuna's relational storage for processes that come and go: it waits for its database, and knows whose a trial is."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from search.home import file_lock, locks_folder
+
+PATIENCE = 15 * 60.0
+"""Seconds for which a process that trains waits for a database that is away."""
+FROZEN = 60
+"""Seconds after which PostgreSQL ends a connection that holds the lock and says nothing: its process is suspended."""
+
+T = TypeVar("T")
+_OWNER = sqlalchemy.text(
+    "SELECT a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'owner' "
+    "WHERE t.trial_id = :trial AND t.state = 'RUNNING'"
+)
+_PATIENT: list[Callable[..., Any]] = [
+    RDBStorage.create_new_study,
+    RDBStorage.get_all_studies,
+    RDBStorage.get_study_id_from_name,
+    RDBStorage.get_study_name_from_id,
+    RDBStorage.get_study_directions,
+    RDBStorage.get_study_user_attrs,
+    RDBStorage.get_study_system_attrs,
+    RDBStorage.set_study_user_attr,
+    RDBStorage.set_study_system_attr,
+    RDBStorage.get_trial,
+    RDBStorage.set_trial_intermediate_value,
+    RDBStorage.set_trial_user_attr,
+    RDBStorage.set_trial_system_attr,
+    RDBStorage._create_new_trial,
+    RDBStorage._get_trials,
+    RDBStorage._set_trial_param,
+]
+
+
+class LeaseLost(Exception):
+    """The trial went to another process, which had to take this one for dead: nothing more of it is written here."""
+
+
+class SharedStorage(RDBStorage):
+    """A study's database, shared by processes that may die, hang, or lose sight of it.
+
+    - What fails because the database is away is tried again for `patience` seconds; `say` is told.
+    - In `alone`, this process is the only one of all that decides what comes next.
+    - Of a trial that it holds (`hold`) a process writes only as long as the trial is its own.
+
+    file: the SQLite file, whose lock is a file beside it; None for PostgreSQL, whose lock is an advisory one.
+    One thread uses it. Raises `LeaseLost`, and what `RDBStorage` raises.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        file: Path | None,
+        patience: float = 0.0,
+        say: Callable[[str], None] = print,
+        **options: Any,
+    ) -> None:
+        self.file = file
+        self.patience = patience
+        self.say = say
+        self._held: dict[int, str] = {}
+        self._alone = False
+        super().__init__(url, **options)
+        sqlalchemy.event.listen(self.engine, "connect", self._connected)
+
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    def patiently(self, act: Callable[[], T]) -> T:
+        """What `act` returns, tried again while the database is away. What is done alone is tried again as a whole."""
+        since: float | None = None
+        while True:
+            try:
+                result = act()
+            except (StorageInternalError, SQLAlchemyError) as error:
+                if self._alone or self.patience == 0 or not is_away(error):
+                    raise
+                if since is None:
+                    since = time.monotonic()
+                    minutes = f"waiting up to {self.patience / 60:.0f} minutes"
+                    self.say(f"{_now()}: the database does not answer ({reason_of(error)}); {minutes}.")
+                elif time.monotonic() - since > self.patience:
+                    raise
+                time.sleep(min(0.5 + (time.monotonic() - since) / 10, 5.0))
+            else:
+                if since is not None:
+                    self.say(f"{_now()}: the database answers again.")
+                return result
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        tried = False
+
+        def act() -> bool:
+            nonlocal tried
+            # The connection may have broken after the commit, before its answer came.
+            if tried and RDBStorage.get_trial(self, trial_id).state == state:
+                return True
+            tried = True
+            return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+
+        return self.patiently(act)
+
+    # -- one at a time -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold the lock of that name: no other process, on any host that uses this database, is in such a block.
+
+        On PostgreSQL everything in the block goes through the connection that holds the lock. If that breaks, the
+        lock is free and the block fails at its next statement; it can't go on without the lock.
+        """
+        with locked(self.engine, self.file, name) as connection:
+            if connection is None:
+                yield
+                return
+            self.scoped_session.remove()
+            self.scoped_session.configure(bind=connection)
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
+                self.scoped_session.remove()
+                self.scoped_session.configure(bind=self.engine)
+
+    def _connected(self, connection: Any, record: Any) -> None:
+        if self._alone:
+            raise OperationalError("connect", {}, ConnectionError("the connection that held the lock was lost"))
+
+    # -- leases --------------------------------------------------------------------------------------------
+
+    def hold(self, trial_id: int, owner: str) -> None:
+        """From now on write of this trial only while it runs and its attribute "owner" says `owner`."""
+        self._held[trial_id] = owner
+
+    def holds(self, trial_id: int) -> bool:
+        """Whether this process has the trial in hand."""
+        return trial_id in self._held
+
+    def in_hand(self) -> list[int]:
+        """The trials that this process has in hand."""
+        return [*self._held]
+
+    def let_go(self, trial_id: int) -> None:
+        """This process has no part in the trial any more."""
+        self._held.pop(trial_id, None)
+
+    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
+        # Called by every method that writes of a trial, in the transaction in which it writes.
+        super().check_trial_is_updatable(trial_id, trial_state)
+        if trial_id in self._held:
+            query = _OWNER if self.file is not None else _OWNER_SHARED
+            owner = self.scoped_session().execute(query, {"trial": trial_id}).scalar()
+            if owner != json.dumps(self._held[trial_id]):
+                raise LeaseLost(f"Trial {trial_id} has another owner now.")
+
+
+_OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
+
+
+def _waits(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def patient(self: SharedStorage, *arguments: Any, **options: Any) -> Any:
+        return self.patiently(lambda: method(self, *arguments, **options))
+
+    return patient
+
+
+for _method in _PATIENT:
+    setattr(SharedStorage, _method.__name__, _waits(_method))
+
+
+def shared(storage: BaseStorage) -> SharedStorage:
+    """What is behind the cache that `open_storage` returns."""
+    backend = storage._backend  # type: ignore[attr-defined]
+    assert isinstance(backend, SharedStorage)
+    return backend
+
+
+@contextmanager
+def locked(engine: Engine, file: Path | None, name: str) -> Iterator[Connection | None]:
+    """The lock of that name, held in the database; yields PostgreSQL's connection that holds it.
+
+    It needs no clock: when its process ends, SQLite's host or PostgreSQL gives it back at once.
+    """
+    if file is not None:
+        with file_lock(locks_folder(file), name):
+            yield None
+        return
+    key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+    with engine.connect() as connection:
+        _limit(connection, FROZEN)
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        connection.commit()
+        try:
+            yield connection
+        finally:
+            try:
+                connection.rollback()
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+                _limit(connection, 0)
+                connection.commit()
+            except SQLAlchemyError:
+                connection.invalidate()  # it may hold the lock still: not to be used again
+
+
+def _limit(connection: Connection, seconds: int) -> None:
+    # A process that is suspended with the lock in hand (a laptop's lid, a virtual machine) must not stop all others.
+    # From pg_settings, because PostgreSQL before 14 does not know it.
+    setting = "SELECT set_config(name, :limit, false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+    connection.execute(sqlalchemy.text(setting), {"limit": f"{seconds}s"})
+
+
+def is_away(error: Exception) -> bool:
+    """Whether it says that the database can't be had just now, and not that the statement is wrong."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, DBAPIError):
+        return False
+    if type(cause.orig).__module__.startswith("sqlite3"):
+        return isinstance(cause, OperationalError) and any(
+            word in str(cause.orig) for word in ("locked", "full", "disk I/O")
+        )
+    return cause.connection_invalidated or isinstance(cause, OperationalError)
+
+
+def reason_of(error: BaseException) -> str:
+    """What the database's driver said, on one line of at most 200 characters."""
+    cause = error.__cause__ or error
+    return " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
+
+
+def _now() -> str:
+    # To the minute, so that what several workers say at once is said once.
+    return datetime.now(UTC).strftime("%H:%M UTC")

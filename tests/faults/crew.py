@@ -1,0 +1,118 @@
+"""Workers that are started, killed and stopped at will, and what must hold whatever was done to them."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
+
+from optuna.trial import TrialState
+
+from search.results import read_results
+from search.rows import Results
+from search.shared import shared
+from search.storage import open_storage
+from tests.faults import worker
+from tests.faults.worker import Work
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.faults.worker", "alembic.command", "psycopg"])
+
+
+class Crew:
+    """Some workers of one study. One that ends otherwise than in peace is noted, and replaced by `keep_up`."""
+
+    def __init__(self, works: list[Work]) -> None:
+        self.works = works
+        self.processes = [self._start(work) for work in works]
+        self.ended: dict[int, float] = {}
+        self.codes: Counter[int] = Counter()
+
+    def _start(self, work: Work) -> BaseProcess:
+        process = _FORKS.Process(target=worker.main, args=(work,), daemon=True)
+        process.start()
+        return process
+
+    def signal(self, index: int, number: signal.Signals) -> None:
+        """Send a signal to a worker, if it still lives."""
+        process = self.processes[index]
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, number)
+            if number == signal.SIGKILL:
+                process.join()
+                self.ended[process.pid] = time.monotonic()
+
+    def keep_up(self) -> bool:
+        """Replace those that died; whether any is still at work."""
+        for index, process in enumerate(self.processes):
+            if process.exitcode not in (None, 0):
+                self.codes[process.exitcode] += 1
+                self.processes[index] = self._start(self.works[index])
+        return any(process.exitcode is None for process in self.processes)
+
+    def finish(self, *, within: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until all have ended in peace; those that die are replaced."""
+        limit = time.monotonic() + within
+        while self.keep_up():
+            assert time.monotonic() < limit, f"still at work: {self.log()[-5:]}"
+            meanwhile()
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        """Kill whoever is left."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+    def log(self) -> list[tuple[float, int, str, str]]:
+        """What the workers said: when, which process, what, about what."""
+        with open(self.works[0].log) as log:
+            parts = [line.rstrip("\n").split("\t", 3) for line in log]
+        return [(float(at), int(process), what, about) for at, process, what, about in parts]
+
+
+def check(work: Work, crew: Crew) -> Results:
+    """Nothing lost, nothing twice, nothing left over; returns what the study has found."""
+    home, spec = work.home, work.study
+    storage = open_storage(home.url)
+    results = read_results(storage, home)
+    assert results.is_finished(spec.task.sizes)
+    for size in spec.task.sizes:
+        assert len(results.explored(size)) == spec.search.trials
+    pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
+    assert set(pairs.values()) <= {1}, "a confirm trial is there twice"
+    assert not [row for row in results.rows if not row.is_finished]
+    assert all(row.reason for row in results.rows if row.state == "FAIL")
+    for study in storage.get_all_studies():
+        for trial in storage.get_all_trials(study._study_id):
+            if trial.state == TrialState.COMPLETE:
+                curve = trial.intermediate_values
+                assert [*curve] == [*range(spec.train.epochs)]
+                assert trial.value == curve[spec.train.epochs - 1]
+    shared(storage).engine.dispose()
+    check_turns(crew)
+    return results
+
+
+def check_turns(crew: Crew) -> None:
+    """No trial is run by two processes at a time, or ended twice."""
+    turns: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    open_turns: dict[tuple[int, str], float] = {}
+    last: dict[int, float] = {}
+    ends = Counter(about for _, _, what, about in crew.log() if what == "end")
+    for at, process, what, about in crew.log():
+        last[process] = at
+        if what == "begin":
+            open_turns[process, about] = at
+        elif what == "end":
+            turns[about].append((open_turns.pop((process, about)), at))
+    for (process, about), at in open_turns.items():
+        turns[about].append((at, max(last[process], at)))  # at least until it last said something
+    assert max(ends.values(), default=0) <= 1, "a trial ended twice"
+    for about, spans in turns.items():
+        spans.sort()
+        for (_, ended), (begun, _) in pairwise(spans):
+            assert begun >= ended, f"{about} was run twice at a time: {spans}"

@@ -1,0 +1,91 @@
+"""A worker whose trials train nothing: all that is around them is the product's own."""
+
+import json
+import os
+import time
+from ctypes import c_double
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from search import leases
+from search.deadline import Deadline
+from search.home import Home
+from search.spec import StudySpec
+from search.study import Claim, TrialQueue
+from search.workers import joined, run_trials
+
+GROUPS = 4
+STUDY = {
+    "task": {"data": "none", "sizes": [20]},
+    "model": {"backbone": "none", "weights": "none"},
+    "train": {"epochs": 4, "deadline": 60},
+    "search": {"trials": 8, "sampler": "random", "pruner": "none"},
+    "confirm": {"chains": 2},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Where a worker works, and how: `out` is its folder, `log` the file to which all write what they did.
+
+    pause: seconds an epoch. beat, grace: seconds, of `search.leases`; those of the product would take minutes.
+    """
+
+    out: str
+    storage: str
+    log: str
+    spec: str = json.dumps(STUDY)
+    pause: float = 0.01
+    beat: float = 0.2
+    grace: float = 1.0
+
+    @property
+    def study(self) -> StudySpec:
+        return StudySpec.from_dict(json.loads(self.spec), where="the fault's study")
+
+    @property
+    def home(self) -> Home:
+        return Home.of("faults", out=Path(self.out), storage=self.storage)
+
+
+def value_at(claim: Claim, epoch: int) -> float:
+    """What a trial reports: always the same, so that nobody's interference goes unseen."""
+    return round(claim.strategy.head_lr + claim.strategy.freeze_depth + claim.chain / 7 + 1 / (epoch + 1), 9)
+
+
+def main(work: Work) -> None:
+    """Run trials until none is left."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    leases.BEAT, leases.GRACE = work.beat, work.grace
+    spec = work.study
+    with (
+        joined(work.home, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,
+        Deadline(spec.train.deadline, last=c_double(inf), last_words=queue.note_hung) as deadline,
+    ):
+        run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), deadline)
+
+
+def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
+    """One trial: an epoch is a pause and a report."""
+    name = f"{claim.study.study_name}#{claim.trial.number}"
+    say(work, "begin", name)
+    begun = queue.storage.get_trial(claim.trial._trial_id).last_step
+    for epoch in range(0 if begun is None else begun + 1, work.study.train.epochs):
+        time.sleep(work.pause)
+        claim.trial.report(value_at(claim, epoch), epoch)
+    attributes = {"size": claim.size, "chain": claim.chain, "seconds": 1.0}
+    attributes["family"] = str(claim.strategy.family(GROUPS))
+    if claim.confirms:
+        attributes["test_accuracy"] = 0.5
+    queue.finish(claim, TrialState.COMPLETE, attributes, value=value_at(claim, work.study.train.epochs - 1))
+    say(work, "end", name)
+
+
+def say(work: Work, what: str, about: str) -> None:
+    """One line to the log, whole, whoever else writes."""
+    with open(work.log, "a") as log:
+        log.write(f"{time.monotonic():.4f}\t{os.getpid()}\t{what}\t{about}\n")
