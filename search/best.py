@@ -9,6 +9,7 @@ from search.errors import StudyError
 from search.home import OUT, Home
 from search.results import load_results
 from search.rows import Results, Row
+from search.spec import NAME, NAMES
 from search.verdict import judge, judge_all
 from strategies import FreezingStrategy
 
@@ -42,8 +43,11 @@ def best_strategy(
 
 
 def study_name(study: str) -> str:
-    """A study's name, from its name or its file."""
-    return Path(study).stem if study.endswith(".toml") else study
+    """A study's name, from its name or its file. Raises `StudyError` for what can't be one."""
+    name = Path(study).stem if study.endswith(".toml") else study
+    if not NAME.fullmatch(name):
+        raise StudyError(f"{study[:120]!r} can't name a study: {NAMES}.")
+    return name
 
 
 def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best:

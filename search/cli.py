@@ -29,6 +29,13 @@ class Format(StrEnum):
     PYTHON = "python"
 
 
+class Engine(StrEnum):
+    """Where `run` has its trials run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its study file.")]
 Storage = Annotated[
     str | None,
@@ -49,6 +56,12 @@ def run(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
+    engine: Annotated[Engine, typer.Option(help="Where trials run: local workers, or tasks of a Ray cluster.")] = (
+        Engine.LOCAL
+    ),
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help='The Ray cluster: "auto" or HOST:PORT; else one made here.')
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and for how long.")] = False,
 ) -> None:
     """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
@@ -56,7 +69,17 @@ def run(
 
     from search.run import Job, estimate, run_study
 
-    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), trials=trials, workers=workers, out=out, seed=seed)
+    job = Job.of(
+        spec,
+        storage=storage,
+        sizes=_sizes(sizes),
+        trials=trials,
+        workers=workers,
+        out=out,
+        seed=seed,
+        engine=engine.value,
+        address=address,
+    )
     with _stopped_in_peace():
         (estimate if dry_run else run_study)(job, console=Console())
 

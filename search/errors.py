@@ -9,9 +9,19 @@
 Each message is one line that says what to do. The command line prints it and exits with code 2.
 """
 
+LONGEST = 1500
+"""Characters of a message; what stands in the middle of a longer one is left out."""
+
 
 class FrostlineError(Exception):
-    """The base of everything a caller may want to catch."""
+    """The base of everything a caller may want to catch. Its message is one line that is safe on any terminal.
+
+    For it repeats what others wrote: a study file, a database, a file's name.
+    """
+
+    def __str__(self) -> str:
+        text = printable(" ".join(super().__str__().split()))
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 500]} ... {text[-495:]}"
 
 
 class SpecError(FrostlineError):
@@ -28,3 +38,8 @@ class StorageError(FrostlineError):
 
 class StudyError(FrostlineError):
     """There is no such study, it is not finished, or it was stored with another spec."""
+
+
+def printable(text: str) -> str:
+    """A text as it may stand in a line: line breaks, control characters and broken UTF-8 as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

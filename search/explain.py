@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from strategies.checks import shown
 from strategies.strategy import CHOICES
 
 
@@ -44,8 +45,8 @@ def explain(errors: list[ErrorDetails], content: dict[str, Any], *, known: Mappi
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"
         if keys[0] in CHOICES:
             message = f"must be one of {', '.join(map(repr, CHOICES[keys[0]]))}, or a list of them"
-    shown = f" = {value!r}" if keys else ""
-    return f"{place}{shown}: {message[0].lower()}{message[1:].rstrip('.')}."
+    told = f" = {shown(value)}" if keys else ""
+    return f"{place}{told}: {message[0].lower()}{message[1:].rstrip('.')}."
 
 
 _MEANT = {

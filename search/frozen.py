@@ -40,7 +40,8 @@ class FrozenLayers:
         self.task = task
         self.half = wanted.dtype == "float16"
         self.budget = Budget(memory=int(wanted.memory * GIGABYTE), disk=int(wanted.disk * GIGABYTE))
-        self.store = ActivationStore(cache / "activations", self.budget, say=say)
+        self.progress: Callable[[], None] = lambda: None  # called after each batch, and while another process makes one
+        self.store = ActivationStore(cache / "activations", self.budget, say=say, waiting=lambda: self.progress())
         self.device = device_of(task.spec.train.accelerator)
         self.weights = ""  # the digest of those below ...
         self.features = ""  # ... and what their code makes of a few examples: it may be edited under the same weights
@@ -93,7 +94,9 @@ class FrozenLayers:
     def values(self, start: Resumed | Tensor | dict[str, Tensor], boundary: int) -> Values:
         """What the frozen groups up to a boundary make of inputs, or of what they were at an earlier one."""
         assert self.stages is not None
-        return self.stages.until(move_data_to_device(start, self.device), boundary)
+        made = self.stages.until(move_data_to_device(start, self.device), boundary)
+        self.progress()
+        return made
 
     def kept(self, examples: int) -> tuple[int, ...]:
         """The boundaries at which so many examples, views counted in, are kept."""

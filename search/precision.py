@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from search.errors import StudyError
+from search.files import replacing
 from search.home import Home
 from search.tasks.module import Arithmetic, build_optimizer, device_of, loss_of
 from search.tasks.seeds import seeded
@@ -33,14 +34,13 @@ def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arit
         return Arithmetic()
     file = home.folder / "precision.json"
     with home.lock("precision"):
-        if not file.exists():
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(fastest(task))))
-            partial.replace(file)
+        if not file.is_file():
+            with replacing(file) as stream:
+                stream.write(json.dumps(asdict(fastest(task))).encode())
     try:
         known = json.loads(file.read_text())
         found = Arithmetic(bfloat16=known["bfloat16"], channels_last=known["channels_last"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         found = None
     if found is None or {type(value) for value in asdict(found).values()} != {bool}:
         raise StudyError(

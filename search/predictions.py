@@ -6,9 +6,7 @@
 numpy only; nothing pickled is ever read.
 """
 
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from search.files import BrokenArchive, read_arrays, replacing
 from search.home import Home
 from search.rows import Row
 
@@ -34,6 +33,16 @@ class TestSet:
     classes: tuple[str, ...]
     shown: NDArray[np.int64]
     thumbnails: NDArray[np.uint8]
+
+    def is_sound(self) -> bool:
+        """Whether the parts fit each other: a file in a shared folder may be anybody's."""
+        targets, shown, pictures = self.targets, self.shown, self.thumbnails
+        if targets.ndim == 0 or not _are_finite(targets) or shown.ndim != 1 or shown.dtype.kind not in "iu":
+            return False
+        if self.classes and (targets.ndim > 1 or targets.dtype.kind not in "iu" or not _within(targets, self.classes)):
+            return False
+        pictured = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3 and pictures[:1].size
+        return len(shown) == 0 or bool(pictured and len(pictures) == len(shown) and _within(shown, targets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +70,8 @@ def save_outcomes(home: Home, number: int, *, outcome: NDArray[Any], predicted: 
 
 def read_outcome(home: Home, name: str | None) -> NDArray[Any] | None:
     """Each test example's outcome (N,) in that file; None where it is not to be had."""
-    return None if name is None else _read(home.outcomes_file(name), "outcome").get("outcome")
+    outcome = None if name is None else _read(home.outcomes_file(name), "outcome").get("outcome")
+    return outcome if outcome is not None and outcome.ndim == 1 and _are_finite(outcome) else None
 
 
 def read_predictions(home: Home, rows: list[Row]) -> Predictions | None:
@@ -70,17 +80,17 @@ def read_predictions(home: Home, rows: list[Row]) -> Predictions | None:
     names = {str(file["test"]) for file in files.values() if file}
     if len(names) != 1 or not (kept := _read(home.outcomes_file(names.pop()))):
         return None
-    targets = kept.get("targets", np.empty(0))
-    found = {chain: file["predicted"] for chain, file in sorted(files.items()) if file}
-    width = len(kept.get("classes", ())) or targets[:1].size
-    if any(predicted.shape != (len(targets), width) for predicted in found.values()):
-        return None
     test = TestSet(
-        targets=targets,
-        classes=tuple(map(str, kept.get("classes", ()))),
+        targets=kept.get("targets", np.empty(0)),
+        classes=tuple(map(str, kept.get("classes", np.empty(0)).ravel())),
         shown=kept.get("shown", np.empty(0, dtype=np.int64)),
         thumbnails=kept.get("thumbnails", np.empty((0, 1, 1, 3), dtype=np.uint8)),
     )
+    found = {chain: file["predicted"] for chain, file in sorted(files.items()) if file}
+    width = len(test.classes) or test.targets[:1].size
+    shape = (len(test.targets) if test.targets.ndim else 0, width)
+    if not test.is_sound() or any(one.shape != shape or one.dtype.kind not in "biuf" for one in found.values()):
+        return None
     return Predictions(
         test=test, chains=tuple(found), predicted=tuple(array.astype(np.float32) for array in found.values())
     )
@@ -110,18 +120,22 @@ def _thresholds(scores: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDAr
 
 
 def _write(file: Path, arrays: Arrays) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.stem}-{uuid4().hex[:8]}.partial")
-    with partial.open("wb") as stream:
+    with replacing(file) as stream:
         np.savez_compressed(stream, **arrays)
-    partial.replace(file)
 
 
 def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """These arrays of a file, or all; empty where it is not there, not whole, or not ours."""
+    """These arrays of a file, or all; empty where it is not there, not whole, not ours, or a link to elsewhere."""
     try:
-        # Opened here, because numpy leaves a file that is no archive open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            return {name: content[name] for name in names or content.files}
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile):
+        return {} if file.is_symlink() else read_arrays(file, *names)
+    except (BrokenArchive, OSError, ValueError):  # the last two: of a name that can't be a file's
         return {}
+
+
+def _are_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "biuf" and bool(np.isfinite(array).all())
+
+
+def _within(indices: NDArray[Any], sequence: Sized) -> bool:
+    """Whether all of them are places of the sequence."""
+    return bool(((indices >= 0) & (indices < len(sequence))).all())

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from search import evidence, payoff, plots, tried
 from search.between import frost_line
 from search.confirm import LEAST_CHAINS
+from search.files import replacing
 from search.rows import Results
 from search.spec import Space
 from search.style import legend, short, to_html
@@ -52,13 +52,10 @@ _OF_STRATEGY = frozenset(Space.model_fields)
 
 def write_report(results: Results) -> Path:
     """Write `report.html` and `trials.csv` into the study's folder; returns the page's path."""
-    folder = results.home.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / "report.html"
-    for file, text in ((folder / "trials.csv", trials_csv(results)), (page, render(results))):
-        partial = file.with_suffix(f".partial-{os.getpid()}")  # two runs of a study may end at the same time
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
+    page = results.home.folder / "report.html"
+    for file, text in ((page.with_name("trials.csv"), trials_csv(results)), (page, render(results))):
+        with replacing(file) as stream:
+            stream.write(text.encode())
     return page
 
 
@@ -89,8 +86,13 @@ def trials_csv(results: Results) -> str:
     writer.writerow(COLUMNS)
     for row in results.rows:
         params = row.strategy
-        writer.writerow([getattr(params if column in _OF_STRATEGY else row, column) for column in COLUMNS])
+        writer.writerow([_cell(getattr(params if column in _OF_STRATEGY else row, column)) for column in COLUMNS])
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    # What begins like a formula would be one in a spreadsheet; an error's text may be somebody else's.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def _what(results: Results) -> str:

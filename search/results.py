@@ -2,54 +2,54 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from optuna.storages import BaseStorage
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
 from search.errors import StudyError
 from search.home import Home, database_url
 from search.predictions import read_outcome
 from search.rows import Results, Row
-from search.spec import StudySpec
+from search.spec import NAME, StudySpec
 from search.storage import exists, open_storage, shown, storage_errors
+from search.stored import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from strategies import FreezingStrategy
 
 
 def stored_spec(storage: BaseStorage, home: Home) -> StudySpec | None:
     """The spec that a study was started with, with its budgets as they last were; None if it is not stored."""
-    return _spec_of(_studies(storage, home))
+    studies = _studies(storage, home)
+    return _spec_of(*next(iter(studies.items()))) if studies else None
 
 
 def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True) -> Results:
-    """Read a study. Raises `StudyError` where the database has none of that name."""
+    """Read a study. Raises `StudyError` where the database has none of that name, or a broken one."""
     studies = _studies(storage, home)
-    spec = _spec_of(studies)
-    if spec is None:
-        raise StudyError(
-            f"There is no study {home.name!r} in this storage; known: {', '.join(known(storage)) or 'none'}."
-        )
-    stored = next(iter(studies.values())).user_attrs
-    num_groups = int(stored["num_groups"])
+    if not studies:
+        names = ", ".join(known(storage)) or "none"
+        raise StudyError(f"There is no study {home.name!r} in this storage; known: {names}.")
+    name, first = next(iter(studies.items()))
+    spec, stored = _spec_of(name, first), StudyAttributes.of(first.user_attrs, where=f"The stored study {name!r}")
     rows = [
         row
         for name, study in studies.items()
         for row in rows_of(
-            storage.get_all_trials(study._study_id, deepcopy=False),
+            _trials(storage, name, study),
             spec,
             home,
-            num_groups=num_groups,
-            size=_size_of(name),
+            num_groups=stored.num_groups,
+            size=size_of(name),
             with_outcomes=with_outcomes,
         )
     ]
     return Results(
         home=home,
         spec=spec,
-        num_groups=num_groups,
+        num_groups=stored.num_groups,
         rows=tuple(rows),
-        kind=stored.get("kind", "classification"),
-        groups=tuple(stored.get("groups", ())),
+        kind=stored.kind,
+        groups=tuple(stored.groups),
     )
 
 
@@ -69,7 +69,7 @@ def rows_of(
 
 def known(storage: BaseStorage) -> list[str]:
     """The names of Frostline's studies in a database."""
-    return sorted({s.study_name.rpartition("/")[0] for s in storage.get_all_studies() if "spec" in s.user_attrs})
+    return sorted({name for name, _ in _all_ours(storage)})
 
 
 def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
@@ -86,69 +86,59 @@ def known_homes(*, out: Path, storage: str | None) -> list[Home]:
         url = database_url(storage)
         names = known(open_storage(url)) if exists(url) else []
     else:
-        names = sorted(file.parent.name for file in out.glob("*/study.db"))
+        names = sorted(file.parent.name for file in out.glob("*/study.db") if NAME.fullmatch(file.parent.name))
     return [Home.of(name, out=out, storage=storage) for name in names]
 
 
-def _studies(storage: BaseStorage, home: Home) -> dict[str, Any]:
-    ours = {
-        study.study_name: study
-        for study in storage.get_all_studies()
-        if study.study_name.rpartition("/")[0] == home.name and "spec" in study.user_attrs
-    }
-    return dict(sorted(ours.items(), key=lambda item: (_size_of(item[0]) or 0, item[0])))
+def _all_ours(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
+    """Optuna's studies that are parts of ours, each with the name of ours."""
+    with reading("The list of studies"):
+        every = storage.get_all_studies()
+    named = ((name_of(study.study_name), study) for study in every if "spec" in study.user_attrs)
+    return [(name, study) for name, study in named if name is not None]
 
 
-def _spec_of(studies: dict[str, Any]) -> StudySpec | None:
-    for study in studies.values():
-        content = study.user_attrs["spec"]
-        if content.get("train", {}).get("augment"):  # before there were `views`, each picture was a new one
-            content["train"].setdefault("views", "inf")
-        return StudySpec.from_dict(content, where=f"the stored study {study.study_name!r}")
-    return None
+def _studies(storage: BaseStorage, home: Home) -> dict[str, FrozenStudy]:
+    ours = {study.study_name: study for name, study in _all_ours(storage) if name == home.name}
+    return dict(sorted(ours.items(), key=lambda item: (size_of(item[0]) or 0, item[0])))
 
 
-def _size_of(study_name: str) -> int | None:
-    number = study_name.rpartition("/n=")[2]
-    return int(number) if number.isdecimal() else None
+def _spec_of(name: str, study: FrozenStudy) -> StudySpec:
+    where = f"The stored study {name!r}"
+    content = StudyAttributes.of(study.user_attrs, where=where).spec
+    train = content.get("train")
+    if isinstance(train, dict) and train.get("augment"):  # before there were `views`, each picture was a new one
+        train.setdefault("views", "inf")
+    return StudySpec.from_dict(content, where=where)
+
+
+def _trials(storage: BaseStorage, name: str, study: FrozenStudy) -> list[FrozenTrial]:
+    with reading(f"The stored study {name!r}"):
+        return storage.get_all_trials(study._study_id, deepcopy=False)
 
 
 def _row(
     trial: FrozenTrial, spec: StudySpec, num_groups: int, *, size: int | None, home: Home, with_outcomes: bool
 ) -> Row | None:
-    params = trial.params or trial.system_attrs.get("fixed_params", {})
-    if "freeze_depth" not in params:
-        return None  # claimed a moment ago: not one parameter is sampled yet
-    attrs = trial.user_attrs
-    strategy = FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
-    confirms = "explored" in attrs
+    where = f"Trial {trial.number} of the study {home.name!r}" + (f" at {size} labels" if size else "")
+    stored = TrialAttributes.of(trial.user_attrs, where=where)
+    with reading(where):
+        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        if "freeze_depth" not in params:
+            return None  # claimed a moment ago: not one parameter is sampled yet
+        strategy = FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
+        value = trial.value
+    known_size = size or stored.size
+    if known_size is None or (size is None) != (stored.explored is not None):
+        raise StudyError(f"{where} is none of ours: size or explored is missing.")
+    confirms = stored.explored is not None
     return Row(
+        **{**stored.model_dump(), "size": known_size},
         number=trial.number,
         state=trial.state.name,
-        size=attrs["size"] if size is None else size,
-        chain=attrs.get("chain", 0),
         strategy=strategy,
         family=str(strategy.family(num_groups)),
-        value=trial.value if trial.values else None,
-        best_epoch=attrs.get("best_epoch"),
-        epochs=attrs.get("epochs"),
-        seconds=attrs.get("seconds"),
-        trainable_parameters=attrs.get("trainable_parameters"),
-        seed=attrs.get("seed"),
+        value=value,
         curve=tuple(sorted(trial.intermediate_values.items())),
-        anchor=bool(attrs.get("anchor", False)),
-        learned_at=attrs.get("learned_at"),
-        explored=attrs.get("explored"),
-        test_accuracy=attrs.get("test_accuracy"),
-        test_loss=attrs.get("test_loss"),
-        test_macro_f1=attrs.get("test_macro_f1"),
-        test_auroc=attrs.get("test_auroc"),
-        test_mse=attrs.get("test_mse"),
-        test_mae=attrs.get("test_mae"),
-        test_r2=attrs.get("test_r2"),
-        test_se=attrs.get("test_se"),
-        test_examples=attrs.get("test_examples"),
-        reason=attrs.get("reason"),
-        outcomes=attrs.get("outcomes"),
-        outcome=read_outcome(home, attrs.get("outcomes")) if with_outcomes and confirms else None,
+        outcome=read_outcome(home, stored.outcomes) if with_outcomes and confirms else None,
     )

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import Self
+from typing import Literal, Self
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -28,6 +29,9 @@ from search.study import TrialQueue, check_stored
 from search.verdict import Verdict, judge, judge_all
 from search.workers import run_workers
 
+Engine = Literal["local", "ray"]
+"""Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
+
 
 class Stopped(BaseException):
     """The user asked us to stop; `code` is the exit code for it."""
@@ -45,6 +49,8 @@ class Job:
     home: Home
     sizes: list[int]
     workers: int
+    engine: Engine = "local"
+    address: str | None = None
 
     @classmethod
     def of(
@@ -57,6 +63,8 @@ class Job:
         workers: int = 2,
         out: Path = OUT,
         seed: int | None = None,
+        engine: Engine = "local",
+        address: str | None = None,
     ) -> Self:
         """The job of that study file or name. Raises `SpecError` and `StorageError`."""
         file = find_study_file(study)
@@ -70,7 +78,17 @@ class Job:
                 raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
         home = Home.of(file.stem, out=out, storage=storage)
         check_parent(home.url, made_by_us=storage is None)
-        return cls(file=file, spec=spec, home=home, sizes=sizes or spec.task.sizes, workers=workers)
+        if address is not None and engine == "local":
+            raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
+        return cls(
+            file=file,
+            spec=spec,
+            home=home,
+            sizes=sizes or spec.task.sizes,
+            workers=workers,
+            engine=engine,
+            address=address,
+        )
 
     def joining(self) -> Self:
         """The job with the budgets of the study as it is stored, where those have grown."""
@@ -134,16 +152,12 @@ def train(job: Job, *, console: Console) -> None:
                 check_stopped()
                 watch()
 
+            def say(note: str) -> None:
+                console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
+
             try:
                 with _naming(job.file):
-                    run_workers(
-                        job.spec,
-                        job.home,
-                        job.sizes,
-                        count=job.workers,
-                        tick=tick,
-                        say=lambda note: console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False),
-                    )
+                    _engine(job)(job.spec, job.home, job.sizes, tick=tick, say=say)
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
                 _requeue(job)
                 raise
@@ -170,6 +184,14 @@ def estimate(job: Job, *, console: Console) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _engine(job: Job) -> Callable[..., None]:
+    if job.engine == "local":
+        return partial(run_workers, count=job.workers)
+    from search.ray_engine import run_on_ray
+
+    return partial(run_on_ray, address=job.address)
 
 
 class _Watch:

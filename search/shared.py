@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from search.home import file_lock, locks_folder
 
@@ -85,24 +85,7 @@ class SharedStorage(RDBStorage):
 
     def patiently(self, act: Callable[[], T]) -> T:
         """What `act` returns, tried again while the database is away. What is done alone is tried again as a whole."""
-        since: float | None = None
-        while True:
-            try:
-                result = act()
-            except (StorageInternalError, SQLAlchemyError) as error:
-                if self._alone or self.patience == 0 or not is_away(error):
-                    raise
-                if since is None:
-                    since = time.monotonic()
-                    minutes = f"waiting up to {self.patience / 60:.0f} minutes"
-                    self.say(f"{_now()}: the database does not answer ({reason_of(error)}); {minutes}.")
-                elif time.monotonic() - since > self.patience:
-                    raise
-                time.sleep(min(0.5 + (time.monotonic() - since) / 10, 5.0))
-            else:
-                if since is not None:
-                    self.say(f"{_now()}: the database answers again.")
-                return result
+        return act() if self._alone else patiently(act, patience=self.patience, say=self.say)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         tried = False
@@ -164,12 +147,12 @@ class SharedStorage(RDBStorage):
 
     def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
         # Called by every method that writes of a trial, in the transaction in which it writes.
-        super().check_trial_is_updatable(trial_id, trial_state)
         if trial_id in self._held:
             query = _OWNER if self.file is not None else _OWNER_SHARED
             owner = self.scoped_session().execute(query, {"trial": trial_id}).scalar()
             if owner != json.dumps(self._held[trial_id]):
                 raise LeaseLost(f"Trial {trial_id} has another owner now.")
+        super().check_trial_is_updatable(trial_id, trial_state)
 
 
 _OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
@@ -185,6 +168,28 @@ def _waits(method: Callable[..., Any]) -> Callable[..., Any]:
 
 for _method in _PATIENT:
     setattr(SharedStorage, _method.__name__, _waits(_method))
+
+
+def patiently(act: Callable[[], T], *, patience: float, say: Callable[[str], None]) -> T:
+    """What `act` returns, tried again for `patience` seconds while the database is away, which `say` is told."""
+    since: float | None = None
+    while True:
+        try:
+            result = act()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            if patience == 0 or not is_away(error):
+                raise
+            if since is None:
+                since = time.monotonic()
+                minutes = f"waiting up to {patience / 60:.0f} minutes"
+                say(f"{_now()}: the database does not answer ({reason_of(error)}); {minutes}.")
+            elif time.monotonic() - since > patience:
+                raise
+            time.sleep(min(0.5 + (time.monotonic() - since) / 10, 5.0))
+        else:
+            if since is not None:
+                say(f"{_now()}: the database answers again.")
+            return result
 
 
 def shared(storage: BaseStorage) -> SharedStorage:
@@ -231,6 +236,8 @@ def _limit(connection: Connection, seconds: int) -> None:
 def is_away(error: Exception) -> bool:
     """Whether it says that the database can't be had just now, and not that the statement is wrong."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, PendingRollbackError):  # what comes after an error that was waited for
+        return True
     if not isinstance(cause, DBAPIError):
         return False
     if type(cause.orig).__module__.startswith("sqlite3"):

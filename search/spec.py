@@ -3,6 +3,7 @@
 import math
 import re
 import tomllib
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -287,7 +288,7 @@ def find_study_file(study: str) -> Path:
     """
     if study.endswith(".toml") or "/" in study or "\\" in study:
         path = Path(study)
-        if not path.is_file():
+        if not isfile(path):
             raise SpecError(f"{study}: there is no such study file.")
         return path
     for folder in (Path("studies"), Path("."), EMBEDDED):

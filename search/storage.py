@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from search.errors import StorageError
 from search.home import sqlite_file, sqlite_url
-from search.shared import SharedStorage, locked, reason_of
+from search.shared import SharedStorage, locked, patiently, reason_of
 
 ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
 
@@ -83,21 +83,26 @@ def open_storage(
 ) -> BaseStorage:
     """Open the database; `create` makes its tables where there are none, one process at a time.
 
-    SQLite runs in WAL mode with a busy timeout of 60 s. Once open, what fails because the database is away is tried
-    again for `patience` seconds, and `say` is told so. Raises `StorageError`.
+    SQLite runs in WAL mode with a busy timeout of 60 s. What fails because the database is away, now or once it is
+    open, is tried again for `patience` seconds, and `say` is told so. Raises `StorageError`.
     """
     file = sqlite_file(url)
     if not create and not exists(url):
         raise StorageError(f"There is no database at {shown(url)}.")
     options: dict[str, Any] = {"file": file, "patience": patience, "say": say, "engine_kwargs": engine_options(url)}
-    with storage_errors(url):
-        if create:  # Optuna takes no lock: of several processes on an empty database most would fail
-            engine = open_engine(url)
-            with locked(engine, file, "tables"):
-                backend = SharedStorage(driver_url(url), **options)
+
+    def open_it() -> SharedStorage:
+        if not create:
+            return SharedStorage(driver_url(url), skip_table_creation=True, **options)
+        engine = open_engine(url)
+        try:
+            with locked(engine, file, "tables"):  # Optuna takes none: of several processes most would fail
+                return SharedStorage(driver_url(url), **options)
+        finally:
             engine.dispose()
-        else:
-            backend = SharedStorage(driver_url(url), skip_table_creation=True, **options)
+
+    with storage_errors(url):
+        backend = patiently(open_it, patience=patience, say=say)
         if file is not None:
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
             backend.engine.dispose()

@@ -171,6 +171,13 @@ class TrialQueue:
             self._alone(lambda: self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING))
         self.shared.let_go(claim.trial._trial_id)
 
+    def take_over(self, trial_id: int, *, strategy: FreezingStrategy, size: int, chain: int, confirms: bool) -> Claim:
+        """A trial that another process has claimed under this queue's owner, for this one to run."""
+        study = self._confirm if confirms else self._explore[size]
+        self.shared.hold(trial_id, str(self.owner))
+        trial = optuna.Trial(study, trial_id)
+        return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=chain, confirms=confirms)
+
     def let_go(self, claim: Claim) -> None:
         """Have no part any more in a trial that went to another process."""
         self.shared.let_go(claim.trial._trial_id)

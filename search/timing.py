@@ -12,7 +12,7 @@ import torch
 from search.space import anchors
 from search.spec import StudySpec
 from search.tasks.task import Task
-from search.trial import train
+from search.training import train
 from strategies import FreezingStrategy
 
 

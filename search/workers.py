@@ -148,12 +148,10 @@ def _work(
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _redirect(os.devnull)
-    os.environ["TZ"] = "UTC"  # Optuna stores the time of day here: one for all hosts
-    if hasattr(time, "tzset"):
-        time.tzset()
+    keep_utc()
     try:
         spec = StudySpec.from_dict(content, where="the study file")
-        _quieten()
+        quieten()
         import torch
 
         from search.tasks.task import Task
@@ -212,12 +210,11 @@ def work(
         arithmetic = arithmetic_of(task, home, say=say)
         layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
         with Deadline(spec.train.deadline, last=last or c_double(inf), last_words=queue.note_hung) as deadline:
-            run_trials(
-                queue,
-                sizes,
-                lambda claim: run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic),
-                deadline,
-            )
+
+            def run_one(claim: "Claim") -> "Failure | None":
+                return run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic, progress=deadline.moved)
+
+            run_trials(queue, sizes, run_one, deadline)
 
 
 @contextmanager
@@ -290,8 +287,8 @@ class FirstTrials:
         else:
             self.failures.append(failure)
             if len(self.failures) == FAILURES and not self.sound and not self.queue.has_complete():
-                for one in self.failures:
-                    self.queue.put_back(one.claim)
+                while self.failures:
+                    self.queue.put_back(self.failures.pop().claim)
                 raise StudyError(
                     f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
                 )
@@ -331,7 +328,15 @@ def _redirect(target: str | os.PathLike[str]) -> None:
     os.close(descriptor)
 
 
-def _quieten() -> None:
+def keep_utc() -> None:
+    """Let the time of day, which Optuna stores, be one on all hosts."""
+    os.environ["TZ"] = "UTC"
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
+def quieten() -> None:
+    """Keep what Lightning and Optuna say of themselves out of the log."""
     import logging
     import warnings
 

@@ -6,22 +6,35 @@ from typing import Any
 
 def check_int(name: str, value: Any, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be a whole number, got {value!r}.")
+        raise TypeError(f"`{name}` must be a whole number, got {shown(value)}.")
     if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        raise ValueError(f"`{name}` must be at least {least}, got {shown(value)}.")
 
 
 def checked_float(name: str, value: Any, *, least: float | None = None) -> float:
     """The value as a float, finite and at least `least`; without `least`, greater than 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not math.isfinite(value) or (value <= 0 if least is None else value < least):
+        raise TypeError(f"`{name}` must be a number, got {shown(value)}.")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond any float
+        number = math.inf
+    if not math.isfinite(number) or (number <= 0 if least is None else number < least):
         bound = "greater than 0" if least is None else f"at least {least}"
-        raise ValueError(f"`{name}` must be finite and {bound}, got {value}.")
-    return float(value)
+        raise ValueError(f"`{name}` must be finite and {bound}, got {shown(value)}.")
+    return number
 
 
 def check_choice(name: str, value: Any, *, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         words = ", ".join(f'"{word}"' for word in allowed)
-        raise ValueError(f"`{name}` must be one of {words}, got {value!r}.")
+        raise ValueError(f"`{name}` must be one of {words}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python spells out no number of thousands of digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -31,10 +31,13 @@ def load_strategy(path: str | Path) -> FreezingStrategy:
     Raises `FileNotFoundError`, or `ValueError` naming the file, the key and what is allowed.
     """
     path = Path(path)
+    format = _format_of(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: not a file.")
     text = path.read_bytes().decode("utf-8", errors="replace")
     try:
-        content = tomllib.loads(text) if _format_of(path) == "toml" else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        content = tomllib.loads(text) if format == "toml" else json.loads(text)
+    except (ValueError, RecursionError) as error:  # the former also of a number with thousands of digits
         raise ValueError(f"{path}: not a valid {path.suffix[1:].upper()} file: {error}") from None
     table = content.get("strategy") if isinstance(content, dict) else None
     if not isinstance(table, dict):
@@ -70,5 +73,6 @@ def _format_of(path: Path) -> Format:
 
 
 def _toml(value: Any) -> str:
-    # JSON's spelling of strings, numbers, booleans and lists of them is TOML's too, but for DEL.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
+    # JSON's spelling of strings, numbers, booleans and lists of them is TOML's too, but for what is not to be printed.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

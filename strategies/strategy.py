@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self, get_args
 
-from strategies.checks import check_choice, check_int, checked_float
+from strategies.checks import check_choice, check_int, checked_float, shown
 from strategies.schedule import Schedule, Scheduler
 
 Parameters = Literal["all", "norm", "bias"]
@@ -88,7 +88,7 @@ class FreezingStrategy:
         for name, allowed in CHOICES.items():
             check_choice(name, getattr(self, name), allowed=allowed)
         if not isinstance(self.pretrained, bool):
-            raise TypeError(f"`pretrained` must be true or false, got {self.pretrained!r}.")
+            raise TypeError(f"`pretrained` must be true or false, got {shown(self.pretrained)}.")
         for name in ("epochs", "steps_per_epoch"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least=1)
@@ -150,7 +150,8 @@ class FreezingStrategy:
         allowed = [field.name for field in fields(cls)]
         unknown = sorted(set(params) - set(allowed))
         if unknown:
-            raise ValueError(f"`{unknown[0]}` is not a strategy's field; allowed: {', '.join(allowed)}.")
+            name = shown(unknown[0])[1:-1]
+            raise ValueError(f"`{name}` is not a strategy's field; allowed: {', '.join(allowed)}.")
         if "freeze_depth" not in params:
             raise ValueError("`freeze_depth` is missing.")
         return cls(**params)

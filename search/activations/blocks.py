@@ -69,6 +69,13 @@ class Layout:
         text = json.dumps(known).encode()
         return MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
 
+    def is_sound(self) -> bool:
+        """Whether there can be such tensors: the header of a file may say anything."""
+        typed = len(self.dtypes) == len(self.shapes) and all(isinstance(one, torch.dtype) for one in self.dtypes)
+        sides = [side for shape in self.shapes for side in shape]
+        whole = all(type(side) is int and side >= 0 for side in sides)
+        return typed and whole and bool(self.shapes) and all(self.shapes)
+
     def empty(self) -> Values:
         return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True))
 
@@ -116,13 +123,13 @@ def write(path: Path, chunks: Iterable[Values], layout: Layout) -> None:
 
 def layout_of(path: Path, *, rows: int) -> Layout:
     """The layout of a file that holds a block of so many rows. Raises `BrokenBlock`, or `OSError`."""
-    with path.open("rb", buffering=0) as file:
+    with _plain(path).open("rb", buffering=0) as file:
         return _opened(file, rows=rows)[0]
 
 
 def read(path: Path, *, rows: int) -> Values:
     """The block of a file, in memory of its own. Raises `BrokenBlock`, or `OSError`."""
-    with path.open("rb", buffering=0) as file:
+    with _plain(path).open("rb", buffering=0) as file:
         layout, checksums = _opened(file, rows=rows)
         tensors = layout.empty()
         for tensor, checksum, offset in zip(tensors, checksums, layout.offsets, strict=False):
@@ -135,7 +142,7 @@ def read(path: Path, *, rows: int) -> Values:
 def check(path: Path, *, rows: int) -> None:
     """Read a block's file through, which leaves it warm for the map. Raises `BrokenBlock`, or `OSError`."""
     scratch = memoryview(bytearray(PIECE))
-    with path.open("rb", buffering=0) as file:
+    with _plain(path).open("rb", buffering=0) as file:
         layout, checksums = _opened(file, rows=rows)
         for size, checksum, offset in zip(layout.sizes, checksums, layout.offsets, strict=False):
             pieces = (scratch[: min(PIECE, size - begin)] for begin in range(0, size, PIECE))
@@ -166,6 +173,12 @@ def refused() -> Iterator[None]:
         raise NoRoom(getattr(error, "strerror", None) or str(error)) from error
 
 
+def _plain(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise BrokenBlock("is no plain file")
+    return path
+
+
 def _opened(file: BinaryIO, *, rows: int) -> tuple[Layout, list[int]]:
     start = file.read(len(MAGIC) + 8)
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 8:
@@ -178,8 +191,10 @@ def _opened(file: BinaryIO, *, rows: int) -> tuple[Layout, list[int]]:
         dtypes = tuple(getattr(torch, name) for name in known["dtypes"])
         layout = Layout(shapes=tuple(map(tuple, known["shapes"])), dtypes=dtypes)
         checksums = [int(one, 16) for one in known["checksums"]]
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise BrokenBlock("its header is of another version") from None
+    if not layout.is_sound() or len(checksums) != len(layout.shapes):
+        raise BrokenBlock("its header says nothing that can be")
     if any(shape[0] != rows for shape in layout.shapes):
         raise BrokenBlock(f"holds {layout.shapes[0][0]} rows, not {rows}")
     if os.fstat(file.fileno()).st_size != layout.offsets[-1]:

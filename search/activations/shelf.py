@@ -7,7 +7,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from search.activations.blocks import Layout, Values, refused, write
 
+TICK = 1.0
+"""Seconds after which who waits for a block that another process makes says that it waits."""
 SPARE = 256 * 2**20
 """Bytes of a disk that are left free: for the study's database and results, without which nothing goes on."""
 
@@ -50,12 +52,16 @@ class Shelf:
                     self._make_room(0)
 
     @contextmanager
-    def claimed(self, key: str) -> Iterator[None]:
+    def claimed(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the right to make that block, as long as this process lives; waits for who has it. Raises `NoRoom`."""
         lock = self._lock(key)
         with refused():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            while not lock.is_locked:
+                try:
+                    lock.acquire(timeout=TICK)
+                except Timeout:
+                    waiting()
         try:
             yield
         finally:

@@ -44,10 +44,18 @@ class ActivationStore:
     """Blocks of activations, each computed once: by key, in memory and in files that all processes share.
 
     What fits the memory is held there, the least recently used going first; what does not is mapped from its file.
-    `folder` None: in memory only. `say` hears once of each thing that keeps the store from its work. For one thread.
+    `folder` None: in memory only. `say` hears once of each thing that keeps the store from its work. `waiting` is
+    called now and then while another process makes a block that is asked for. For one thread.
     """
 
-    def __init__(self, folder: Path | None, budget: Budget, *, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        budget: Budget,
+        *,
+        say: Callable[[str], None] = print,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.budget = budget if folder is not None else replace(budget, disk=0)
         self._shelf = Shelf(folder, budget.disk) if folder is not None and budget.disk else None
         self._held: dict[str, _Held] = {}  # the one used last at the end
@@ -55,6 +63,7 @@ class ActivationStore:
         self._being_gathered = 0
         self._refused: float = inf
         self._say = say
+        self._waiting = waiting
         self._said: set[str] = set()
         if self._shelf is not None:
             self._shelf.tidy()
@@ -126,7 +135,7 @@ class ActivationStore:
         with ExitStack() as claim:
             if shelf is not None:
                 try:
-                    claim.enter_context(shelf.claimed(key))
+                    claim.enter_context(shelf.claimed(key, waiting=self._waiting))
                 except NoRoom as error:
                     self._give_up(nbytes, error)
                     shelf = None

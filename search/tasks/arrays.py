@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from search.errors import TaskError
+from search.files import BrokenArchive, read_arrays
 from search.tasks.decoding import Pixels
 from search.tasks.examples import Examples, Inputs, TaskData
 from search.tasks.images import Images
@@ -60,14 +61,9 @@ def npz_data(
 
 def _read(path: Path, where: str) -> Arrays:
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it is one array without a name, an .npy file")
-            return {key: file[key] for key in file.files}
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TaskError(f"{where}: {path} can't be read as an .npz file of plain arrays: {reason}.") from error
+        return read_arrays(path)
+    except BrokenArchive as error:
+        raise TaskError(f"{where}: {path} can't be read as an .npz file of plain arrays: {error}.") from error
 
 
 Pair = tuple[NDArray[Any], NDArray[Any]]

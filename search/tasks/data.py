@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from os.path import exists, isdir, isfile  # which a name that no file can have does not break
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str
     for it. Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
     options, place = options or {}, f"{where} = {name!r}"
-    paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and Path(one).exists()]
+    paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and exists(one)]
+    for path in paths:
+        if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read without end
+            raise TaskError(f"{place}: {path} is neither a file nor a folder.")
     if len(paths) == 2 and paths[0].samefile(paths[1]):
         raise TaskError(f"{place}: option test = {options['test']!r} is the data themselves; allowed: other data.")
     try:
@@ -52,18 +56,18 @@ def _loader(name: str, options: Mapping[str, Any], where: str) -> Callable[..., 
 
         return torchvision_data
     path = Path(name)
-    if path.is_dir():
+    if isdir(path):
         from search.tasks.folders import folder_data
 
         return folder_data
-    if path.is_file() and path.suffix.lower() in FILES:
+    if isfile(path) and path.suffix.lower() in FILES:
         return FILES[path.suffix.lower()](options)
-    if CODE.fullmatch(name) and not path.exists():
+    if CODE.fullmatch(name) and not exists(path):
         from search.tasks.own import own_data
 
         return own_data
     if path.suffix.lower() in FILES or "/" in name or "\\" in name:
-        reason = f"is no such file; allowed: {', '.join(FILES)}" if path.exists() else "is not there"
+        reason = f"is no such file; allowed: {', '.join(FILES)}" if exists(path) else "is not there"
         raise TaskError(f"{where} = {name!r} {reason}; looked in {Path.cwd()}.")
     raise TaskError(
         f'{where} = {name!r} is not known; allowed: {", ".join(DATA)}, "torchvision/NAME", a folder of images, '

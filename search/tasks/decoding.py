@@ -15,7 +15,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from search.errors import TaskError
+from search.errors import TaskError, printable
+from search.files import replacing
 
 Bytes = NDArray[np.uint8]
 FILTERS = {
@@ -24,6 +25,8 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What an image file may be, whatever its name: for PostScript, Pillow would start Ghostscript."""
 AT_ONCE = 512
 """So many images are decoded before they are put away: memory stays small."""
 _VERSION = 2  # of what `decode` makes; part of the cache's key
@@ -62,7 +65,7 @@ class Files:
         return len(self.paths)
 
     def image(self, index: int) -> Image.Image:
-        return Image.open(self.paths[index])
+        return Image.open(self.paths[index], formats=FORMATS)
 
     def name(self, index: int) -> str:
         return printable(str(self.paths[index].relative_to(self.root)))
@@ -113,13 +116,8 @@ def stamp(paths: Iterable[Path]) -> str:
 def _stat(path: Path) -> os.stat_result:
     try:
         return path.stat()
-    except FileNotFoundError:  # a link that leads nowhere
+    except OSError:  # a link that leads nowhere, or to itself
         return path.lstat()
-
-
-def printable(text: str) -> str:
-    """A name as one line of a message: line breaks, control characters and broken UTF-8 as escapes."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def decode(image: Image.Image, *, channels: int, side: int, interpolation: str) -> Bytes:
@@ -218,21 +216,39 @@ def _kept(
     file: Path, shape: tuple[int, ...], read: Callable[[Callable[[int, Bytes], Any]], dict[int, str]]
 ) -> tuple[Bytes, dict[int, str]]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial, broken = file.with_suffix(".partial"), file.with_suffix(".json")
     with FileLock(file.with_suffix(".lock")):
-        if not file.is_file():
-            try:
-                # Written, not mapped: where the disk is full a write says so, and a memory map ends the process.
-                with partial.open("wb") as stream:
-                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(stream, header)
-                    reasons = read(lambda number, made: stream.write(made.data))
-                broken.write_text(json.dumps(reasons))
-                partial.replace(file)
-            finally:
-                partial.unlink(missing_ok=True)
-    kept = {int(number): reason for number, reason in json.loads(broken.read_text()).items()}
-    return np.load(file, mmap_mode="r"), kept
+        if (found := _found(file, shape)) is not None:
+            return found
+        for left in file.parent.glob(f"{file.stem}.*.partial"):  # by a process that was killed
+            left.unlink()
+        # Written, not mapped: where the disk is full a write says so, and a memory map ends the process.
+        with replacing(file) as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            reasons = read(lambda number, made: stream.write(made.data))
+            with replacing(file.with_suffix(".json")) as broken:
+                broken.write(json.dumps(reasons).encode())
+        return np.load(file, mmap_mode="r"), reasons
+
+
+def _found(file: Path, shape: tuple[int, ...]) -> tuple[Bytes, dict[int, str]] | None:
+    """What lies there, if it is what was put there; else it is decoded again."""
+    if not file.is_file():
+        return None
+    try:
+        pixels = np.load(file, mmap_mode="r")  # nothing pickled
+        kept = {int(number): printable(str(text)) for number, text in _table(file.with_suffix(".json")).items()}
+    except (OSError, ValueError, EOFError, RecursionError):
+        return None
+    sound = pixels.shape == shape and pixels.dtype == np.uint8 and all(0 <= number < shape[0] for number in kept)
+    return (pixels, kept) if sound else None
+
+
+def _table(file: Path) -> dict[str, Any]:
+    table = json.loads(file.read_text()) if file.is_file() else None
+    if not isinstance(table, dict):
+        raise ValueError(f"{file} is no table.")
+    return table
 
 
 def _reason(error: Exception) -> str:

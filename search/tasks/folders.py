@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from search.errors import TaskError
-from search.tasks.decoding import Files, printable
+from search.errors import TaskError, printable
+from search.tasks.decoding import Files
 from search.tasks.examples import Examples, TaskData
 from search.tasks.images import Images
 from search.tasks.parts import Classes, Part, Test, arranged, share

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -152,6 +153,8 @@ def lean_trainer(
         max_epochs=epochs,
         accelerator=train.accelerator,
         devices=1,
+        # Inside a SLURM job Lightning would take its tasks for the ranks of one run, and its signals for its own.
+        plugins=[LightningEnvironment()],
         precision=precision,
         callbacks=list(callbacks),
         logger=False,

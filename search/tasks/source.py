@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from search.errors import TaskError
+from search.files import replacing
 from search.home import Home
 from search.spec import StudySpec
 from search.tasks.loading import train_loader
@@ -68,13 +69,12 @@ def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
 
 def _key(spec: StudySpec) -> str:
     # Whatever the weights depend on; a study file that was changed gets weights of its own.
-    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
+    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "deadline": 1.0, "gpus": 0.0})
     model = spec.model
     made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)
     return f"{derive_seed(spec.search.seed, made_by):08x}"
 
 
 def _save(state: dict[str, Tensor], file: Path) -> None:
-    partial = file.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(file)
+    with replacing(file) as stream:
+        torch.save(state, stream)

@@ -115,8 +115,8 @@ def read_text(path: Path, *, where: str) -> str:
     try:
         content = path.read_bytes()
         return content.decode("utf-8-sig")
-    except OSError as error:
-        raise TaskError(f"{where}: {path}: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise TaskError(f"{where}: {path}, line {line}: it is not UTF-8 text; save the file as UTF-8.") from None
+    except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        raise TaskError(f"{where}: {path}: {getattr(error, 'strerror', None) or error}.") from None

@@ -1,7 +1,9 @@
 """A backbone's weights: by the library's name for them, from a file, or one module of a checkpoint."""
 
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from search.errors import TaskError
+from search.files import BrokenArchive, check_size
 from search.spec import Checkpoint, Model
 from search.tasks.models import Network
 
@@ -87,11 +90,18 @@ def fitting(
         for key, tensor in wanted.items()
         if key in state and state[key].shape != tensor.shape
     ]
-    broken = [key for key in wanted if key in state and not state[key].isfinite().all()]
+    other = [
+        f"{key} is {state[key].dtype}, not {tensor.dtype}"
+        for key, tensor in wanted.items()
+        if key in state and state[key].is_complex() != tensor.is_complex()
+    ]
+    # Of the right shape: a file may say of one number that it is a thousand million.
+    broken = [] if wrong else [key for key in wanted if key in state and not state[key].isfinite().all()]
     for kind, keys in (
         ("it lacks", missing),
         ("it has unknown", extra),
         ("it has other shapes:", wrong),
+        ("it has other types:", other),
         ("not finite:", broken),
     ):
         if keys:
@@ -114,7 +124,7 @@ class _Inert:
 
 
 def _read(file: Path, where: str) -> Any:
-    if not file.is_file():
+    if not isfile(file):
         raise TaskError(f"{where}: there is no such file.")
     strangers: list[Any] = []
     try:
@@ -122,11 +132,16 @@ def _read(file: Path, where: str) -> Any:
             from safetensors.torch import load_file
 
             return load_file(file)
+        if zipfile.is_zipfile(file):
+            with file.open("rb") as stream:
+                check_size(stream)
         strangers = _strangers(file)
         with torch.serialization.safe_globals(strangers):
             return torch.load(file, map_location="cpu", weights_only=True)
     except ImportError:
         raise TaskError(f"{where} needs safetensors: pip install 'frostline[timm]'.") from None
+    except BrokenArchive as error:
+        raise TaskError(f"{where} can't be read: {error}.") from error
     except Exception as error:
         if strangers or (isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error)):
             raise TaskError(
@@ -167,4 +182,4 @@ def _prefix(state: Mapping[str, Tensor], wanted: set[str], renamed: Callable[[st
 
 
 def _is_file(weights: str) -> bool:
-    return weights.endswith(_FILES) or Path(weights).is_file()
+    return weights.endswith(_FILES) or isfile(weights)  # which a name that no file can have does not break

@@ -98,21 +98,17 @@ def check(work: Work, crew: Crew) -> Results:
 
 
 def check_turns(crew: Crew) -> None:
-    """No trial is run by two processes at a time, or ended twice."""
-    turns: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    open_turns: dict[tuple[int, str], float] = {}
-    last: dict[int, float] = {}
-    ends = Counter(about for _, _, what, about in crew.log() if what == "end")
+    """No trial is run by two processes at a time, or ended twice. A turn lasts to its last epoch, or its end."""
+    turns: dict[str, list[list[float]]] = defaultdict(list)
+    mine: dict[tuple[int, str], list[float]] = {}
     for at, process, what, about in crew.log():
-        last[process] = at
         if what == "begin":
-            open_turns[process, about] = at
-        elif what == "end":
-            turns[about].append((open_turns.pop((process, about)), at))
-    for (process, about), at in open_turns.items():
-        turns[about].append((at, max(last[process], at)))  # at least until it last said something
+            mine[process, about] = [at, at]
+            turns[about].append(mine[process, about])
+        elif what in ("epoch", "end"):
+            mine[process, about][1] = at
+    ends = Counter(about for _, _, what, about in crew.log() if what == "end")
     assert max(ends.values(), default=0) <= 1, "a trial ended twice"
     for about, spans in turns.items():
-        spans.sort()
-        for (_, ended), (begun, _) in pairwise(spans):
+        for (_, ended), (begun, _) in pairwise(sorted(spans)):
             assert begun >= ended, f"{about} was run twice at a time: {spans}"

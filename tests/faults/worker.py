@@ -30,9 +30,10 @@ STUDY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Where a worker works, and how: `out` is its folder, `log` the file to which all write what they did.
+    """Where a worker works, and how.
 
-    pause: seconds an epoch. beat, grace: seconds, of `search.leases`; those of the product would take minutes.
+    out: its folder. log: the file to which all write what they did. pause: seconds an epoch. zone: its host's.
+    beat, grace: seconds, of `search.leases`; those of the product would take minutes.
     """
 
     out: str
@@ -42,6 +43,7 @@ class Work:
     pause: float = 0.01
     beat: float = 0.2
     grace: float = 1.0
+    zone: str = "UTC"
 
     @property
     def study(self) -> StudySpec:
@@ -60,6 +62,8 @@ def value_at(claim: Claim, epoch: int) -> float:
 def main(work: Work) -> None:
     """Run trials until none is left."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    os.environ["TZ"] = work.zone
+    time.tzset()
     leases.BEAT, leases.GRACE = work.beat, work.grace
     spec = work.study
     with (
@@ -77,6 +81,7 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
     for epoch in range(0 if begun is None else begun + 1, work.study.train.epochs):
         time.sleep(work.pause)
         claim.trial.report(value_at(claim, epoch), epoch)
+        say(work, "epoch", name)
     attributes = {"size": claim.size, "chain": claim.chain, "seconds": 1.0}
     attributes["family"] = str(claim.strategy.family(GROUPS))
     if claim.confirms:

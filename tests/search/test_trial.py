@@ -15,7 +15,8 @@ from search.tasks.data import gathered
 from search.tasks.loading import EndlessSampler
 from search.tasks.source import train_source
 from search.tasks.task import Task
-from search.trial import PruningCallback, score_on_test, train
+from search.training import score_on_test, train
+from search.trial import PruningCallback
 from strategies import FreezingCallback, FreezingStrategy, load_strategy, param_groups, save_strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -133,16 +134,20 @@ def test_a_pruned_run_ends_in_order(task):
         report.check()
 
 
-def test_a_trial_that_starts_again_reports_only_what_is_new(task):
-    study, trial = ask(PruneAt(1))
-    # What it had reported before its process died; epoch 1 was passed then, and is not judged again.
+@pytest.mark.parametrize(("step", "epochs"), [(0, 2), (1, 2), (2, 3)])
+def test_a_trial_that_comes_back_reports_only_what_is_new_and_is_judged_from_its_last_report_on(task, step, epochs):
+    study, trial = ask(PruneAt(step))
+    # What it had reported before its process died, which may have been just before it was judged.
     trial.report(9.0, 0)
     trial.report(9.0, 1)
     report = PruningCallback(trial, "val_loss")
     outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
-    assert outcome.epochs == 3
+    assert outcome.epochs == epochs
     values = study.trials[0].intermediate_values
-    assert values[0] == values[1] == 9.0 != values[2]
+    assert list(values) == list(range(epochs))
+    assert values[0] == values[1] == 9.0
+    with pytest.raises(optuna.TrialPruned):
+        report.check()
 
 
 def test_a_metric_that_is_not_logged_is_an_error(task):

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
+from search.activations import shelf as shelf_module
 from search.activations.blocks import Layout, NoRoom, read
 from search.activations.shelf import Shelf
 
@@ -59,6 +61,22 @@ def test_a_claim_is_held_by_one_and_leaves_no_lock(tmp_path):
         shelf.tidy()
         assert names(tmp_path) == {"a.lock", "a.12345678.partial"}
     shelf.tidy()
+    assert names(tmp_path) == set()
+
+
+def test_who_waits_for_a_claim_says_so_until_it_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(shelf_module, "TICK", 0.01)
+    waits: list[int] = []
+
+    def waiting() -> None:
+        waits.append(1)
+        if len(waits) == 3:
+            holder.release()
+
+    holder = FileLock(tmp_path / "a.lock")
+    holder.acquire()
+    with Shelf(tmp_path, 10**6).claimed("a", waiting=waiting):
+        assert len(waits) == 3
     assert names(tmp_path) == set()
 
 

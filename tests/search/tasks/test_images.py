@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatc
     data = folder_data(str(folder), where="data", test=0.0)
     ordinary = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda path, mode="r", **rest: (Full if mode == "wb" else ordinary)(path, mode, **rest)
+        Path, "open", lambda path, mode="r", **rest: (Full if mode == "xb" else ordinary)(path, mode, **rest)
     )
     with pytest.raises(TaskError, match=r"^data: the decoded images can't be kept in .*: No space left on device.$"):
         prepare(data.pool, RGB, cache=tmp_path / "cache", where="data")

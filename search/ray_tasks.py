@@ -1,0 +1,187 @@
+"""What Ray's worker processes do: load a study's task once, then run the trials that its driver has claimed."""
+
+import gc
+import json
+import os
+import signal
+import socket
+from ctypes import c_double
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.deadline import Deadline
+from search.errors import StudyError
+from search.home import Home, Owner
+from search.shared import PATIENCE, LeaseLost
+from search.spec import StudySpec
+from search.storage import open_storage, storage_errors
+from search.workers import keep_utc, quieten
+from strategies import FreezingStrategy
+
+if TYPE_CHECKING:
+    from search.frozen import FrozenLayers
+    from search.study import TrialQueue
+    from search.tasks.module import Arithmetic
+    from search.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What all tasks of a driver have in common: the study, its place, and the working directory."""
+
+    spec: str
+    home: Home
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A trial that the driver has claimed, named so that a task finds it in the database."""
+
+    errand: Errand
+    owner: str
+    trial_id: int
+    strategy: FreezingStrategy
+    size: int
+    chain: int
+    confirms: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a task ended, and what the user should know.
+
+    facts: what the study stores of its task. failure: the reason and the attributes of a trial that raised.
+    lost: whether the trial went to another owner.
+    """
+
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] | None = None
+    failure: tuple[str, dict[str, Any]] | None = None
+    lost: bool = False
+
+
+_notes: list[str] = []
+"""What this process has to say, and its next trial's end will."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What a process needs for all its trials: made once."""
+
+    queue: "TrialQueue"
+    task: "Task"
+    layers: "FrozenLayers | None"
+    arithmetic: "Arithmetic"
+
+
+def look(errand: Errand) -> Ended:
+    """Load and check the study's task, before anything is claimed. Raises `FrostlineError`."""
+    task = _task(errand)
+    return Ended(notes=tuple(task.notes), facts=_facts_of(task))
+
+
+def warm(errand_and_owner: tuple[Errand, str]) -> None:
+    """Make all that a trial needs, so that one which comes here later begins at once."""
+    _bench(*errand_and_owner)
+
+
+def trial(order: Order) -> Ended:
+    """Run a trial that the driver has claimed. Raises `FrostlineError`."""
+    from search.trial import run_trial
+
+    with storage_errors(order.errand.home.url):
+        bench = _bench(order.errand, order.owner)
+        queue = bench.queue
+        claim = queue.take_over(
+            order.trial_id, strategy=order.strategy, size=order.size, chain=order.chain, confirms=order.confirms
+        )
+        try:
+            with Deadline(bench.task.spec.train.deadline, last=c_double(inf), last_words=queue.note_hung) as deadline:
+                print(f"{datetime.now(UTC)}: trial {claim.trial.number} of {claim.study.study_name}", flush=True)
+                deadline.moved()
+                failure = run_trial(
+                    queue,
+                    claim,
+                    bench.task,
+                    layers=bench.layers,
+                    arithmetic=bench.arithmetic,
+                    progress=deadline.moved,
+                )
+        except LeaseLost as lost:
+            print(lost, flush=True)
+            return Ended(lost=True)
+        finally:
+            queue.let_go(claim)
+            gc.collect()  # a finished trial's Trainer and module hold each other, and their network
+    notes = tuple(_notes)
+    _notes.clear()
+    return Ended(notes=notes, failure=None if failure is None else (failure.reason, failure.attributes))
+
+
+@cache
+def _task(errand: Errand) -> "Task":
+    # A process of Ray's works for one driver, so what is made here is made once.
+    try:
+        os.chdir(errand.folder)
+    except OSError as error:
+        raise StudyError(
+            f"{errand.folder}: {error.strerror} on {socket.gethostname()}; all nodes must share the working directory."
+        ) from None
+    # Lightning ends a fit at SIGTERM as if it were done; its handler calls ours.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    keep_utc()
+    spec = StudySpec.from_dict(json.loads(errand.spec), where="the study file")
+    if spec.train.gpus == 0:  # as many as it asks for: of those that Ray does not know, none
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    quieten()
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # said, so that not every step asks for one
+
+    from search.tasks.task import Task
+
+    torch.set_num_threads(spec.train.threads)
+    task = Task.load(spec, cache=errand.home.folder / "cache")
+    gc.collect()
+    gc.freeze()
+    return task
+
+
+def _facts_of(task: "Task") -> dict[str, Any]:
+    return {
+        "num_groups": task.num_groups,
+        "kind": task.data.kind,
+        "groups": [group.name for group in task.groups],
+        "data": task.data.fingerprint,
+    }
+
+
+@cache
+def _bench(errand: Errand, owner: str) -> _Bench:
+    from search.activations.digests import digest
+    from search.frozen import FrozenLayers
+    from search.precision import arithmetic_of
+    from search.study import TrialQueue
+    from search.tasks.source import with_source_weights
+
+    task, home, driver = _task(errand), errand.home, Owner.parse(owner)
+    if not Path(home.lock(f"owner-{driver.token}").lock_file).exists():
+        raise StudyError(f"{home.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it.")
+    queue = TrialQueue(
+        open_storage(home.url, patience=PATIENCE, say=_notes.append), home, task.spec, owner=driver, **_facts_of(task)
+    )
+    task = with_source_weights(task, home)
+    if task.weights is not None:
+        queue.check_weights(digest(*task.weights.items()))
+    return _Bench(
+        queue=queue,
+        task=task,
+        layers=FrozenLayers.of(task, cache=home.folder / "cache", say=_notes.append),
+        arithmetic=arithmetic_of(task, home, say=_notes.append),
+    )

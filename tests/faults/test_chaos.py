@@ -1,0 +1,63 @@
+"""Chaos: whatever is done to workers and database in whatever order, nothing is lost and nothing happens twice.
+
+`pytest -s tests/faults/test_chaos.py -m "soak or not soak"` runs 200 rounds, a quarter of an hour and more.
+"""
+
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.crew import Crew, check
+from tests.faults.worker import Work
+
+ROUNDS = 200
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 10, *(pytest.param(s, marks=pytest.mark.soak) for s in range(ROUNDS) if s not in (0, 10))]
+)
+def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed):
+    dice = random.Random(seed)
+    url = postgres.url() if seed % 3 != 1 else f"sqlite:///{tmp_path}/study.db"
+    work = Work(out=str(tmp_path), storage=url, log=str(tmp_path / "log"), pause=dice.choice([0.005, 0.02, 0.05]))
+    works = [work] * dice.randint(2, 5)
+    if url.startswith("postgresql"):  # some of them on other hosts
+        works = [replace(work, out=str(tmp_path / "b")) if dice.random() < 0.4 else work for work in works]
+    done = Counter[str]()
+    crew = Crew(works)
+    try:
+        next_blow = [time.monotonic() + dice.uniform(0, 0.5)]
+        suspended: dict[int, float] = {}
+
+        def torment() -> None:
+            now = time.monotonic()
+            for index in [index for index, until in suspended.items() if now > until]:
+                crew.signal(index, signal.SIGCONT)
+                del suspended[index]
+            if now < next_blow[0] or sum(done.values()) > 8:
+                return
+            next_blow[0] = now + dice.uniform(0.05, 0.8)
+            index = dice.randrange(len(works))
+            blow = dice.choices(["kill", "suspend", "restart"], [6, 2, 3 if seed % 10 == 0 else 0])[0]
+            if blow == "kill" and index not in suspended:
+                crew.signal(index, signal.SIGKILL)
+            elif blow == "suspend" and index not in suspended:
+                crew.signal(index, signal.SIGSTOP)
+                suspended[index] = now + dice.uniform(0.1, 2.5)
+            elif blow == "restart" and url.startswith("postgresql"):
+                postgres.stop(dice.choice(["fast", "immediate"]))
+                time.sleep(dice.uniform(0, 1))
+                postgres.start()
+            done[blow] += 1
+
+        crew.finish(within=180, meanwhile=torment)
+        results = check(work, crew)
+        assert set(crew.codes) <= {-signal.SIGKILL}, "one died that was not killed"
+    finally:
+        crew.end()
+    states = Counter(row.state for row in results.rows)
+    print(f"\nseed {seed}: {len(works)} workers, {dict(done)}: {dict(states)}", end="")

@@ -1,0 +1,223 @@
+"""The fault matrix: what is done to workers and to their database, and that nothing is lost.
+
+`pytest -s tests/faults -m "soak or not soak"` prints a line a fault.
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from search.home import sqlite_file
+from tests.faults.crew import Crew, check
+from tests.faults.worker import Work
+
+LONG = 60
+"""Seconds of what takes minutes."""
+
+
+@pytest.fixture
+def work(tmp_path, database):
+    return work_in(tmp_path, database)
+
+
+def work_in(folder, database, **changes):
+    (folder / "out").mkdir(exist_ok=True)
+    return Work(out=str(folder / "out"), storage=database, log=str(folder / "log"), **changes)
+
+
+def elsewhere(work, name):
+    """The same study as from another host: no lock of one side is seen by the other."""
+    out = f"{work.out}-{name}"
+    os.makedirs(out, exist_ok=True)
+    return replace(work, out=out)
+
+
+@contextmanager
+def crew_of(*works):
+    crew = Crew(list(works))
+    try:
+        yield crew
+    finally:
+        crew.end()
+
+
+def wait_for(crew, what, *, by=None, within=60, after=0.0):
+    """The first line of the log that says so, after that time."""
+    limit = time.monotonic() + within
+    while time.monotonic() < limit:
+        if os.path.exists(crew.works[0].log):
+            for line in crew.log():
+                if line[2] == what and line[0] > after and by in (None, line[1]):
+                    return line
+        time.sleep(0.01)
+    raise AssertionError(f"nobody said {what!r}: {crew.log()[-5:]}")
+
+
+def tell(fault, outcome):
+    print(f"\n{fault:<72} {outcome}", end="")
+
+
+@pytest.mark.parametrize("workers", [1, 4, *(pytest.param(many, marks=pytest.mark.soak) for many in (2, 8, 16))])
+def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work, workers):
+    with crew_of(*[work] * workers) as crew:
+        crew.finish(within=120)
+        assert not crew.codes, "one of them died"
+        results = check(work, crew)
+    tell(f"{workers} workers begin on an empty database", f"{len(results.rows)} trials, each once")
+
+
+def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work):
+    slow = replace(work, pause=0.3, grace=600)
+    with crew_of(slow, slow) as crew:
+        _, process, _, trial = wait_for(crew, "begin")
+        crew.signal([one.pid for one in crew.processes].index(process), signal.SIGKILL)
+        killed = time.monotonic()
+        while not (
+            again := [at for at, by, what, about in crew.log() if (what, about) == ("begin", trial) and by != process]
+        ):
+            crew.keep_up()
+            assert time.monotonic() < killed + 30
+            time.sleep(0.01)
+        crew.works = [replace(work, grace=600)] * 2
+        crew.finish(within=120)
+        check(work, crew)
+    tell("SIGKILL in a trial", f"runs again after {again[0] - killed:.1f} s (the other worker ends its own first)")
+
+
+def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_seen(tmp_path, postgres):
+    work = work_in(tmp_path, postgres.url(), pause=0.3)
+    with crew_of(work) as crew:
+        _, _, _, trial = wait_for(crew, "begin")
+        crew.signal(0, signal.SIGKILL)  # most likely before its first beat
+        killed = time.monotonic()
+        crew.works = [elsewhere(work, "b")]
+        crew.processes = [crew._start(crew.works[0])]
+        again = wait_for(crew, "begin", after=killed)
+        while again[3] != trial:
+            again = wait_for(crew, "begin", after=again[0])
+        crew.works = [replace(crew.works[0], pause=0.01)]
+        crew.finish(within=60)
+        check(work, crew)
+    assert again[0] - killed > work.grace
+    tell(
+        "SIGKILL on another host, before the first beat",
+        f"runs again after {again[0] - killed:.1f} s; grace {work.grace} s",
+    )
+
+
+def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres):
+    work = work_in(tmp_path, postgres.url(), pause=0.3)
+    with crew_of(work, elsewhere(work, "b")) as crew:
+        _, process, _, trial = wait_for(crew, "begin")
+        suspended = [one.pid for one in crew.processes].index(process)
+        crew.signal(suspended, signal.SIGSTOP)
+        at = time.monotonic()
+        while (taken := wait_for(crew, "begin", after=at))[3] != trial:
+            at = taken[0]
+        ended = wait_for(crew, "end", by=taken[1], after=taken[0])
+        assert ended[3] == trial
+        crew.signal(suspended, signal.SIGCONT)
+        crew.finish(within=120)
+        assert not crew.codes, "losing a trial is no reason to die"
+        check(work, crew)
+        assert (process, "end", trial) not in [line[1:] for line in crew.log()]
+    tell("suspended beyond the grace, then woken", "its trial went to another; it wrote nothing more and went on")
+
+
+@pytest.mark.parametrize(
+    ("mode", "seconds"),
+    [
+        ("fast", 0),
+        ("immediate", 3),
+        pytest.param("fast", LONG, marks=pytest.mark.soak),
+        pytest.param("fast", 300, marks=pytest.mark.soak),
+    ],
+)
+def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, seconds):
+    work = work_in(tmp_path, postgres.url(), pause=0.05)
+    with crew_of(work, work, elsewhere(work, "b")) as crew:
+        wait_for(crew, "end")
+        postgres.stop(mode)
+        time.sleep(seconds)
+        postgres.start()
+        crew.finish(within=120)
+        assert not crew.codes, "a worker died of it"
+        check(work, crew)
+        notes = {about[11:] for _, _, what, about in crew.log() if what == "note"}
+    if seconds:
+        assert any(note.startswith("the database does not answer (") for note in notes)
+        assert "the database answers again." in notes
+    tell(f"PostgreSQL stopped ({mode}), started again after {seconds} s", "no worker and no trial lost")
+
+
+def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres):
+    url = postgres.url()
+    work = work_in(tmp_path, url)
+    holders = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    with crew_of(*[work] * 3) as crew:
+        killed = 0
+        wait_for(crew, "begin")
+        while crew.keep_up() and killed < 6:
+            killed += int(postgres.sql(holders, url.rpartition("/")[2]))
+        crew.finish(within=120)
+        assert killed == 6
+        assert not crew.codes
+        check(work, crew)
+    tell("PostgreSQL ends the connections that hold the lock of claims", f"{killed} times; exact budget")
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.soak)])
+def test_a_locked_file_is_waited_for(tmp_path, seconds):
+    work = work_in(tmp_path, f"sqlite:///{tmp_path}/study.db")
+    with crew_of(work, work) as crew:
+        wait_for(crew, "end")
+        with sqlite3.connect(sqlite_file(work.storage), timeout=60, isolation_level=None) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+        connection.close()
+        crew.finish(within=120)
+        assert not crew.codes
+        check(work, crew)
+    tell(f"the SQLite file locked for {seconds} s", "no worker and no trial lost")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
+def test_a_full_disk_is_waited_for(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True).returncode:
+        pytest.skip("a small file system can't be mounted here")
+    try:
+        work = work_in(tmp_path, f"sqlite:///{disk}/study.db")
+        with crew_of(work, work) as crew:
+            wait_for(crew, "end")
+            ballast = disk / "ballast"
+            free = os.statvfs(disk)
+            ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+            note = wait_for(crew, "note")
+            ballast.unlink()
+            crew.finish(within=120)
+            assert not crew.codes
+            check(work, crew)
+        assert "full" in note[3]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    tell("the disk of the database is full", "waited for room; no worker and no trial lost")
+
+
+def test_time_zones_do_not_matter(tmp_path, postgres):
+    work = work_in(tmp_path, postgres.url(), pause=0.05, zone="Pacific/Kiritimati")
+    others = [replace(elsewhere(work, name), zone=zone) for name, zone in (("b", "Pacific/Honolulu"), ("c", "UTC"))]
+    with crew_of(work, *others) as crew:
+        crew.finish(within=120)
+        assert not crew.codes
+        check(work, crew)
+        assert len({process for _, process, *_ in crew.log()}) == 3
+    tell("workers in three time zones, 24 hours apart", "nobody took a living one for dead")
