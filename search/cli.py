@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from search.errors import FrostlineError, SpecError
+from search.errors import FrostlineError, SpecError, printable
 
 app = typer.Typer(
     name="frostline",
@@ -206,11 +206,11 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The study's name; writes studies/NAME.toml.")],
 ) -> None:
     """Write a commented study file to start from."""
-    from search.spec import NAME
+    from search.spec import NAME, NAMES
 
     file = Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml"
     if not NAME.fullmatch(file.stem) or (file.parent != Path("studies") and not name.endswith(".toml")):
-        raise SpecError(f"{name[:120]!r} can't name a study: at most 100 of letters, digits, '.', '_' and '-'.")
+        raise SpecError(f"{name[:120]!r} can't name a study: {NAMES}.")
     if file.exists():
         raise SpecError(f"{file} is there already; nothing was written.")
     try:
@@ -229,7 +229,7 @@ def main() -> NoReturn:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (typer.TyperException, FrostlineError) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"Error: {printable(' '.join(message.split()))}", file=sys.stderr)
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = 130

@@ -156,9 +156,17 @@ def database_url(storage: str) -> str:
     kind, _, variable = storage.partition(":")
     if kind != "env":
         return storage
-    if not os.environ.get(variable):
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    url = os.environ.get(variable)
+    if not url:
         raise StorageError(f"--storage {storage}: the environment variable {variable!r} is not set.")
-    return os.environ[variable]
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):  # it may be the password alone, so it is not shown
+        raise StorageError(f"--storage {storage}: what the variable holds is no database URL.") from None
+    return url
 
 
 def sqlite_url(file: Path) -> str:
@@ -166,7 +174,10 @@ def sqlite_url(file: Path) -> str:
     from sqlalchemy.engine import URL
 
     # Optuna formats the URL as a template, so braces in a path must be doubled.
-    url = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    try:
+        url = URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    except UnicodeEncodeError:
+        raise StorageError(f"{file} can't hold a study's database: the name is not UTF-8.") from None
     return url.replace("{", "{{").replace("}", "}}")
 
 

@@ -1,5 +1,6 @@
 """The relational database: settings, and what a URL may say."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from search.home import sqlite_file, sqlite_url
 from search.shared import SharedStorage, locked, patiently, reason_of
 
 ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
+DRIVERS = ("sqlite", "postgresql", "postgresql+psycopg")
 
 
 def check_url(url: str) -> URL:
@@ -24,32 +26,42 @@ def check_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        hint = f"; for a file write {sqlite_url(Path(url))}" if "://" not in url and url else ""
+        # What has an @ may hold a password, and is no file.
+        hint = f"; for a file write {sqlite_url(Path(url))}" if url and not re.search("://|@", url) else ""
         raise StorageError(f"--storage {shown(url)!r} is not a database URL{hint}; allowed: {ALLOWED}.") from None
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql") or (backend == "sqlite" and parsed.database in (None, "", ":memory:")):
+    if parsed.drivername not in DRIVERS or (parsed.drivername == "sqlite" and not _is_file(parsed)):
         raise StorageError(f"--storage {shown(parsed)!r} can't hold a study; allowed: {ALLOWED}.")
+    if re.search("[{}]", url.replace("{{", "").replace("}}", "")):  # Optuna formats the URL as a template
+        raise StorageError(f"--storage {shown(parsed)!r}: write {{ as {{{{ and }} as }}}}.")
     return parsed
 
 
+def _is_file(url: URL) -> bool:
+    """Whether a SQLite URL names a file and nothing else: its other forms open what no lock of ours lies beside."""
+    named = url.database not in (None, "", ":memory:") and not str(url.database).startswith("file:")
+    return named and not (url.host or url.username or url.password or url.query)
+
+
 def shown(url: URL | str) -> str:
-    """A URL for people: without its password. What names a variable ("env:VARIABLE") stays what it is."""
-    if isinstance(url, URL):
-        return url.render_as_string(hide_password=True)
-    if url.startswith("env:"):
+    """A URL for people: without its passwords. What names a variable ("env:VARIABLE") stays what it is."""
+    if isinstance(url, str) and url.startswith("env:"):
         return url
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
     except (ArgumentError, ValueError):  # malformed, but there may be a password in it
-        return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+        return re.sub(r"(pass\w*=)[^&]*", r"\1***", re.sub(r":.*@", ":***@", str(url), flags=re.DOTALL))
+    secrets = {key: "***" for key in parsed.query if "pass" in key}
+    return parsed.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
 def check_parent(url: str, *, made_by_us: bool) -> None:
     """Raises `StorageError` for a URL that can't be: malformed, or a SQLite file in a folder that is not there."""
     check_url(url)
     file = sqlite_file(url)
-    if file is not None and not made_by_us and not file.absolute().parent.is_dir():
-        raise StorageError(f"--storage {shown(url)!r}: there is no folder {str(file.parent)!r}.")
+    with storage_errors(url):
+        there = file is None or made_by_us or file.absolute().parent.is_dir()
+    if not there:
+        raise StorageError(f"--storage {shown(url)!r}: there is no folder {str(Path(str(file)).parent)!r}.")
 
 
 def exists(url: str) -> bool:
@@ -63,9 +75,9 @@ def exists(url: str) -> bool:
     """
     check_url(url)
     file = sqlite_file(url)
-    if file is not None and not file.exists():
-        return False
     with storage_errors(url):
+        if file is not None and not file.exists():
+            return False
         engine = open_engine(url)
         try:
             with engine.connect() as connection:
@@ -158,5 +170,14 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StorageError(
             f"--storage {shown(url)!r} needs a driver: pip install 'frostline[postgres]' ({error})."
         ) from None
+    except OSError as error:
+        if error.errno not in (
+            errno.ENAMETOOLONG,
+            errno.ELOOP,
+            errno.ENOTDIR,
+            errno.EACCES,
+        ):  # a path that can't be one
+            raise
+        raise StorageError(f"--storage {shown(url)!r} fails: {error.strerror or error}.") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StorageError(f"--storage {shown(url)!r} fails: {reason_of(error)}") from error

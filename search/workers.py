@@ -1,5 +1,6 @@
 """Local worker processes: long-lived, each loads torch and the data once, and dies with its parent."""
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -170,6 +171,11 @@ def _work(
             work(spec, home, sizes, task, run=run, say=lambda note: connection.send(("ready", [note])), last=last)
     except FrostlineError as error:
         connection.send(("error", error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            connection.send(("crash", traceback.format_exc()))
+            raise
+        connection.send(("error", StudyError(f"{error.filename or home.folder}: can't write there: {error.strerror}.")))
     except BaseException:
         connection.send(("crash", traceback.format_exc()))
         raise
