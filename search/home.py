@@ -1,6 +1,7 @@
 """A study's place, and the processes at work in it."""
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,9 +83,10 @@ class Owner:
         return cls(this_host(), uuid4().hex, run)
 
     @classmethod
-    def parse(cls, text: str) -> "Owner":
-        host, token, run = text.rsplit("/", 2)
-        return cls(host, token, run)
+    def parse(cls, text: object) -> "Owner | None":
+        """The owner that a trial names; None where it names none, or what can't be one."""
+        found = re.fullmatch(r"(.*)/([0-9a-f]{32})/([0-9a-f]{32}|)", text) if isinstance(text, str) else None
+        return None if found is None else cls(*found.groups())
 
     def __str__(self) -> str:
         return f"{self.host}/{self.token}/{self.run}"

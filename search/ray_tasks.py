@@ -171,6 +171,7 @@ def _bench(errand: Errand, owner: str) -> _Bench:
     from search.tasks.source import with_source_weights
 
     task, home, driver = _task(errand), errand.home, Owner.parse(owner)
+    assert driver is not None
     if not Path(home.lock(f"owner-{driver.token}").lock_file).exists():
         raise StudyError(f"{home.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it.")
     queue = TrialQueue(

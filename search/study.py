@@ -14,6 +14,7 @@ from search.explore import lesson, pruner, sampler
 from search.home import Home, Owner
 from search.leases import Leases
 from search.measure import MEASURES
+from search.reaper import Reaper
 from search.results import read_results, rows_of, stored_spec
 from search.rows import Row, best_of_each_family, wanted_confirms
 from search.shared import LeaseLost, shared
@@ -23,8 +24,6 @@ from search.storage import open_storage
 from strategies import FreezingStrategy
 
 T = TypeVar("T")
-ATTEMPTS = 3
-"""A trial whose process died this often stays failed."""
 
 
 def check_stored(storage: BaseStorage, home: Home, spec: StudySpec) -> None:
@@ -90,7 +89,7 @@ class TrialQueue:
         self.groups = list(groups)
         self.data = data
         self.owner = owner
-        self.leases = leases
+        self.reaper = Reaper(self.shared, home, owner=owner, leases=leases, has_complete=self.has_complete)
         self.anchors = anchors(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
         self._explore: dict[int, optuna.Study] = {}
@@ -143,7 +142,7 @@ class TrialQueue:
 
         def requeue() -> None:
             for study in [*self._explore.values(), self._confirm]:
-                self._trials(study)
+                self.reaper.trials(study)
 
         self._alone(requeue)
 
@@ -206,7 +205,7 @@ class TrialQueue:
 
     def _claim_explore(self, size: int) -> Claim | None:
         study = self._explore[size]
-        trials = self._trials(study)
+        trials = self.reaper.trials(study)
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
@@ -227,7 +226,7 @@ class TrialQueue:
         if len(trials) < len(self.anchors):
             anchor = self.anchors[len(trials)]
             return fixed_params(anchor, self.spec, num_groups=self.num_groups), {"anchor": True}
-        smaller = {other: self._trials(study) for other, study in self._explore.items() if other < size}
+        smaller = {other: self.reaper.trials(study) for other, study in self._explore.items() if other < size}
         explored = {
             other: self._rows(found, other)
             for other, found in smaller.items()
@@ -241,7 +240,7 @@ class TrialQueue:
         return rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=size)
 
     def _claim_confirm(self, size: int) -> Claim | None:
-        explored = self._trials(self._explore[size])
+        explored = self.reaper.trials(self._explore[size])
         if not all(trial.state.is_finished() for trial in explored):
             return None
         rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
@@ -260,7 +259,7 @@ class TrialQueue:
                 if _place(trial) in wanted:
                     return self._take(trial, size)
                 if trial.user_attrs["explored"] not in numbers:
-                    self._fail(trial, "its strategy is no finalist any more: the search found a better one")
+                    self.reaper.fail(trial, "its strategy is no finalist any more: the search found a better one")
         if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
             self._finished.add(size)
         return None
@@ -280,7 +279,7 @@ class TrialQueue:
         )
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
-        return [trial for trial in self._trials(self._confirm) if trial.user_attrs["size"] == size]
+        return [trial for trial in self.reaper.trials(self._confirm) if trial.user_attrs["size"] == size]
 
     def _again(self, finalist: FrozenTrial, size: int, chain: int) -> FrozenTrial:
         return optuna.trial.create_trial(
@@ -294,48 +293,6 @@ class TrialQueue:
                 "family": finalist.user_attrs["family"],
             },
         )
-
-    def _trials(self, study: optuna.Study) -> list[FrozenTrial]:
-        """The study's trials, after those of dead processes have gone back into the queue."""
-        trials = study.get_trials(deepcopy=False)
-        dead = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
-        for trial in dead:
-            died = self._died(trial)
-            self.storage.set_trial_user_attr(trial._trial_id, "died", died)
-            if len(died) < ATTEMPTS:
-                # In place, so the trial keeps its number and its params; what it reported stays, and
-                # `PruningCallback` passes over those steps.
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            else:
-                last = trial.user_attrs.get("hung", "")
-                self._fail(trial, f"its process died {ATTEMPTS} times{last and f', the last time {last}'}")
-        return study.get_trials(deepcopy=False) if dead else trials
-
-    def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        # Claims happen under the lock that is held here, so a running trial without an owner lost its process
-        # in the middle of its claim; so did one of ours that we know nothing of, or its database.
-        owner = trial.user_attrs.get("owner")
-        if owner is None:
-            return True
-        if owner == str(self.owner):
-            return not self.shared.holds(trial._trial_id)
-        expired = self.leases is not None and self.leases.has_expired(trial._trial_id, owner)
-        return expired or Owner.parse(owner).is_gone(self.home)
-
-    def _died(self, trial: FrozenTrial) -> list[str]:
-        """The processes that may have died of the trial, the last one included."""
-        # One that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one that dies
-        # while its run lives on may have died of it (out of memory, a crash in native code). Without params the trial
-        # had not begun. By name, so that who is interrupted here counts nobody twice.
-        died: list[str] = trial.user_attrs.get("died", [])
-        owner = trial.user_attrs.get("owner")
-        if owner is None or owner in (str(self.owner), *died) or not trial.params:
-            return died
-        return died if Owner.parse(owner).was_stopped(self.home) else [*died, owner]
-
-    def _fail(self, trial: FrozenTrial, reason: str) -> None:
-        self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def _open(self, name: str) -> optuna.Study:
         study = optuna.create_study(

@@ -3,14 +3,20 @@
 `pytest -s tests/faults/test_chaos.py -m "soak or not soak"` runs 200 rounds, a quarter of an hour and more.
 """
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from search.home import Home
+from search.results import load_results
 from tests.faults.crew import Crew, check
 from tests.faults.worker import Work
 
@@ -61,3 +67,41 @@ def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed):
         crew.end()
     states = Counter(row.state for row in results.rows)
     print(f"\nseed {seed}: {len(works)} workers, {dict(done)}: {dict(states)}", end="")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed):
+    dice = random.Random(seed)
+    monkeypatch.setenv("DATABASE", postgres.url())
+    command = [sys.executable, "-m", "search", "worker", str(tiny), "--storage", "env:DATABASE", "--workers", "2"]
+    blows = 0
+    with (tiny.parent / "output.txt").open("w") as output:
+
+        def start():
+            return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+
+        workers = [start(), start()]
+        limit = time.monotonic() + 600
+        while any(worker.poll() is None for worker in workers):
+            assert time.monotonic() < limit
+            time.sleep(dice.uniform(2, 8))
+            index = dice.randrange(len(workers))
+            if blows < 6 and workers[index].poll() is None:
+                blow = dice.choice(["all", "parent", "restart"])
+                if blow == "restart":
+                    postgres.stop(dice.choice(["fast", "immediate"]))
+                    time.sleep(dice.uniform(0, 2))
+                    postgres.start()
+                else:
+                    kill = os.killpg if blow == "all" else os.kill
+                    kill(workers[index].pid, signal.SIGKILL)
+                    workers[index].wait()
+                    workers[index] = start()
+                blows += 1
+    assert [worker.returncode for worker in workers] == [0, 0], (tiny.parent / "output.txt").read_text()
+    results = load_results(Home.of("tiny", out=Path("studies"), storage="env:DATABASE"))
+    assert results.is_finished([20, 40])
+    assert {row.state for row in results.rows} <= {"COMPLETE", "PRUNED"}
+    assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
+    print(f"\nreal training, seed {seed}: {blows} blows, {len(results.rows)} trials, each once", end="")

@@ -3,6 +3,7 @@
 `pytest -s tests/faults -m "soak or not soak"` prints a line a fault.
 """
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,12 +14,15 @@ from dataclasses import replace
 
 import pytest
 
+from search.deadline import HUNG
 from search.home import sqlite_file
 from tests.faults.crew import Crew, check
-from tests.faults.worker import Work
+from tests.faults.worker import STUDY, Work
 
 LONG = 60
 """Seconds of what takes minutes."""
+
+FEW = json.dumps({**STUDY, "search": {"trials": 4, "sampler": "random", "pruner": "none"}, "confirm": {"chains": 0}})
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work,
 
 
 def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work):
-    slow = replace(work, pause=0.3, grace=600)
+    slow = replace(work, pause=0.2, grace=600, spec=FEW)
     with crew_of(slow, slow) as crew:
         _, process, _, trial = wait_for(crew, "begin")
         crew.signal([one.pid for one in crew.processes].index(process), signal.SIGKILL)
@@ -84,14 +88,14 @@ def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work):
             crew.keep_up()
             assert time.monotonic() < killed + 30
             time.sleep(0.01)
-        crew.works = [replace(work, grace=600)] * 2
+        crew.works = [replace(slow, pause=0.01)] * 2
         crew.finish(within=120)
-        check(work, crew)
+        check(slow, crew)
     tell("SIGKILL in a trial", f"runs again after {again[0] - killed:.1f} s (the other worker ends its own first)")
 
 
 def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_seen(tmp_path, postgres):
-    work = work_in(tmp_path, postgres.url(), pause=0.3)
+    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work) as crew:
         _, _, _, trial = wait_for(crew, "begin")
         crew.signal(0, signal.SIGKILL)  # most likely before its first beat
@@ -112,7 +116,7 @@ def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_see
 
 
 def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres):
-    work = work_in(tmp_path, postgres.url(), pause=0.3)
+    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work, elsewhere(work, "b")) as crew:
         _, process, _, trial = wait_for(crew, "begin")
         suspended = [one.pid for one in crew.processes].index(process)
@@ -210,6 +214,17 @@ def test_a_full_disk_is_waited_for(tmp_path):
     finally:
         subprocess.run(["umount", disk], check=True)
     tell("the disk of the database is full", "waited for room; no worker and no trial lost")
+
+
+def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_path, database):
+    spec = json.dumps({**STUDY, "train": {"epochs": 4, "deadline": 0.5}})
+    work = work_in(tmp_path, database, spec=spec, hangs=True)
+    with crew_of(work) as crew:
+        crew.finish(within=120)
+        assert crew.codes == {HUNG: 3}
+        (hung,) = [row for row in check(work, crew).rows if row.state == "FAIL"]
+    assert hung.reason == "its process died 3 times, the last time after 0.5 s without progress"
+    tell("a trial hangs, three times", f"failed: {hung.reason}; the others are complete")
 
 
 def test_time_zones_do_not_matter(tmp_path, postgres):

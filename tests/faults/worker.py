@@ -33,6 +33,7 @@ class Work:
     """Where a worker works, and how.
 
     out: its folder. log: the file to which all write what they did. pause: seconds an epoch. zone: its host's.
+    hangs: whether its second trial hangs.
     beat, grace: seconds, of `search.leases`; those of the product would take minutes.
     """
 
@@ -44,6 +45,7 @@ class Work:
     beat: float = 0.2
     grace: float = 1.0
     zone: str = "UTC"
+    hangs: bool = False
 
     @property
     def study(self) -> StudySpec:
@@ -78,6 +80,8 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
     name = f"{claim.study.study_name}#{claim.trial.number}"
     say(work, "begin", name)
     begun = queue.storage.get_trial(claim.trial._trial_id).last_step
+    if work.hangs and name.endswith("n=20#1"):
+        time.sleep(1000)
     for epoch in range(0 if begun is None else begun + 1, work.study.train.epochs):
         time.sleep(work.pause)
         claim.trial.report(value_at(claim, epoch), epoch)

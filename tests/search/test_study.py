@@ -17,10 +17,11 @@ from optuna.trial import TrialState
 
 from search.errors import StudyError
 from search.home import Home, Owner
+from search.reaper import ATTEMPTS
 from search.results import read_results
 from search.spec import StudySpec
 from search.storage import open_storage
-from search.study import ATTEMPTS, TrialQueue, check_stored
+from search.study import TrialQueue, check_stored
 
 GROUPS = 4
 
@@ -202,6 +203,25 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec)
     first = read_results(open_storage(home.url), home).explored(20)[0]
     assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
     assert len(read_results(open_storage(home.url), home).explored(20)) == 10
+
+
+def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(home, spec):
+    # Nine deaths: three of each of the first three trials; the third is not failed but waits.
+    for _ in range(3 * ATTEMPTS):
+        die_in_a_trial(home, spec)
+    with Owner.new().present(home) as owner:
+        queue = open_queue(home, spec, owner)
+        with pytest.raises(StudyError, match="No trial is complete, and 3 killed their process; trial 2: its process"):
+            queue.claim([20])
+        assert states(home) == {"FAIL": 2, "WAITING": 1}
+        assert queue.claim([20]).trial.number == 2
+
+
+def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(home, spec):
+    open_queue(home, spec).check_weights("one")
+    open_queue(home, spec).check_weights("one")
+    with pytest.raises(StudyError, match="was begun with other weights of its backbone than are here"):
+        open_queue(home, spec).check_weights("other")
 
 
 def test_trials_of_a_run_that_was_stopped_come_back_however_often(home, spec):

@@ -5,14 +5,16 @@ import math
 import optuna
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
-from search.spec import StudySpec, find_study_file
+from search.spec import StudySpec, Train, find_study_file
 from search.tasks.data import gathered
 from search.tasks.loading import EndlessSampler
+from search.tasks.module import lean_trainer
 from search.tasks.source import train_source
 from search.tasks.task import Task
 from search.training import score_on_test, train
@@ -245,3 +247,11 @@ def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypa
         (outputs - task.data.test.targets).square().mean().item(), rel=1e-4
     )
     assert scores.values["test_mse"] < 0.5 < task.data.test.targets.var().item()
+
+
+def test_a_task_of_a_slurm_job_array_is_no_rank_of_a_larger_run(monkeypatch):
+    for name, content in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "a")):
+        monkeypatch.setenv(name, content)
+    trainer = lean_trainer(Train(accelerator="cpu"), epochs=1)
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    assert type(trainer._accelerator_connector.cluster_environment) is LightningEnvironment
