@@ -4,9 +4,10 @@
 
 Both run the same 30 trials of 20 epochs that train nothing, one after the other in turn, on SQLite and on a PostgreSQL
 server of its own: the script by `study.ask`, `report`, `should_prune`, `tell` with Optuna's own settings and its median
-pruner; ours by the queue that a worker uses, as one worker on a host of its own.
+pruner; ours by the queue that a worker uses. Then some worker processes share one study on this machine's server.
 """
 
+import json
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from search.home import Home
 from search.spec import StudySpec
 from search.workers import joined
+from tests.faults.crew import Crew
+from tests.faults.worker import Work
 from tests.postgres import Postgres, programs
 
 EPOCHS, TRIALS = 20, 30
@@ -115,6 +118,19 @@ def ours(url: str, folder: Path) -> Callable[[], bool]:
     return run
 
 
+def rate(url: str, workers: int) -> float:
+    """Trials a second that so many workers finish together, when nothing but the database takes time."""
+    spec = {**SPEC, "search": {"trials": 150, "sampler": "random"}}
+    with tempfile.TemporaryDirectory() as folder:
+        log = f"{folder}/log"
+        crew = Crew(
+            [Work(out=folder, storage=url, log=log, spec=json.dumps(spec), pause=0, beat=10, grace=60)] * workers
+        )
+        crew.finish(within=600)
+        ends = sorted(at for at, _, what, _ in crew.log() if what == "end")
+    return 100 / (ends[130] - ends[30])
+
+
 COUNTS: dict[str, Count] = {}
 
 
@@ -143,6 +159,10 @@ def main() -> None:
                     f"{report:6.1f}      | {each:4.0f}  {choice:6.0f}  {whole * 1000:6.0f}  {whole / 10:.1%}"
                 )
     if server is not None:
+        for workers in (1, 4, 16):
+            print(
+                f"PostgreSQL  {workers:2} workers whose trials take no time: {rate(server.url(), workers):.1f} trials/s"
+            )
         server.remove()
 
 
