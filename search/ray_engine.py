@@ -22,7 +22,7 @@ from search.ray_tasks import Ended, Errand, Order, look, trial, warm
 from search.shared import LeaseLost
 from search.spec import StudySpec
 from search.storage import storage_errors
-from search.workers import FAILURES, TICK, FirstTrials, joined, keep_utc
+from search.work import FAILURES, TICK, FirstTrials, joined, keep_utc
 
 if TYPE_CHECKING:
     from search.study import Claim, TrialQueue

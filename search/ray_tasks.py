@@ -19,7 +19,7 @@ from search.home import Home, Owner
 from search.shared import PATIENCE, LeaseLost
 from search.spec import StudySpec
 from search.storage import open_storage, storage_errors
-from search.workers import keep_utc, quieten
+from search.work import keep_utc, quieten
 from strategies import FreezingStrategy
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from search.home import Home
 from search.spec import StudySpec
-from search.workers import joined
+from search.work import joined
 from tests.faults.crew import Crew
 from tests.faults.worker import Work
 from tests.postgres import Postgres, programs

@@ -1,6 +1,10 @@
 """The fault matrix: what is done to workers and to their database, and that nothing is lost.
 
-`pytest -s tests/faults -m "soak or not soak"` prints a line a fault.
+`pytest -s tests/faults -m "soak or not soak"` prints a line a fault. What a trial does to its own process is in
+`test_trials.py`, one thing after another at random in `test_chaos.py`. Elsewhere: Ctrl-C and SIGTERM, and twenty kills
+of real training to the bit (`tests/search/test_run.py`); kills in an epoch and while a checkpoint is written, broken
+checkpoints, a full disk in one (`test_checkpoint.py`); corrupt and foreign databases (`test_storage.py`, `hostile/`);
+clocks (`test_leases.py`); a worker, a node and a driver killed under Ray (`test_ray_engine.py`).
 """
 
 import json

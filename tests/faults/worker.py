@@ -16,7 +16,7 @@ from search.deadline import Deadline
 from search.home import Home
 from search.spec import StudySpec
 from search.study import Claim, TrialQueue
-from search.workers import joined, run_trials
+from search.work import joined, run_trials
 
 GROUPS = 4
 STUDY = {

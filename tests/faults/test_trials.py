@@ -1,0 +1,91 @@
+"""What a trial can do to its process, in real training: it ends, with its reason, and the study goes on."""
+
+import subprocess
+import sys
+
+import pytest
+
+from search.home import OUT, Home
+from search.results import load_results
+from tests.faults.test_faults import tell
+
+BAD = """
+import ctypes, os, signal, time
+import torch
+
+class Head(torch.nn.Linear):
+    fault = None
+
+    def forward(self, features):
+        if self.training and torch.is_grad_enabled() and self.fault is None:
+            with open("begun", "ab") as begun:
+                begun.write(b".")
+                self.fault = FAULTS.get(begun.tell(), lambda: None)
+            self.fault()
+        return super().forward(features) * (torch.nan if self.fault is nan else 1)
+
+def nan(): ...
+def error(): raise ArithmeticError("no luck today")
+def memory(): torch.empty(10**15)
+def crashes(): os.kill(os.getpid(), signal.SIGSEGV)
+def hangs(): time.sleep(1000)
+def hangs_hard(): ctypes.PyDLL(None).sleep(1000)
+
+FAULTS = {FAULTS}
+
+def build():
+    layers = torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8)
+    return torch.nn.Sequential(*layers), Head(8, 10)
+"""
+STUDY = """
+[task]
+data = "digits"
+sizes = [40]
+[model]
+backbone = "bad:build"
+weights = "none"
+[train]
+epochs = 2
+steps_per_epoch = 2
+accelerator = "cpu"
+deadline = 4
+[search]
+trials = 12
+pruner = "none"
+[confirm]
+chains = 1
+"""
+
+
+def run(folder, faults):
+    (folder / "bad.py").write_text(BAD.replace("{FAULTS}", faults))
+    (folder / "bad.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "search", "run", "bad.toml", "--workers", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return load_results(Home.of("bad", out=folder / OUT, storage=None)).explored(40)
+
+
+@pytest.mark.slow
+def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp_path):
+    # The first begins as the first trial; one that comes back has one more beginning.
+    rows = run(tmp_path, "{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
+    reasons = {row.number: row.reason for row in rows if row.state == "FAIL"}
+    assert [*reasons] == [1, 2, 3]
+    assert reasons[1] == "val_loss was finite in no epoch"
+    assert reasons[2] == "ArithmeticError: no luck today (bad.py:17)"
+    assert reasons[3].startswith("RuntimeError: ")
+    assert "memory" in reasons[3]
+    assert len(rows) == 12
+    assert {row.state for row in rows if row.number not in reasons} == {"COMPLETE"}
+    for number, fault in enumerate(("NaN", "an exception", "out of memory"), start=1):
+        tell(f"{fault} in a trial", f"failed: {reasons[number][:60]}")
+    for fault in ("crashes (SIGSEGV)", "hangs"):
+        tell(f"a trial {fault}, once", "ran again, complete")
+
+
+@pytest.mark.soak
+def test_a_trial_that_hangs_with_python_s_lock_in_hand_is_killed(tmp_path):
+    rows = run(tmp_path, "{3: hangs_hard}")
+    assert [row.state for row in rows] == ["COMPLETE"] * 12
+    tell("a trial hangs with Python's lock in hand, once", "its process was killed; it ran again, complete")
