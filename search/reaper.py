@@ -1,8 +1,10 @@
 """Trials whose process is gone: found, and put back into the queue as themselves."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import StudyError
@@ -43,7 +45,9 @@ class Reaper:
         trials = study.get_trials(deepcopy=False)
         gone = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
         for trial in gone:
-            self._reap(trial, trials)
+            # Its owner may have ended it, and then itself, since the trials were read.
+            with suppress(UpdateFinishedTrialError):
+                self._reap(trial, trials)
         return study.get_trials(deepcopy=False) if gone else trials
 
     def fail(self, trial: FrozenTrial, reason: str) -> None:

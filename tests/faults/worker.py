@@ -84,8 +84,9 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
         time.sleep(1000)
     for epoch in range(0 if begun is None else begun + 1, work.study.train.epochs):
         time.sleep(work.pause)
+        at = time.monotonic()  # before the report, after which this process may be suspended
         claim.trial.report(value_at(claim, epoch), epoch)
-        say(work, "epoch", name)
+        say(work, "epoch", name, at=at)
     attributes = {"size": claim.size, "chain": claim.chain, "seconds": 1.0}
     attributes["family"] = str(claim.strategy.family(GROUPS))
     if claim.confirms:
@@ -94,7 +95,7 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
     say(work, "end", name)
 
 
-def say(work: Work, what: str, about: str) -> None:
+def say(work: Work, what: str, about: str, *, at: float | None = None) -> None:
     """One line to the log, whole, whoever else writes."""
     with open(work.log, "a") as log:
-        log.write(f"{time.monotonic():.4f}\t{os.getpid()}\t{what}\t{about}\n")
+        log.write(f"{at or time.monotonic():.4f}\t{os.getpid()}\t{what}\t{about}\n")

@@ -205,6 +205,21 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec)
     assert len(read_results(open_storage(home.url), home).explored(20)) == 10
 
 
+def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(home, spec, monkeypatch):
+    with Owner.new().present(home) as other, Owner.new().present(home) as mine:
+        theirs, queue = open_queue(home, spec, other), open_queue(home, spec, mine)
+        claim = theirs.claim([20])
+
+        def ends_just_now(owner, home):
+            if owner == other and claim.study.trials[0].state == TrialState.RUNNING:
+                theirs.finish(claim, TrialState.COMPLETE, {"size": 20, "chain": 0}, value=1.0)
+            return owner == other
+
+        monkeypatch.setattr(Owner, "is_gone", ends_just_now)
+        assert queue.claim([20]).trial.number == 1
+    assert claim.study.trials[0].state == TrialState.COMPLETE
+
+
 def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(home, spec):
     # Nine deaths: three of each of the first three trials; the third is not failed but waits.
     for _ in range(3 * ATTEMPTS):
