@@ -98,14 +98,19 @@ def check(work: Work, crew: Crew) -> Results:
 
 
 def check_turns(crew: Crew) -> None:
-    """No trial is run by two processes at a time, or ended twice. A turn lasts to its last epoch, or its end."""
+    """No trial is written of by two processes at a time, or ended twice. A turn lasts from its first write to its last.
+
+    Not from its beginning: who is suspended before it writes anything finds out when it wants to.
+    """
     turns: dict[str, list[list[float]]] = defaultdict(list)
     mine: dict[tuple[int, str], list[float]] = {}
     for at, process, what, about in crew.log():
         if what == "begin":
-            mine[process, about] = [at, at]
-            turns[about].append(mine[process, about])
+            mine.pop((process, about), None)
         elif what in ("epoch", "end"):
+            if (process, about) not in mine:
+                mine[process, about] = [at, at]
+                turns[about].append(mine[process, about])
             mine[process, about][1] = at
     ends = Counter(about for _, _, what, about in crew.log() if what == "end")
     assert max(ends.values(), default=0) <= 1, "a trial ended twice"
