@@ -1,5 +1,6 @@
 """The command line: thin, and quick to start; what is heavy is imported inside the commands."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator
@@ -235,17 +236,23 @@ def main() -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = 1
+    except OSError as error:  # a page or a table that finds no room
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(f"Error: {error.filename or 'a file'} can't be written: {error.strerror}.", file=sys.stderr)
+        code = 2
     sys.exit(code)
 
 
 @contextmanager
 def _stopped_in_peace() -> Iterator[None]:
     from search.run import Stopped
+    from search.storage import shown
 
     try:
         yield
     except Stopped as stopped:
-        again = shlex.join(["python", "-m", "search", *sys.argv[1:]])
+        again = shlex.join(["python", "-m", "search", *(shown(one) if "://" in one else one for one in sys.argv[1:])])
         print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
         raise typer.Exit(stopped.code) from None
 

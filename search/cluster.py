@@ -116,6 +116,9 @@ def cluster(address: str | None, train: Train) -> Iterator[Cluster]:
         import ray
     except ImportError:
         raise StudyError("--engine ray needs Ray: pip install 'frostline[ray]'.") from None
+    if not hasattr(ray, "init"):
+        where = getattr(ray, "__file__", None) or [*ray.__path__]
+        raise StudyError(f"--engine ray: {where} hides Ray; run `frostline` in place of `python -m search`.")
     ours = {
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",

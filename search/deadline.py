@@ -36,6 +36,11 @@ class Deadline:
         """Something was finished."""
         self.last.value = time.monotonic()
 
+    def waits(self) -> None:
+        """What is at work waits for something else than itself."""
+        if self.last.value != inf:
+            self.moved()
+
     def rests(self) -> None:
         """There is nothing to do just now."""
         self.last.value = inf

@@ -1,17 +1,22 @@
 """Files in folders that others may write to: archives that are not what they say, names that are links."""
 
+import errno
 import os
 import stat
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
+PAUSE = 2.0
+"""Seconds between two looks for room on a full disk."""
 LARGE = 10**9
 """Bytes of arrays that are read whatever the size of their file."""
 DENSE = 200
@@ -56,6 +61,25 @@ def _whole(array: Any) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):  # of a member that is no array, numpy gives the bytes
         raise BrokenArchive("it holds something else than arrays")
     return array
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a file could not be written for want of room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def when_there_is_room(write: Callable[[], T], *, patience: float, meanwhile: Callable[[], None]) -> T:
+    """What `write` returns, tried again for `patience` seconds while the disk is full."""
+    since = time.monotonic()
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if not is_full(error) or time.monotonic() - since > patience:
+                raise
+            print(f"No room to write: {error.strerror}; waiting up to {patience / 60:.0f} minutes.", flush=True)
+        meanwhile()
+        time.sleep(min(PAUSE, patience))
 
 
 @contextmanager

@@ -101,7 +101,8 @@ class Owner:
             yield self
         finally:
             mine.release()
-            Path(mine.lock_file).unlink(missing_ok=True)
+            if home.is_local:  # elsewhere a lock that is free tells at once that its owner has gone; `sweep` removes it
+                Path(mine.lock_file).unlink(missing_ok=True)
 
     def is_gone(self, home: Home) -> bool:
         """Whether the process is known to have ended; of one on another host, or in another folder, it is not."""

@@ -11,6 +11,7 @@ from search.errors import StudyError
 from search.home import Home, database_url
 from search.predictions import read_outcome
 from search.rows import Results, Row
+from search.shared import shared
 from search.spec import NAME, StudySpec
 from search.storage import exists, open_storage, shown, storage_errors
 from search.stored import StudyAttributes, TrialAttributes, name_of, reading, size_of
@@ -77,7 +78,11 @@ def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
     if not exists(home.url):
         raise StudyError(f"There is no study {home.name!r}: nothing is stored at {shown(home.url)}.")
     with storage_errors(home.url):
-        return read_results(open_storage(home.url), home, with_outcomes=with_outcomes)
+        storage = open_storage(home.url)
+        try:
+            return read_results(storage, home, with_outcomes=with_outcomes)
+        finally:
+            shared(storage).engine.dispose()
 
 
 def known_homes(*, out: Path, storage: str | None) -> list[Home]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from threading import Thread
 from types import FrameType
 from typing import Literal, Self
 
@@ -18,11 +19,12 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.display import Progress, answer
-from search.errors import FrostlineError, SpecError, StudyError, TaskError
-from search.home import OUT, Home
+from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
+from search.home import OUT, Home, sqlite_file
 from search.report import write_report
 from search.results import load_results, read_results, stored_spec
 from search.rows import Results
+from search.shared import PATIENCE, patiently
 from search.spec import StudySpec, find_study_file
 from search.storage import check_parent, exists, open_storage, shown, storage_errors
 from search.study import TrialQueue, check_stored
@@ -31,6 +33,10 @@ from search.workers import run_workers
 
 Engine = Literal["local", "ray"]
 """Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
+
+
+AT_THE_END = 4.0
+"""Seconds in which a run that was stopped may put its trials back."""
 
 
 class Stopped(BaseException):
@@ -128,7 +134,8 @@ def run_study(job: Job, *, console: Console) -> None:
     `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
     """
     train(job, console=console)
-    results = load_results(job.home)
+    # A study of days is not to end without its page for a connection that breaks now.
+    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=print)
     verdicts = judge_all(results)
     page = write_report(results)
     from search.dashboard import publish  # a second to import, which a run that begins need not wait for
@@ -159,7 +166,10 @@ def train(job: Job, *, console: Console) -> None:
                 with _naming(job.file):
                     _engine(job)(job.spec, job.home, job.sizes, tick=tick, say=say)
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
-                _requeue(job)
+                # If the database answers; if not, the next run finds what is left of them.
+                requeue = Thread(target=_requeue, args=[job], daemon=True)
+                requeue.start()
+                requeue.join(timeout=AT_THE_END)
                 raise
 
 
@@ -201,16 +211,28 @@ class _Watch:
         self.job = job
         self.progress = progress
         self.storage: BaseStorage | None = None
+        self.file = sqlite_file(job.home.url)
+        self.seen: int | None = None  # the file, by its inode
         self.next = 0.0
 
     def __call__(self) -> None:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + 1.0
+        self._check_file()
         with suppress(FrostlineError, SQLAlchemyError, StorageInternalError):  # not made yet, or busy: next time
             if self.storage is None:
                 self.storage = open_storage(self.job.home.url)
             self.progress.update(self._results(with_outcomes=False), self._judge)
+
+    def _check_file(self) -> None:
+        # Processes that have it open would write on into what nobody will ever read.
+        if self.file is None:
+            return
+        there = self.file.stat().st_ino if self.file.exists() else None
+        if self.seen is not None and there != self.seen:
+            raise StorageError(f"{self.file} was deleted or replaced while the study ran; what it held is lost.")
+        self.seen = there
 
     def _judge(self, size: int) -> Verdict | None:
         return judge(self._results(with_outcomes=True), size)

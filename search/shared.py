@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, SQLAlchemyError
 
+from search.errors import StorageError
 from search.home import file_lock, locks_folder
 
 PATIENCE = 15 * 60.0
@@ -76,6 +77,7 @@ class SharedStorage(RDBStorage):
         self.file = file
         self.patience = patience
         self.say = say
+        self.meanwhile: Callable[[], None] = lambda: None  # called now and then while the database is waited for
         self._held: dict[int, str] = {}
         self._alone = False
         super().__init__(url, **options)
@@ -85,7 +87,9 @@ class SharedStorage(RDBStorage):
 
     def patiently(self, act: Callable[[], T]) -> T:
         """What `act` returns, tried again while the database is away. What is done alone is tried again as a whole."""
-        return act() if self._alone else patiently(act, patience=self.patience, say=self.say)
+        if self._alone:
+            return act()
+        return patiently(act, patience=self.patience, say=self.say, meanwhile=lambda: self.meanwhile())
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         tried = False
@@ -170,13 +174,15 @@ for _method in _PATIENT:
     setattr(SharedStorage, _method.__name__, _waits(_method))
 
 
-def patiently(act: Callable[[], T], *, patience: float, say: Callable[[str], None]) -> T:
+def patiently(
+    act: Callable[[], T], *, patience: float, say: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+) -> T:
     """What `act` returns, tried again for `patience` seconds while the database is away, which `say` is told."""
     since: float | None = None
     while True:
         try:
             result = act()
-        except (StorageInternalError, SQLAlchemyError) as error:
+        except (StorageInternalError, SQLAlchemyError, StorageError) as error:
             if patience == 0 or not is_away(error):
                 raise
             if since is None:
@@ -185,6 +191,7 @@ def patiently(act: Callable[[], T], *, patience: float, say: Callable[[str], Non
                 say(f"{_now()}: the database does not answer ({reason_of(error)}); {minutes}.")
             elif time.monotonic() - since > patience:
                 raise
+            meanwhile()
             time.sleep(min(0.5 + (time.monotonic() - since) / 10, 5.0))
         else:
             if since is not None:
@@ -235,7 +242,9 @@ def _limit(connection: Connection, seconds: int) -> None:
 
 def is_away(error: Exception) -> bool:
     """Whether it says that the database can't be had just now, and not that the statement is wrong."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    cause: BaseException | None = error
+    while isinstance(cause, StorageError | StorageInternalError):
+        cause = cause.__cause__
     if isinstance(cause, PendingRollbackError):  # what comes after an error that was waited for
         return True
     if not isinstance(cause, DBAPIError):
@@ -249,7 +258,9 @@ def is_away(error: Exception) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """What the database's driver said, on one line of at most 200 characters."""
-    cause = error.__cause__ or error
+    cause = error
+    while isinstance(cause, StorageError | StorageInternalError) and cause.__cause__ is not None:
+        cause = cause.__cause__
     return " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
 
 

@@ -143,14 +143,16 @@ def engine_options(url: str) -> dict[str, Any]:
     if check_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}
     # Workers in several time zones must write one clock; REPEATABLE READ gives duplicate trial numbers. A host that
-    # vanishes without a word is noticed in a minute, not in TCP's quarter of an hour.
+    # vanishes without a word is noticed in a minute, not in TCP's quarter of an hour, on both sides; so is a process
+    # that is suspended in a transaction, with the locks that it holds.
     return {
         "pool_pre_ping": True,
         "pool_size": 2,
         "isolation_level": "READ COMMITTED",
         "connect_args": {
             "connect_timeout": 10,
-            "options": "-c timezone=UTC -c statement_timeout=60000",
+            "options": "-c timezone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 "
+            "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
             "keepalives_idle": 20,
             "keepalives_interval": 10,
             "keepalives_count": 3,

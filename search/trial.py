@@ -8,15 +8,17 @@ from typing import Any
 
 import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 
 from search.checkpoint import TrialCheckpoint, sweep
+from search.files import when_there_is_room
 from search.frozen import FrozenLayers
 from search.home import Home
 from search.predictions import save_outcomes
 from search.scoring import Scores, describe_test
-from search.shared import LeaseLost
+from search.shared import PATIENCE, LeaseLost
 from search.study import Claim, Failure, TrialQueue
 from search.tasks.data import TaskData
 from search.tasks.module import PLAIN, Arithmetic, eval_batch
@@ -137,8 +139,8 @@ def run_trial(
             )
         )
         with outcome.model.register_forward_hook(ticks.tell):
-            state, known = _ended(queue.home, claim, task, outcome, report)
-    except LeaseLost:
+            state, known = _ended(queue.home, claim, task, outcome, report, progress)
+    except (LeaseLost, StorageInternalError):  # no fault of the trial
         raise
     except Exception as error:
         traceback.print_exc()
@@ -160,7 +162,7 @@ def run_trial(
 
 
 def _ended(
-    home: Home, claim: Claim, task: Task, outcome: Outcome, report: PruningCallback
+    home: Home, claim: Claim, task: Task, outcome: Outcome, report: PruningCallback, progress: Callable[[], None]
 ) -> tuple[TrialState, dict[str, Any]]:
     """How a run that raised no error has ended, and what is known of it; a confirm trial's test is part of that."""
     known = attributes(outcome)
@@ -172,7 +174,10 @@ def _ended(
         return TrialState.FAIL, {**known, "reason": f"{task.spec.task.metric} was finite in no epoch"}
     if claim.confirms:
         scores = score_on_test(outcome.model, outcome.test(task), batch_size=eval_batch(task.spec.train))
-        known |= {**scores.values, "outcomes": _save_outcomes(home, claim.trial.number, scores, task.data)}
+        saved = when_there_is_room(
+            lambda: _save_outcomes(home, claim.trial.number, scores, task.data), patience=PATIENCE, meanwhile=progress
+        )
+        known |= {**scores.values, "outcomes": saved}
     return TrialState.COMPLETE, known
 
 

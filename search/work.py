@@ -23,6 +23,8 @@ TICK = 0.5
 """Seconds between two looks at what others have done."""
 FAILURES = 3
 """So many first trials that all fail stop the study; so do workers that die before they begin."""
+FRUITLESS = 10
+"""So do so many first trials that all end without a value."""
 
 
 def work(
@@ -75,12 +77,15 @@ def joined(
 
     `facts` are what the study stores of its task: the arguments of `TrialQueue`.
     """
-    from search.shared import PATIENCE
+    from search.shared import PATIENCE, shared
     from search.study import TrialQueue
 
     storage = open_storage(home.url, create=True, patience=PATIENCE, say=say)
-    with Owner.new(run=run).present(home) as owner, leases_of(home, owner) as leases:
-        yield TrialQueue(storage, home, spec, owner=owner, leases=leases, **facts)
+    try:
+        with Owner.new(run=run).present(home) as owner, leases_of(home, owner) as leases:
+            yield TrialQueue(storage, home, spec, owner=owner, leases=leases, **facts)
+    finally:
+        shared(storage).engine.dispose()
 
 
 def run_trials(
@@ -92,6 +97,7 @@ def run_trials(
     """
     from search.shared import LeaseLost
 
+    queue.shared.meanwhile = deadline.waits
     first = FirstTrials(queue)
     while True:
         # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
@@ -116,31 +122,38 @@ def run_trials(
 
 def leases_of(home: Home, owner: Owner) -> AbstractContextManager[Leases | None]:
     """The owner's heartbeat, where others can't see its lock; None beside a database file, where all can."""
-    return nullcontext() if home.is_local else Leases(open_engine(home.url), owner=str(owner))
+    return nullcontext() if home.is_local else Leases(open_engine(home.url), owner=str(owner), study=home.name)
 
 
 class FirstTrials:
-    """Whether a study's first trials raise errors: then it is not for the trials to fail.
+    """Whether a study's first trials come to anything: where they all raise errors it is not for the trials to fail.
 
-    Their failures are kept back until one trial has come to its end, here or in another process.
+    Their failures are kept back until one trial is complete, here or in another process.
     """
 
     def __init__(self, queue: "TrialQueue") -> None:
         self.queue = queue
         self.sound = queue.has_complete()
         self.failures: list[Failure] = []
+        self.fruitless = 0
 
     def ended(self, failure: "Failure | None") -> None:
-        """A trial has ended, with what it raised. Raises `StudyError` when the first few all failed."""
-        if failure is None:
-            self.sound = True
-        else:
+        """A trial has ended, with what it raised. Raises `StudyError` when the first ones all came to nothing."""
+        self.sound = self.sound or self.queue.has_complete()
+        if failure is not None:
             self.failures.append(failure)
-            if len(self.failures) == FAILURES and not self.sound and not self.queue.has_complete():
+            if len(self.failures) == FAILURES and not self.sound:
                 while self.failures:
                     self.queue.put_back(self.failures.pop().claim)
                 raise StudyError(
                     f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
+                )
+        elif not self.sound:
+            self.fruitless += 1
+            if self.fruitless == FRUITLESS:
+                raise StudyError(
+                    f"The first {FRUITLESS} trials all diverged: their metric was never finite. Smaller learning rates "
+                    "([space] head_lr), or other data?"
                 )
         if self.sound:
             self.settle()

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import multiprocessing
 import os
 import shutil
@@ -10,10 +11,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
-from ctypes import c_double
+from contextlib import ExitStack, suppress
+from ctypes import CDLL, c_double
 from dataclasses import dataclass
-from math import inf
+from math import isnan, nan
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -26,6 +27,9 @@ from search.spec import StudySpec
 from search.storage import storage_errors
 from search.work import FAILURES, TICK, keep_utc, quieten, work
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2): the signal that a process gets when its parent dies."""
+
 
 @dataclass
 class _Worker:
@@ -33,6 +37,11 @@ class _Worker:
     connection: Connection
     last: c_double
     ready: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has had a trial in hand."""
+        return not isnan(self.last.value)
 
 
 def run_workers(
@@ -58,7 +67,7 @@ def run_workers(
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
-        last = context.RawValue(c_double, inf)
+        last = context.RawValue(c_double, nan)
         arguments = (theirs, last, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
         process.start()
@@ -85,9 +94,12 @@ def run_workers(
                         said.add(note)
                         say(note)
                 if code not in (None, 0):
-                    stillborn = 0 if worker.ready else stillborn + 1
+                    stillborn = 0 if worker.has_begun else stillborn + 1
                     if stillborn == FAILURES:
-                        raise RuntimeError(f"{FAILURES} workers in a row ended (code {code}) before they began.")
+                        raise StudyError(
+                            f"{FAILURES} processes in a row ended before their first trial, the last {_ending(code)}: "
+                            f"out of memory, or a crash in native code? {home.folder / 'logs'} may tell."
+                        )
                     workers[index] = start(index)
             # Not before a worker has found the task right: until then nothing is written.
             if not present and any(worker.ready for worker in workers):
@@ -139,6 +151,8 @@ def _work(
     # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls ours.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    with suppress(AttributeError, OSError):  # on Linux also where Python hangs with its lock in hand
+        CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     _redirect(os.devnull)
     keep_utc()
     try:
@@ -166,6 +180,7 @@ def _work(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             connection.send(("crash", traceback.format_exc()))
             raise
+        traceback.print_exc()
         connection.send(("error", StudyError(f"{error.filename or home.folder}: can't write there: {error.strerror}.")))
     except BaseException:
         connection.send(("crash", traceback.format_exc()))
@@ -182,6 +197,10 @@ def _log_file(home: Home, index: int) -> Path:
     return file
 
 
+def _ending(code: int) -> str:
+    return f"with exit code {code}" if code > 0 else f"by signal {-code} ({signal.strsignal(-code)})"
+
+
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -196,3 +215,14 @@ def _redirect(target: str | os.PathLike[str]) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    sys.stdout = sys.stderr = io.TextIOWrapper(_Log(1, "w", closefd=False), write_through=True)
+
+
+class _Log(io.FileIO):
+    """A log that says nothing where the disk is full, instead of ending what wanted to say something."""
+
+    def write(self, text: Any) -> int:
+        try:
+            return super().write(text) or 0
+        except OSError:
+            return len(text)

@@ -196,13 +196,23 @@ def test_a_locked_file_is_waited_for(tmp_path, seconds):
     tell(f"the SQLite file locked for {seconds} s", "no worker and no trial lost")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
-def test_a_full_disk_is_waited_for(tmp_path):
+@contextmanager
+def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], capture_output=True).returncode
+    ):
         pytest.skip("a small file system can't be mounted here")
     try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_is_waited_for(tmp_path):
+    with small_disk(tmp_path) as disk:
         work = work_in(tmp_path, f"sqlite:///{disk}/study.db")
         with crew_of(work, work) as crew:
             wait_for(crew, "end")
@@ -215,8 +225,6 @@ def test_a_full_disk_is_waited_for(tmp_path):
             assert not crew.codes
             check(work, crew)
         assert "full" in note[3]
-    finally:
-        subprocess.run(["umount", disk], check=True)
     tell("the disk of the database is full", "waited for room; no worker and no trial lost")
 
 

@@ -1,13 +1,15 @@
 """What a trial can do to its process, in real training: it ends, with its reason, and the study goes on."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from search.home import OUT, Home
 from search.results import load_results
-from tests.faults.test_faults import tell
+from tests.faults.test_faults import small_disk, tell
 
 BAD = """
 import ctypes, os, signal, time
@@ -89,3 +91,39 @@ def test_a_trial_that_hangs_with_python_s_lock_in_hand_is_killed(tmp_path):
     rows = run(tmp_path, "{3: hangs_hard}")
     assert [row.state for row in rows] == ["COMPLETE"] * 12
     tell("a trial hangs with Python's lock in hand, once", "its process was killed; it ran again, complete")
+
+
+@pytest.mark.soak
+def test_a_study_whose_first_trials_all_crash_stops_with_the_reason(tmp_path):
+    with pytest.raises(AssertionError, match="and 3 killed their process; trial 2: its process died 3"):
+        run(tmp_path, "{number: crashes for number in range(1, 10)}")
+    tell("the first trials all crash", "the study stops with the reason after three of them, three times each")
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, monkeypatch):
+    with small_disk(tmp_path) as disk:
+        (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{}"))
+        (tmp_path / "bad.toml").write_text(STUDY.replace("trials = 12", "trials = 6"))
+        monkeypatch.setenv("DATABASE", postgres.url())
+        command = [sys.executable, "-m", "search", "run", "bad.toml", "--workers", "1", "--storage", "env:DATABASE"]
+        with subprocess.Popen(
+            [*command, "--out", str(disk)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            while not (tmp_path / "begun").exists():  # its first trial
+                time.sleep(0.05)
+            ballast = disk / "ballast"
+            free = os.statvfs(disk)
+            ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+            home = Home.of("bad", out=disk, storage="env:DATABASE")
+            while not any(row.confirms for row in load_results(home).rows):
+                assert process.poll() is None, process.stdout.read()
+                time.sleep(0.2)
+            time.sleep(3)
+            assert process.poll() is None, process.stdout.read()
+            ballast.unlink()
+            assert process.wait(60) == 0, process.stdout.read()
+        rows = load_results(home).rows
+        assert {row.state for row in rows} == {"COMPLETE"}
+        assert all(row.outcome is not None for row in rows if row.confirms)
+    tell("the disk of the study's folder is full", "waited for room; no trial failed")

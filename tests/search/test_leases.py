@@ -29,7 +29,7 @@ def clock(monkeypatch):
 def trial(tmp_path):
     """A running trial of the owner "other", and the URL of its database."""
     url = f"sqlite:///{tmp_path}/study.db"
-    study = optuna.create_study(storage=open_storage(url, create=True))
+    study = optuna.create_study(study_name="s/n=20", storage=open_storage(url, create=True))
     trial = study.ask()
     trial.set_user_attr("owner", "other")
     return trial, url
@@ -51,7 +51,7 @@ def test_an_owner_expires_after_the_grace_in_which_it_was_looked_for(trial, cloc
     trial, url = trial
     if has_beaten:
         beats(url, trial, "1970-01-01 00:00:00")
-    mine = Leases(open_engine(url), owner="mine")
+    mine = Leases(open_engine(url), owner="mine", study="s")
     begun = clock.now
     while clock.now - begun <= GRACE:
         mine.look()
@@ -64,7 +64,7 @@ def test_an_owner_expires_after_the_grace_in_which_it_was_looked_for(trial, cloc
 
 def test_whoever_beats_lives_whatever_its_clock_shows(trial, clock):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine")
+    mine = Leases(open_engine(url), owner="mine", study="s")
     for year in (1970, 2100, 1980, 2099, 1990, 2098, 2000, 2097, 2010, 2096):
         beats(url, trial, f"{year}-01-01 00:00:00")
         mine.look()
@@ -75,7 +75,7 @@ def test_whoever_beats_lives_whatever_its_clock_shows(trial, clock):
 @pytest.mark.parametrize("away", [2.5 * BEAT, GRACE, 100 * GRACE])
 def test_nobody_dies_while_nobody_can_look(trial, clock, away):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine")
+    mine = Leases(open_engine(url), owner="mine", study="s")
     for _ in range(3):
         clock.now += BEAT
         mine.look()
@@ -94,7 +94,7 @@ def test_nobody_dies_while_nobody_can_look(trial, clock, away):
 
 def test_a_trial_that_went_to_another_owner_is_watched_anew(trial, clock):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine")
+    mine = Leases(open_engine(url), owner="mine", study="s")
     for _ in range(9):
         mine.look()
         clock.now += BEAT
@@ -113,7 +113,19 @@ def test_the_thread_beats_for_all_trials_of_its_owner(trial):
         with engine.begin() as connection:
             return connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars().all()
 
-    with Leases(open_engine(url), owner="mine") as mine:
+    with Leases(open_engine(url), owner="mine", study="s") as mine:
         while mine._looked < 0:
             pass
     assert heartbeats() == [trial._trial_id]
+
+
+def test_what_others_store_in_the_same_database_stops_no_heart(trial, clock):
+    trial, url = trial
+    foreign = optuna.create_study(study_name="theirs", storage=open_storage(url))
+    for owner in ({"team": "x"}, ["a"], 7, None):
+        foreign.ask().set_user_attr("owner", owner)
+    ours = optuna.load_study(study_name="s/n=20", storage=open_storage(url))
+    ours.ask().set_user_attr("owner", {"team": "x"})
+    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine.look()
+    assert [*mine._seen] == [(trial._trial_id, "other")]

@@ -11,8 +11,10 @@ from collections import Counter
 from contextlib import closing, suppress
 
 import pytest
+import typer
 from rich.console import Console
 
+from search.cli import _stopped_in_peace
 from search.errors import FrostlineError, StudyError
 from search.home import Home
 from search.results import load_results
@@ -280,6 +282,13 @@ def test_a_signal_raises_where_it_is_looked_for_and_nowhere_else(number, code):
         with pytest.raises(Stopped) as stopped:
             check()
     assert stopped.value.code == code
+
+
+def test_how_to_go_on_is_said_without_the_password(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["search", "worker", "x.toml", "--storage", "postgresql://me:secret@host/d"])
+    with pytest.raises(typer.Exit), _stopped_in_peace():
+        raise Stopped(130)
+    assert capsys.readouterr().err.endswith("search worker x.toml --storage 'postgresql://me:***@host/d'\n")
 
 
 def test_a_second_signal_leaves_at_once():

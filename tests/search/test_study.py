@@ -18,10 +18,11 @@ from optuna.trial import TrialState
 from search.errors import StudyError
 from search.home import Home, Owner
 from search.reaper import ATTEMPTS
-from search.results import read_results
+from search.results import load_results, read_results
 from search.spec import StudySpec
 from search.storage import open_storage
 from search.study import TrialQueue, check_stored
+from search.work import joined
 
 GROUPS = 4
 
@@ -239,14 +240,15 @@ def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(home, spec):
         open_queue(home, spec).check_weights("other")
 
 
-def test_trials_of_a_run_that_was_stopped_come_back_however_often(home, spec):
+def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, database, spec):
     # Each time the whole run ends, so nothing speaks against the trial.
+    home = Home.of("tiny", out=tmp_path / "out", storage=database)
     for _ in range(ATTEMPTS + 1):
-        with Owner.new().present(home) as run, Owner.new(run=run.token).present(home) as owner:
-            assert open_queue(home, spec, owner).claim([20]).trial.number == 0
-    with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20])
-    assert states(home) == {"COMPLETE": 10 + 5 * 6}
+        with Owner.new().present(home) as run, joined(home, spec, run=run.token, num_groups=GROUPS) as queue:
+            assert queue.claim([20]).trial.number == 0
+    with joined(home, spec, num_groups=GROUPS) as queue:
+        work(queue, [20])
+    assert Counter(row.state for row in load_results(home).rows) == {"COMPLETE": 10 + 5 * 6}
 
 
 def test_confirm_trials_of_former_finalists_are_closed(home, spec):
