@@ -61,7 +61,9 @@ def work(
             queue.check_weights(digest(*task.weights.items()))
         arithmetic = arithmetic_of(task, home, say=say)
         layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
-        with Deadline(spec.train.deadline, last=last or c_double(inf), last_words=queue.note_hung) as deadline:
+        with Deadline(
+            spec.train.deadline, last=c_double(inf) if last is None else last, last_words=queue.note_hung
+        ) as deadline:
 
             def run_one(claim: "Claim") -> "Failure | None":
                 return run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic, progress=deadline.moved)
