@@ -1,6 +1,5 @@
 """The command line: thin, and quick to start; what is heavy is imported inside the commands."""
 
-import errno
 import shlex
 import sys
 from collections.abc import Iterator
@@ -68,7 +67,8 @@ def run(
     """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
     from rich.console import Console
 
-    from search.run import Job, estimate, run_study
+    from search.job import Job
+    from search.run import estimate, run_study
 
     job = Job.of(
         spec,
@@ -96,11 +96,15 @@ def worker(
     """Join a study from any machine that reaches its database, until no trial is left; leave it at any time."""
     from rich.console import Console
 
-    from search.run import Job, train
+    from search.job import Job
+    from search.run import train
+    from search.shared import FIRST_PATIENCE, PATIENCE, patiently
 
-    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out).joining()
+    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
+    # Nobody may be there to start it again when it comes up while the database is restarted.
+    job = patiently(job.joining, patience=FIRST_PATIENCE, say=print)
     with _stopped_in_peace():
-        train(job, console=Console())
+        train(job, console=Console(), patience=PATIENCE)
     print(f"No trial is left of {job.home.name!r} at sizes {', '.join(map(str, job.sizes))}.")
 
 
@@ -237,7 +241,9 @@ def main() -> NoReturn:
     except BrokenPipeError:
         code = 1
     except OSError as error:  # a page or a table that finds no room
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        from search.files import is_refused
+
+        if not is_refused(error):
             raise
         print(f"Error: {error.filename or 'a file'} can't be written: {error.strerror}.", file=sys.stderr)
         code = 2
@@ -246,7 +252,7 @@ def main() -> NoReturn:
 
 @contextmanager
 def _stopped_in_peace() -> Iterator[None]:
-    from search.run import Stopped
+    from search.stopping import Stopped
     from search.storage import shown
 
     try:

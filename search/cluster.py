@@ -12,7 +12,7 @@ from typing import Any
 
 from search.errors import SpecError, StudyError
 from search.home import Home
-from search.spec import Train
+from search.sections import Train
 
 ALLOWED = 'allowed: "auto" (the cluster that this machine is a node of), or HOST:PORT of its head'
 REACH = 5.0

@@ -68,16 +68,27 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def when_there_is_room(write: Callable[[], T], *, patience: float, meanwhile: Callable[[], None]) -> T:
-    """What `write` returns, tried again for `patience` seconds while the disk is full."""
-    since = time.monotonic()
+def is_refused(error: OSError) -> bool:
+    """Whether a file could not be written for what the user can change: want of room, or of the right to."""
+    return is_full(error) or error.errno in (errno.EROFS, errno.EACCES)
+
+
+def when_there_is_room(
+    write: Callable[[], T], *, patience: float, say: Callable[[str], None], meanwhile: Callable[[], None]
+) -> T:
+    """What `write` returns, tried again for `patience` seconds while the disk is full, which `say` is told."""
+    since: float | None = None
     while True:
         try:
             return write()
         except OSError as error:
-            if not is_full(error) or time.monotonic() - since > patience:
+            if not is_full(error):
                 raise
-            print(f"No room to write: {error.strerror}; waiting up to {patience / 60:.0f} minutes.", flush=True)
+            if since is None:
+                since = time.monotonic()
+                say(f"No room to write: {error.strerror}; waiting up to {patience / 60:.0f} minutes.")
+            elif time.monotonic() - since > patience:
+                raise
         meanwhile()
         time.sleep(min(PAUSE, patience))
 

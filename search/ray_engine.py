@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.bench import keep_utc
 from search.cluster import Cluster, check_resources, cluster
 from search.errors import FrostlineError
 from search.home import Home, Owner, sweep
@@ -22,7 +23,7 @@ from search.ray_tasks import Ended, Errand, Order, look, trial, warm
 from search.shared import LeaseLost
 from search.spec import StudySpec
 from search.storage import storage_errors
-from search.work import FAILURES, TICK, FirstTrials, joined, keep_utc
+from search.work import FAILURES, TICK, FirstTrials, joined
 
 if TYPE_CHECKING:
     from search.study import Claim, TrialQueue

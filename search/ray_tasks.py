@@ -13,19 +13,16 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.bench import Bench, load_task
 from search.deadline import Deadline
 from search.errors import StudyError
 from search.home import Home, Owner
 from search.shared import PATIENCE, LeaseLost
 from search.spec import StudySpec
 from search.storage import open_storage, storage_errors
-from search.work import keep_utc, quieten
 from strategies import FreezingStrategy
 
 if TYPE_CHECKING:
-    from search.frozen import FrozenLayers
-    from search.study import TrialQueue
-    from search.tasks.module import Arithmetic
     from search.tasks.task import Task
 
 
@@ -69,20 +66,10 @@ _notes: list[str] = []
 """What this process has to say, and its next trial's end will."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bench:
-    """What a process needs for all its trials: made once."""
-
-    queue: "TrialQueue"
-    task: "Task"
-    layers: "FrozenLayers | None"
-    arithmetic: "Arithmetic"
-
-
 def look(errand: Errand) -> Ended:
     """Load and check the study's task, before anything is claimed. Raises `FrostlineError`."""
     task = _task(errand)
-    return Ended(notes=tuple(task.notes), facts=_facts_of(task))
+    return Ended(notes=tuple(task.notes), facts=task.facts)
 
 
 def warm(errand_and_owner: tuple[Errand, str]) -> None:
@@ -92,8 +79,6 @@ def warm(errand_and_owner: tuple[Errand, str]) -> None:
 
 def trial(order: Order) -> Ended:
     """Run a trial that the driver has claimed. Raises `FrostlineError`."""
-    from search.trial import run_trial
-
     with storage_errors(order.errand.home.url):
         bench = _bench(order.errand, order.owner)
         queue = bench.queue
@@ -104,14 +89,7 @@ def trial(order: Order) -> Ended:
             with Deadline(bench.task.spec.train.deadline, last=c_double(inf), last_words=queue.note_hung) as deadline:
                 print(f"{datetime.now(UTC)}: trial {claim.trial.number} of {claim.study.study_name}", flush=True)
                 deadline.moved()
-                failure = run_trial(
-                    queue,
-                    claim,
-                    bench.task,
-                    layers=bench.layers,
-                    arithmetic=bench.arithmetic,
-                    progress=deadline.moved,
-                )
+                failure = bench.run(claim, deadline.moved)
         except LeaseLost as lost:
             print(lost, flush=True)
             return Ended(lost=True)
@@ -134,55 +112,19 @@ def _task(errand: Errand) -> "Task":
         ) from None
     # Lightning ends a fit at SIGTERM as if it were done; its handler calls ours.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
-    keep_utc()
     spec = StudySpec.from_dict(json.loads(errand.spec), where="the study file")
     if spec.train.gpus == 0:  # as many as it asks for: of those that Ray does not know, none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    quieten()
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # said, so that not every step asks for one
-
-    from search.tasks.task import Task
-
-    torch.set_num_threads(spec.train.threads)
-    task = Task.load(spec, cache=errand.home.folder / "cache")
-    gc.collect()
-    gc.freeze()
-    return task
-
-
-def _facts_of(task: "Task") -> dict[str, Any]:
-    return {
-        "num_groups": task.num_groups,
-        "kind": task.data.kind,
-        "groups": [group.name for group in task.groups],
-        "data": task.data.fingerprint,
-    }
+    return load_task(spec, errand.home)
 
 
 @cache
-def _bench(errand: Errand, owner: str) -> _Bench:
-    from search.activations.digests import digest
-    from search.frozen import FrozenLayers
-    from search.precision import arithmetic_of
+def _bench(errand: Errand, owner: str) -> Bench:
     from search.study import TrialQueue
-    from search.tasks.source import with_source_weights
 
     task, home, driver = _task(errand), errand.home, Owner.parse(owner)
     assert driver is not None
     if not Path(home.lock(f"owner-{driver.token}").lock_file).exists():
         raise StudyError(f"{home.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it.")
-    queue = TrialQueue(
-        open_storage(home.url, patience=PATIENCE, say=_notes.append), home, task.spec, owner=driver, **_facts_of(task)
-    )
-    task = with_source_weights(task, home)
-    if task.weights is not None:
-        queue.check_weights(digest(*task.weights.items()))
-    return _Bench(
-        queue=queue,
-        task=task,
-        layers=FrozenLayers.of(task, cache=home.folder / "cache", say=_notes.append),
-        arithmetic=arithmetic_of(task, home, say=_notes.append),
-    )
+    storage = open_storage(home.url, patience=PATIENCE, say=_notes.append)
+    return Bench.of(TrialQueue(storage, home, task.spec, owner=driver, **task.facts), task)

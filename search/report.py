@@ -14,7 +14,7 @@ from search.between import frost_line
 from search.confirm import LEAST_CHAINS
 from search.files import replacing
 from search.rows import Results
-from search.spec import Space
+from search.sections import Space
 from search.style import legend, short, to_html
 from search.verdict import Contestant, Verdict, judge_all
 

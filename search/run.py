@@ -1,16 +1,13 @@
 """The main job: a study file in; a study, a verdict per size, a page and a strategy to import out."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from threading import Thread
-from types import FrameType
-from typing import Literal, Self
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -20,111 +17,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search.display import Progress, answer
 from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
-from search.home import OUT, Home, sqlite_file
+from search.home import OUT, sqlite_file
+from search.job import Job
 from search.report import write_report
-from search.results import load_results, read_results, stored_spec
+from search.results import load_results, read_results
 from search.rows import Results
 from search.shared import PATIENCE, patiently
-from search.spec import StudySpec, find_study_file
-from search.storage import check_parent, exists, open_storage, shown, storage_errors
-from search.study import TrialQueue, check_stored
+from search.stopping import stopping
+from search.storage import open_storage, shown, storage_errors
+from search.study import TrialQueue
 from search.verdict import Verdict, judge, judge_all
 from search.workers import run_workers
 
-Engine = Literal["local", "ray"]
-"""Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
-
-
 AT_THE_END = 4.0
 """Seconds in which a run that was stopped may put its trials back."""
-
-
-class Stopped(BaseException):
-    """The user asked us to stop; `code` is the exit code for it."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A study file and the options of a run, checked as far as nothing must be loaded for it."""
-
-    file: Path
-    spec: StudySpec
-    home: Home
-    sizes: list[int]
-    workers: int
-    engine: Engine = "local"
-    address: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        study: str,
-        *,
-        storage: str | None = None,
-        sizes: list[int] | None = None,
-        trials: int | None = None,
-        workers: int = 2,
-        out: Path = OUT,
-        seed: int | None = None,
-        engine: Engine = "local",
-        address: str | None = None,
-    ) -> Self:
-        """The job of that study file or name. Raises `SpecError` and `StorageError`."""
-        file = find_study_file(study)
-        spec = StudySpec.from_file(file)
-        search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
-        if search:
-            spec = spec.changed(search=search)
-        for size in sizes or []:
-            if size not in spec.task.sizes:
-                allowed = ", ".join(map(str, spec.task.sizes))
-                raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
-        home = Home.of(file.stem, out=out, storage=storage)
-        check_parent(home.url, made_by_us=storage is None)
-        if address is not None and engine == "local":
-            raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
-        return cls(
-            file=file,
-            spec=spec,
-            home=home,
-            sizes=sizes or spec.task.sizes,
-            workers=workers,
-            engine=engine,
-            address=address,
-        )
-
-    def joining(self) -> Self:
-        """The job with the budgets of the study as it is stored, where those have grown."""
-        if not exists(self.home.url):
-            return self
-        with storage_errors(self.home.url):
-            stored = stored_spec(open_storage(self.home.url), self.home)
-        if stored is None:
-            return self
-        ours = self.spec
-        spec = ours.changed(
-            task={"sizes": sorted({*ours.task.sizes, *stored.task.sizes})},
-            search={"trials": max(ours.search.trials, stored.search.trials)},
-            confirm={"chains": max(ours.confirm.chains, stored.confirm.chains)},
-        )
-        return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == ours.task.sizes else self.sizes)
-
-    def stored(self) -> Results | None:
-        """What is stored of the study, seen with the budgets of this job; None if there is nothing yet.
-
-        Raises `StudyError` where it was stored with another spec.
-        """
-        if not exists(self.home.url):
-            return None
-        storage = open_storage(self.home.url)
-        with storage_errors(self.home.url):
-            if stored_spec(storage, self.home) is None:
-                return None
-            check_stored(storage, self.home, self.spec)
-            return replace(read_results(storage, self.home, with_outcomes=False), spec=self.spec)
 
 
 def run_study(job: Job, *, console: Console) -> None:
@@ -135,7 +41,7 @@ def run_study(job: Job, *, console: Console) -> None:
     """
     train(job, console=console)
     # A study of days is not to end without its page for a connection that breaks now.
-    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=print)
+    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=console.print)
     verdicts = judge_all(results)
     page = write_report(results)
     from search.dashboard import publish  # a second to import, which a run that begins need not wait for
@@ -144,23 +50,24 @@ def run_study(job: Job, *, console: Console) -> None:
     _say(console, results, verdicts, page)
 
 
-def train(job: Job, *, console: Console) -> None:
+def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
     """Run trials until none is left at the job's sizes, here and wherever else workers have joined the study.
 
-    Raises as `run_study` does.
+    The first look at the database waits for it for `patience` seconds. Raises as `run_study` does.
     """
+
+    def say(note: str) -> None:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    stored = job.stored()
+    stored = patiently(job.stored, patience=patience, say=say)
     if stored is None or not stored.is_finished(job.sizes):
-        with _stopping() as check_stopped, Progress(console, job.sizes) as progress:
+        with stopping() as check_stopped, Progress(console, job.sizes) as progress:
             watch = _Watch(job, progress)
 
             def tick() -> None:
                 check_stopped()
                 watch()
-
-            def say(note: str) -> None:
-                console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
 
             try:
                 with _naming(job.file):
@@ -287,28 +194,3 @@ def _naming(file: Path) -> Iterator[None]:
         yield
     except (SpecError, TaskError, StudyError) as error:
         raise type(error)(f"{file}: {error}") from None
-
-
-@contextmanager
-def _stopping() -> Iterator[Callable[[], None]]:
-    """Yield what raises `Stopped` when it is called after a Ctrl-C or SIGTERM; a second signal leaves at once.
-
-    The handler itself raises nothing: an exception that strikes inside a library's import leaves half a module behind,
-    and one inside a weak reference's callback is lost.
-    """
-    stopped: list[Stopped] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stopped.append(Stopped(128 + number))
-
-    def check() -> None:
-        if stopped:
-            raise stopped[0]
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

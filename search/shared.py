@@ -22,6 +22,8 @@ from search.home import file_lock, locks_folder
 
 PATIENCE = 15 * 60.0
 """Seconds for which a process that trains waits for a database that is away."""
+FIRST_PATIENCE = 60.0
+"""Seconds for which a worker that begins waits for one that it has not seen yet: it may be the wrong one."""
 FROZEN = 60
 """Seconds after which PostgreSQL ends a connection that holds the lock and says nothing: its process is suspended."""
 
@@ -30,6 +32,7 @@ _OWNER = sqlalchemy.text(
     "SELECT a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'owner' "
     "WHERE t.trial_id = :trial AND t.state = 'RUNNING'"
 )
+_OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
 _PATIENT: list[Callable[..., Any]] = [
     RDBStorage.create_new_study,
     RDBStorage.get_all_studies,
@@ -159,9 +162,6 @@ class SharedStorage(RDBStorage):
         super().check_trial_is_updatable(trial_id, trial_state)
 
 
-_OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
-
-
 def _waits(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def patient(self: SharedStorage, *arguments: Any, **options: Any) -> Any:
@@ -187,8 +187,8 @@ def patiently(
                 raise
             if since is None:
                 since = time.monotonic()
-                minutes = f"waiting up to {patience / 60:.0f} minutes"
-                say(f"{_now()}: the database does not answer ({reason_of(error)}); {minutes}.")
+                minutes = f"{patience / 60:.0f} minutes" if patience > 60 else f"{patience:.0f} s"
+                say(f"{_now()}: the database does not answer ({reason_of(error)}); waiting up to {minutes}.")
             elif time.monotonic() - since > patience:
                 raise
             meanwhile()

@@ -7,7 +7,8 @@ from typing import Any
 import optuna
 
 from search.choices import Choice, Range, Words, ends
-from search.spec import Space, StudySpec
+from search.sections import Space
+from search.spec import StudySpec
 from strategies import FreezingStrategy
 
 # What an anchor is about, as against the rates it is run at.

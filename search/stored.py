@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from search.errors import LONGEST, StudyError, printable
-from search.spec import NAME, Count
+from search.sections import Count
+from search.spec import NAME
 
 
 def _share(value: float) -> float:

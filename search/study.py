@@ -3,19 +3,21 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from math import isnan, nan
 from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.errors import StudyError
+from search.begin import check_stored, check_weights, open_study
 from search.explore import lesson, pruner, sampler
 from search.home import Home, Owner
 from search.leases import Leases
 from search.measure import MEASURES
 from search.reaper import Reaper
-from search.results import read_results, rows_of, stored_spec
+from search.results import read_results, rows_of
 from search.rows import Row, best_of_each_family, wanted_confirms
 from search.shared import LeaseLost, shared
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
@@ -24,17 +26,6 @@ from search.storage import open_storage
 from strategies import FreezingStrategy
 
 T = TypeVar("T")
-
-
-def check_stored(storage: BaseStorage, home: Home, spec: StudySpec) -> None:
-    """Raises `StudyError` if a study is stored under another spec; growing budgets are no difference."""
-    stored = stored_spec(storage, home)
-    if stored is not None and (differences := spec.differences(stored)):
-        raise StudyError(
-            f"Study {home.name!r} is stored with another spec: {'; '.join(differences)}. Only sizes, trials and "
-            "chains may grow, and where activations are kept may change: give this study file another name, or --out "
-            "or --storage another place."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,36 +77,26 @@ class TrialQueue:
         self.spec = spec
         self.num_groups = num_groups
         self.kind = kind
-        self.groups = list(groups)
-        self.data = data
         self.owner = owner
         self.reaper = Reaper(self.shared, home, owner=owner, leases=leases, has_complete=self.has_complete)
         self.anchors = anchors(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
         self._explore: dict[int, optuna.Study] = {}
 
+        facts = {"num_groups": num_groups, "kind": kind, "groups": list(groups), "data": data}
+        rule = pruner(spec, num_groups=num_groups, anchors=len(self.anchors))
+
         def begin() -> None:
             check_stored(storage, home, spec)
-            self._explore = {size: self._open(home.explore_name(size)) for size in spec.task.sizes}
-            self._confirm = self._open(home.confirm_name)
+            open_one = partial(open_study, storage=storage, home=home, spec=spec, facts=facts)
+            self._explore = {size: open_one(home.explore_name(size), pruner=rule) for size in spec.task.sizes}
+            self._confirm = open_one(home.confirm_name, pruner=optuna.pruners.NopPruner())
 
         self._alone(begin)
 
     def check_weights(self, weights: str) -> None:
         """Raises `StudyError` if the study was begun with other pretrained weights; `weights` is the digest of ours."""
-
-        def check() -> None:
-            stored = self._confirm.user_attrs.get("weights")
-            if stored is None:
-                self._confirm.set_user_attr("weights", weights)
-            elif stored != weights:
-                raise StudyError(
-                    f"Study {self.home.name!r} was begun with other weights of its backbone than are here. All its "
-                    f"workers need the same: those of a source task lie in {self.home.folder}, so share that (--out), "
-                    "or copy it; those of a file or a library must be the same version."
-                )
-
-        self._alone(check)
+        self._alone(lambda: check_weights(self._confirm, self.home, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
         """The next trial of these sizes, or None if there is none just now (or none any more)."""
@@ -124,7 +105,8 @@ class TrialQueue:
             for size in sizes:
                 if size in self._finished:
                     continue
-                if claim := self._claim_explore(size) or self._claim_confirm(size):
+                explored = self.reaper.trials(self._explore[size])
+                if claim := self._claim_explore(size, explored) or self._claim_confirm(size, explored):
                     return claim
             return None
 
@@ -154,10 +136,20 @@ class TrialQueue:
     def finish(
         self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
     ) -> None:
-        """Store a trial's attributes, then its end. Raises `LeaseLost`."""
+        """Store a trial's attributes, then its end. Raises `LeaseLost`.
+
+        A pruned trial's value is the last one it reported, as with Optuna.
+        """
         self.note(claim, attributes)
-        claim.study.tell(claim.trial, value, state=state)
-        self.shared.let_go(claim.trial._trial_id)
+        trial_id = claim.trial._trial_id
+        if state == TrialState.PRUNED:
+            reported = self.storage.get_trial(trial_id)
+            last = nan if reported.last_step is None else reported.intermediate_values[reported.last_step]
+            value = None if isnan(last) else last
+        # Not by `study.tell`: it asks for the trial's state before it writes, and where the trial was taken from a
+        # process that was suspended just there, it raises a ValueError.
+        self.storage.set_trial_state_values(trial_id, state, None if value is None else [value])
+        self.shared.let_go(trial_id)
 
     def fail(self, failure: Failure) -> None:
         """Store a trial that raised an error as failed for good; one that is not ours any more is left alone."""
@@ -203,9 +195,8 @@ class TrialQueue:
 
     # -- under the lock ------------------------------------------------------------------------------------
 
-    def _claim_explore(self, size: int) -> Claim | None:
+    def _claim_explore(self, size: int, trials: list[FrozenTrial]) -> Claim | None:
         study = self._explore[size]
-        trials = self.reaper.trials(study)
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
@@ -239,8 +230,7 @@ class TrialQueue:
     def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
         return rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=size)
 
-    def _claim_confirm(self, size: int) -> Claim | None:
-        explored = self.reaper.trials(self._explore[size])
+    def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         if not all(trial.state.is_finished() for trial in explored):
             return None
         rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
@@ -293,31 +283,6 @@ class TrialQueue:
                 "family": finalist.user_attrs["family"],
             },
         )
-
-    def _open(self, name: str) -> optuna.Study:
-        study = optuna.create_study(
-            study_name=name,
-            storage=self.storage,
-            direction=self.spec.task.direction,
-            pruner=optuna.pruners.NopPruner()
-            if name == self.home.confirm_name
-            else pruner(self.spec, num_groups=self.num_groups, anchors=len(self.anchors)),
-            load_if_exists=True,
-        )
-        spec = self.spec.model_dump(mode="json", exclude_none=True)
-        if "spec" not in study.user_attrs:
-            study.set_user_attr("num_groups", self.num_groups)
-            study.set_user_attr("kind", self.kind)
-            study.set_user_attr("groups", self.groups)
-            study.set_user_attr("data", self.data)
-        elif self.data and study.user_attrs.get("data", "") not in ("", self.data):
-            raise StudyError(
-                f"Study {self.home.name!r} was begun on other data: [task] data = {self.spec.task.data!r} has changed "
-                "since. Bring it back, or give this study file another name."
-            )
-        if study.user_attrs.get("spec") != spec:
-            study.set_user_attr("spec", spec)
-        return study
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:

@@ -139,7 +139,7 @@ def run_trial(
             )
         )
         with outcome.model.register_forward_hook(ticks.tell):
-            state, known = _ended(queue.home, claim, task, outcome, report, progress)
+            state, known = _ended(queue, claim, task, outcome, report, progress)
     except (LeaseLost, StorageInternalError):  # no fault of the trial
         raise
     except Exception as error:
@@ -162,7 +162,7 @@ def run_trial(
 
 
 def _ended(
-    home: Home, claim: Claim, task: Task, outcome: Outcome, report: PruningCallback, progress: Callable[[], None]
+    queue: TrialQueue, claim: Claim, task: Task, outcome: Outcome, report: PruningCallback, progress: Callable[[], None]
 ) -> tuple[TrialState, dict[str, Any]]:
     """How a run that raised no error has ended, and what is known of it; a confirm trial's test is part of that."""
     known = attributes(outcome)
@@ -175,7 +175,10 @@ def _ended(
     if claim.confirms:
         scores = score_on_test(outcome.model, outcome.test(task), batch_size=eval_batch(task.spec.train))
         saved = when_there_is_room(
-            lambda: _save_outcomes(home, claim.trial.number, scores, task.data), patience=PATIENCE, meanwhile=progress
+            lambda: _save_outcomes(queue.home, claim.trial.number, scores, task.data),
+            patience=PATIENCE,
+            say=queue.shared.say,
+            meanwhile=progress,
         )
         known |= {**scores.values, "outcomes": saved}
     return TrialState.COMPLETE, known

@@ -1,7 +1,6 @@
 """A worker: it joins a study's queue and runs its trials, until none is left anywhere."""
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,6 +8,7 @@ from ctypes import c_double
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from search.bench import Bench
 from search.deadline import Deadline
 from search.errors import StudyError
 from search.home import Home, Owner, sweep
@@ -18,6 +18,7 @@ from search.storage import open_engine, open_storage
 
 if TYPE_CHECKING:
     from search.study import Claim, Failure, TrialQueue
+    from search.tasks.task import Task
 
 TICK = 0.5
 """Seconds between two looks at what others have done."""
@@ -31,44 +32,23 @@ def work(
     spec: StudySpec,
     home: Home,
     sizes: list[int],
-    task: Any,
+    task: "Task",
     *,
     run: str = "",
     say: Callable[[str], None] = print,
     last: c_double | None = None,
 ) -> None:
-    """Run trials of these sizes until none is left, anywhere. `task` is the loaded `Task`.
+    """Run trials of these sizes until none is left, anywhere.
 
     `say` is told what the user should know; `last` shows when something was last finished. Raises `StudyError` if a
     study's first trials all raise errors: that is the code's fault or the machine's, so the trials go back into the
     queue for when it is mended.
     """
-    from search.activations.digests import digest
-    from search.frozen import FrozenLayers
-    from search.precision import arithmetic_of
-    from search.tasks.source import with_source_weights
-    from search.trial import run_trial
-
-    facts = {
-        "num_groups": task.num_groups,
-        "kind": task.data.kind,
-        "groups": [group.name for group in task.groups],
-        "data": task.data.fingerprint,
-    }
-    with joined(home, spec, run=run, say=say, **facts) as queue:
-        task = with_source_weights(task, home)
-        if task.weights is not None:
-            queue.check_weights(digest(*task.weights.items()))
-        arithmetic = arithmetic_of(task, home, say=say)
-        layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
-        with Deadline(
-            spec.train.deadline, last=c_double(inf) if last is None else last, last_words=queue.note_hung
-        ) as deadline:
-
-            def run_one(claim: "Claim") -> "Failure | None":
-                return run_trial(queue, claim, task, layers=layers, arithmetic=arithmetic, progress=deadline.moved)
-
-            run_trials(queue, sizes, run_one, deadline)
+    with joined(home, spec, run=run, say=say, **task.facts) as queue:
+        bench = Bench.of(queue, task)
+        last = c_double(inf) if last is None else last
+        with Deadline(spec.train.deadline, last=last, last_words=queue.note_hung) as deadline:
+            run_trials(queue, sizes, lambda claim: bench.run(claim, deadline.moved), deadline)
 
 
 @contextmanager
@@ -165,26 +145,3 @@ class FirstTrials:
         for failure in self.failures:
             self.queue.fail(failure)
         self.failures.clear()
-
-
-def keep_utc() -> None:
-    """Let the time of day, which Optuna stores, be one on all hosts."""
-    os.environ["TZ"] = "UTC"
-    if hasattr(time, "tzset"):
-        time.tzset()
-
-
-def quieten() -> None:
-    """Keep what Lightning and Optuna say of themselves out of the log."""
-    import logging
-    import warnings
-
-    import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Known and meant: frozen parts are in eval mode, data that lies in memory needs no worker processes.
-    for message in (".*module.s. in eval mode", ".*does not have many workers", ".*no `val_dataloader`", ".*LeafSpec"):
-        warnings.filterwarnings("ignore", message=message)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

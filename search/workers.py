@@ -1,7 +1,5 @@
 """Local worker processes: long-lived, each loads torch and the data once, and dies with its parent."""
 
-import errno
-import gc
 import io
 import multiprocessing
 import os
@@ -20,12 +18,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from search.bench import load_task
 from search.deadline import LATE, is_over
 from search.errors import FrostlineError, StorageError, StudyError
+from search.files import is_refused
 from search.home import Home, Owner
 from search.spec import StudySpec
 from search.storage import storage_errors
-from search.work import FAILURES, TICK, keep_utc, quieten, work
+from search.work import FAILURES, TICK, work
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2): the signal that a process gets when its parent dies."""
@@ -154,30 +154,17 @@ def _work(
     with suppress(AttributeError, OSError):  # on Linux also where Python hangs with its lock in hand
         CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     _redirect(os.devnull)
-    keep_utc()
     try:
         spec = StudySpec.from_dict(content, where="the study file")
-        quieten()
-        import torch
-
-        from search.tasks.task import Task
-
-        torch.set_num_threads(spec.train.threads)
-        if not torch.cuda.is_available():
-            # Every optimizer step asks for an accelerator; that there is none takes its libraries 0.2 ms to find out,
-            # unless it is said. A step of a linear probe on stored features takes 0.5 ms.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        task = Task.load(spec, cache=home.folder / "cache")
+        task = load_task(spec, home)
         _redirect(_log_file(home, index))
         connection.send(("ready", task.notes))
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collections after each trial need not look at it
         with storage_errors(home.url):
             work(spec, home, sizes, task, run=run, say=lambda note: connection.send(("ready", [note])), last=last)
     except FrostlineError as error:
         connection.send(("error", error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if not is_refused(error):
             connection.send(("crash", traceback.format_exc()))
             raise
         traceback.print_exc()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from search.errors import TaskError
-from search.spec import Model
+from search.sections import Model
 from search.tasks.imports import one_line
 from search.tasks.models import Network, Parts, extra
 from search.tasks.texts import Texts

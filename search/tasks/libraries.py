@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from search.errors import TaskError
-from search.spec import Model
+from search.sections import Model
 from search.tasks.encoders import transformers_network
 from search.tasks.imports import one_line
 from search.tasks.models import Network, Parts, built, extra, image_format

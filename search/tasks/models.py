@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from search.errors import TaskError
-from search.spec import Model
+from search.sections import Model
 from search.tasks.images import ImageFormat
 from search.tasks.imports import call_named, one_line
 from search.tasks.networks import BACKBONES

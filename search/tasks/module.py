@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Optimizer
 
-from search.spec import Train
+from search.sections import Train
 from search.stages import Resumed, Stages
 from search.tasks.data import Examples
 from search.tasks.loading import eval_loader

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -116,6 +117,16 @@ class Task:
     @property
     def num_groups(self) -> int:
         return len(self.groups)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a study stores of its task: arguments of `search.study.TrialQueue`."""
+        return {
+            "num_groups": self.num_groups,
+            "kind": self.data.kind,
+            "groups": [group.name for group in self.groups],
+            "data": self.data.fingerprint,
+        }
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         return replace(self, weights=weights, _template=[])

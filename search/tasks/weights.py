@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search.errors import TaskError
 from search.files import BrokenArchive, check_size
-from search.spec import Checkpoint, Model
+from search.sections import Checkpoint, Model
 from search.tasks.models import Network
 
 _FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")

@@ -12,13 +12,12 @@ from uuid import uuid4
 
 import pytest
 
-from search.cluster import Cluster, check_address, check_resources
-from search.errors import FrostlineError, SpecError, StudyError
+from search.errors import FrostlineError, StudyError
 from search.home import Home
 from search.ray_engine import run_on_ray
 from search.results import read_results
 from search.shared import shared
-from search.spec import StudySpec, Train
+from search.spec import StudySpec
 from search.storage import open_storage
 
 STUDY = """
@@ -244,9 +243,9 @@ def test_a_plain_worker_joins_the_study_of_a_driver(nodes, postgres, place, sear
 
 
 STOPPED = """
-from search.run import Stopped, _stopping
+from search.stopping import Stopped, stopping
 try:
-    with _stopping() as tick:
+    with stopping() as tick:
         run_on_ray(spec, home, spec.task.sizes, address=address, tick=tick)
 except Stopped as stopped:
     sys.exit(stopped.code)
@@ -279,44 +278,6 @@ def test_a_task_that_is_wrong_is_said_and_nothing_is_written(place, installed):
     assert not (place / "studies").exists()
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:6379", "host", ":6379", "host:0", "host:99999"])
-def test_what_is_no_address_is_refused(address):
-    with pytest.raises(SpecError, match=r"--address .* is no address of a Ray cluster; allowed: \"auto\""):
-        check_address(address)
-
-
-def test_an_address_where_nobody_listens_is_refused_at_once():
-    begun = time.monotonic()
-    with pytest.raises(StudyError, match=r"--address 127.0.0.1:1: nothing answers there \(Connection refused\)\."):
-        check_address("127.0.0.1:1")
-    assert time.monotonic() - begun < 5
-
-
-def test_an_address_of_something_else_is_refused_at_once():
-    # Ray itself tries for 40 s and prints what it tries; the dashboard's port is easily taken for the head's.
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().split("port ")[1].split()[0]
-        with pytest.raises(StudyError, match="what answers there is no head of a Ray cluster"):
-            check_address(f"127.0.0.1:{port}")
-        server.terminate()
-
-
-def test_trials_that_want_a_gpu_must_ask_for_one(tmp_path):
-    home = Home.of("mine", out=tmp_path, storage=None)
-    with pytest.raises(SpecError, match="set \\[train\\] gpus to 1, or to a share"):
-        check_resources(Train(accelerator="gpu"), home, None)
-    check_resources(Train(accelerator="gpu", gpus=0.5), home, None)
-    check_resources(Train(accelerator="auto"), home, None)
-
-
-def test_other_machines_need_a_database_that_they_can_use(tmp_path):
-    with pytest.raises(SpecError, match="name a PostgreSQL database by --storage"):
-        check_resources(Train(), Home.of("mine", out=tmp_path, storage=None), "auto")
-    check_resources(Train(), Home.of("mine", out=tmp_path, storage="postgresql://user@host/database"), "auto")
-
-
 def test_without_ray_one_line_says_what_to_install(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -336,25 +297,3 @@ def test_a_trial_takes_whole_gpus_or_a_share_of_one(place, gpus):
 def test_the_share_of_a_gpu_may_change_within_a_study(place):
     spec = StudySpec.from_file(place / "mine.toml")
     assert not spec.changed(train={"gpus": 0.5}).differences(spec)
-
-
-class Told:
-    """What `ray.nodes` says of a cluster."""
-
-    def __init__(self, *resources):
-        self.resources = resources
-
-    def nodes(self):
-        dead = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
-        return [dead, *({"Alive": True, "Resources": one} for one in self.resources)]
-
-
-@pytest.mark.parametrize(
-    ("threads", "gpus", "room"), [(1, 0, 6), (2, 0, 3), (4, 0, 1), (1, 0.5, 2), (1, 0.1, 4), (8, 0, 0), (1, 2, 0)]
-)
-def test_room_is_counted_node_by_node_on_those_alive(threads, gpus, room):
-    joined = Cluster(Told({"CPU": 4.0, "GPU": 1.0}, {"CPU": 2.0}), Train(threads=threads, gpus=gpus))
-    assert joined.room() == room
-    if room == 0:
-        with pytest.raises(SpecError, match="they have 4 and 1, 2 and 0"):
-            joined.check_room()

@@ -17,8 +17,10 @@ from rich.console import Console
 from search.cli import _stopped_in_peace
 from search.errors import FrostlineError, StudyError
 from search.home import Home
+from search.job import Job
 from search.results import load_results
-from search.run import Job, Stopped, _stopping, run_study
+from search.run import run_study
+from search.stopping import Stopped, stopping
 
 
 def rows_in(folder):
@@ -275,7 +277,7 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatc
 def test_a_signal_raises_where_it_is_looked_for_and_nowhere_else(number, code):
     # Optuna imports its tables when a database is first opened. An exception in the midst of that leaves half of
     # them, and every later opening fails, the one that puts the trials in flight back into the queue too.
-    with _stopping() as check:
+    with stopping() as check:
         check()
         os.kill(os.getpid(), number)
         time.sleep(0.01)  # as if at work in a library
@@ -293,7 +295,7 @@ def test_how_to_go_on_is_said_without_the_password(monkeypatch, capsys):
 
 def test_a_second_signal_leaves_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with _stopping():
+    with stopping():
         os.kill(os.getpid(), signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == before

@@ -9,7 +9,6 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from search import shared
 from search.errors import StorageError
 from search.shared import is_away, patiently
-from search.storage import shown
 
 
 class Clock:
@@ -86,8 +85,3 @@ def test_patience_has_an_end(clock):
 )
 def test_only_what_may_come_back_is_waited_for(error, away):
     assert is_away(error) is away
-
-
-def test_no_password_is_told_on_how_to_go_on():
-    assert "secret" not in shown("--storage=postgresql://me:secret@host/d")
-    assert "secret" not in shown("postgresql://me:secret@host/d")

@@ -1,66 +1,17 @@
 """The queue of trials: exact budgets, one owner a trial, nothing lost when a process dies."""
 
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.errors import StudyError
 from search.home import Home, Owner
-from search.reaper import ATTEMPTS
-from search.results import load_results, read_results
-from search.spec import StudySpec
+from search.results import read_results
+from search.shared import LeaseLost
 from search.storage import open_storage
-from search.study import TrialQueue, check_stored
-from search.work import joined
-
-GROUPS = 4
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home.of("tiny", out=tmp_path, storage=None)
-    home.folder.mkdir()
-    return home
-
-
-@pytest.fixture
-def spec(tiny):
-    return StudySpec.from_file(tiny)
-
-
-def open_queue(home, spec, owner=None):
-    return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
-
-
-def work(queue, sizes, *, most=1000, luck=lambda place: 0.0):
-    """Run claimed trials on a torch-free objective; returns what was claimed."""
-    claims = []
-    while len(claims) < most and (claim := queue.claim(sizes)) is not None:
-        value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
-        if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
-            claim.trial.report(value, 0)
-        attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
-        if claim.confirms:
-            explored = claim.study.trials[claim.trial.number].user_attrs["explored"]
-            attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.chain))
-        queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
-        claims.append(claim)
-    return claims
-
-
-def states(home):
-    return Counter(row.state for row in read_results(open_storage(home.url), home).rows)
+from tests.search.queues import GROUPS, in_process, open_queue, states, work
 
 
 def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(home, spec):
@@ -157,98 +108,27 @@ def test_budgets_may_grow_and_finished_trials_stay(home, spec):
     assert results.spec == grown
 
 
-@pytest.mark.parametrize(
-    ("changes", "difference"),
-    [
-        ({"search": {"seed": 1}}, "search.seed is 1, stored is 0"),
-        ({"search": {"trials": 5}}, "search.trials is 5, stored is 10"),
-        ({"task": {"sizes": [20]}}, r"task.sizes is \[20\], stored is \[20, 40\]"),
-        ({"space": {"head_lr": 0.1}}, "space.head_lr is 0.1, stored is None"),
-    ],
-)
-def test_another_spec_under_the_same_name_is_refused(home, spec, changes, difference):
-    open_queue(home, spec)
-    with pytest.raises(StudyError, match=difference):
-        check_stored(open_storage(home.url), home, spec.changed(**changes))
+def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(home, spec):
+    with Owner.new().present(home) as one, Owner.new().present(home) as other:
+        queue = open_queue(home, spec, one)
+        claim = queue.claim([20])
+        storage = open_storage(home.url)
+        storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
+        storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
+        with pytest.raises(LeaseLost):
+            queue.finish(claim, TrialState.COMPLETE, {}, value=2.0)
+    assert claim.study.trials[0].value == 1.0
 
 
-def in_process(job, home, spec):
-    """Start this file as a program (below) that does the job in a process of its own."""
-    content = json.dumps(spec.model_dump(mode="json", exclude_unset=True))
-    return subprocess.Popen([sys.executable, __file__, job, home.folder.parent, content])
-
-
-def die_in_a_trial(home, spec):
-    assert in_process("die", home, spec).wait(60) == -signal.SIGKILL
-
-
-def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
+@pytest.mark.parametrize(("reported", "value"), [([3.0, 2.0], 2.0), ([3.0, float("nan")], None)])
+def test_the_value_of_a_pruned_trial_is_its_last_report(home, spec, reported, value):
     with Owner.new().present(home) as owner:
         queue = open_queue(home, spec, owner)
-        work(queue, [20], most=9)
-        die_in_a_trial(home, spec)
-        lost = optuna.load_study(study_name="tiny/n=20", storage=home.url).trials[9]
-        assert lost.state == TrialState.RUNNING
-        (claim, *_) = work(queue, [20], most=1)
-        assert claim.trial.number == 9
-        assert claim.trial.params == lost.params
-        work(queue, [20])
-    assert states(home) == {"COMPLETE": 10 + 5 * 6}
-
-
-def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec):
-    for _ in range(ATTEMPTS):
-        die_in_a_trial(home, spec)
-    with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20])
-    first = read_results(open_storage(home.url), home).explored(20)[0]
-    assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
-    assert len(read_results(open_storage(home.url), home).explored(20)) == 10
-
-
-def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(home, spec, monkeypatch):
-    with Owner.new().present(home) as other, Owner.new().present(home) as mine:
-        theirs, queue = open_queue(home, spec, other), open_queue(home, spec, mine)
-        claim = theirs.claim([20])
-
-        def ends_just_now(owner, home):
-            if owner == other and claim.study.trials[0].state == TrialState.RUNNING:
-                theirs.finish(claim, TrialState.COMPLETE, {"size": 20, "chain": 0}, value=1.0)
-            return owner == other
-
-        monkeypatch.setattr(Owner, "is_gone", ends_just_now)
-        assert queue.claim([20]).trial.number == 1
-    assert claim.study.trials[0].state == TrialState.COMPLETE
-
-
-def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(home, spec):
-    # Nine deaths: three of each of the first three trials; the third is not failed but waits.
-    for _ in range(3 * ATTEMPTS):
-        die_in_a_trial(home, spec)
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
-        with pytest.raises(StudyError, match="No trial is complete, and 3 killed their process; trial 2: its process"):
-            queue.claim([20])
-        assert states(home) == {"FAIL": 2, "WAITING": 1}
-        assert queue.claim([20]).trial.number == 2
-
-
-def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(home, spec):
-    open_queue(home, spec).check_weights("one")
-    open_queue(home, spec).check_weights("one")
-    with pytest.raises(StudyError, match="was begun with other weights of its backbone than are here"):
-        open_queue(home, spec).check_weights("other")
-
-
-def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, database, spec):
-    # Each time the whole run ends, so nothing speaks against the trial.
-    home = Home.of("tiny", out=tmp_path / "out", storage=database)
-    for _ in range(ATTEMPTS + 1):
-        with Owner.new().present(home) as run, joined(home, spec, run=run.token, num_groups=GROUPS) as queue:
-            assert queue.claim([20]).trial.number == 0
-    with joined(home, spec, num_groups=GROUPS) as queue:
-        work(queue, [20])
-    assert Counter(row.state for row in load_results(home).rows) == {"COMPLETE": 10 + 5 * 6}
+        claim = queue.claim([20])
+        for epoch, loss in enumerate(reported):
+            claim.trial.report(loss, epoch)
+        queue.finish(claim, TrialState.PRUNED, {})
+    assert claim.study.trials[0].value == value
 
 
 def test_confirm_trials_of_former_finalists_are_closed(home, spec):
@@ -260,17 +140,6 @@ def test_confirm_trials_of_former_finalists_are_closed(home, spec):
     assert not any(row.state == "WAITING" for row in results.rows)
 
 
-def test_the_trial_of_a_living_process_is_left_alone(home, spec):
-    with Owner.new().present(home) as one, Owner.new().present(home) as other:
-        mine = open_queue(home, spec, one).claim([20])
-        theirs = open_queue(home, spec, other).claim([20])
-        assert (mine.trial.number, theirs.trial.number) == (0, 1)
-    # Both have ended now, without finishing.
-    with Owner.new().present(home) as third:
-        again = open_queue(home, spec, third).claim([20])
-        assert again.trial.number == 0
-
-
 @pytest.mark.slow
 def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spec):
     processes = [in_process("work", home, spec) for _ in range(4)]
@@ -280,22 +149,3 @@ def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spe
     pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
     assert set(pairs.values()) == {1}, "no confirm trial is there twice"
     assert states(home).keys() == {"COMPLETE"}
-
-
-def main(job, out, content):
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    home, spec = Home.of("tiny", out=Path(out), storage=None), StudySpec.from_dict(json.loads(content), where="test")
-    with Owner.new().present(home) as owner:
-        with home.lock("queue"):
-            storage = open_storage(home.url, create=True)
-        queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)
-        if job == "die":
-            queue.claim([20]).trial.report(1.0, 0)
-            os.kill(os.getpid(), signal.SIGKILL)
-        while not queue.finished([20, 40]):
-            work(queue, [20, 40])
-            time.sleep(0.05)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

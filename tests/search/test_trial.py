@@ -11,7 +11,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
-from search.spec import StudySpec, Train, find_study_file
+from search.sections import Train
+from search.spec import StudySpec, find_study_file
 from search.tasks.data import gathered
 from search.tasks.loading import EndlessSampler
 from search.tasks.module import lean_trainer

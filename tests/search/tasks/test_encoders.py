@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search.errors import TaskError
-from search.spec import Checkpoint, Model
+from search.sections import Checkpoint, Model
 from search.tasks.encoders import TextEncoder
 from search.tasks.models import build, feature_width, find_network
 from search.tasks.texts import Texts

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search.errors import TaskError
-from search.spec import Model
+from search.sections import Model
 from search.tasks.models import build, feature_width, find_network
 from search.tasks.weights import load_weights
 

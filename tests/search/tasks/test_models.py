@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from search.errors import TaskError
-from search.spec import Model
+from search.sections import Model
 from search.tasks.models import build, check_order, feature_width, find_network
 from search.tasks.networks import BACKBONES, StackedLSTM
 from strategies import layer_groups

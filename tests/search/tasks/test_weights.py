@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from search.errors import TaskError
-from search.spec import Checkpoint, Model
+from search.sections import Checkpoint, Model
 from search.tasks.models import find_network
 from search.tasks.networks import lenet
 from search.tasks.weights import fitting, load_weights

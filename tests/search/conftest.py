@@ -1,0 +1,18 @@
+"""What several modules of these tests stand on."""
+
+import pytest
+
+from search.home import Home
+from search.spec import StudySpec
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home.of("tiny", out=tmp_path, storage=None)
+    home.folder.mkdir()
+    return home
+
+
+@pytest.fixture
+def spec(tiny):
+    return StudySpec.from_file(tiny)

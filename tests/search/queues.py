@@ -1,0 +1,70 @@
+"""A study's queue of trials that train nothing; as a program, a process of its own that works on one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from search.home import Home, Owner
+from search.results import read_results
+from search.spec import StudySpec
+from search.storage import open_storage
+from search.study import TrialQueue
+
+GROUPS = 4
+
+
+def open_queue(home, spec, owner=None):
+    return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
+
+
+def work(queue, sizes, *, most=1000, luck=lambda place: 0.0):
+    """Run claimed trials on a torch-free objective; returns what was claimed."""
+    claims = []
+    while len(claims) < most and (claim := queue.claim(sizes)) is not None:
+        value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
+        if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
+            claim.trial.report(value, 0)
+        attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
+        if claim.confirms:
+            explored = claim.study.trials[claim.trial.number].user_attrs["explored"]
+            attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.chain))
+        queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
+        claims.append(claim)
+    return claims
+
+
+def states(home):
+    return Counter(row.state for row in read_results(open_storage(home.url), home).rows)
+
+
+def in_process(job, home, spec):
+    """Start this file as a program (below) that does the job in a process of its own."""
+    content = json.dumps(spec.model_dump(mode="json", exclude_unset=True))
+    return subprocess.Popen([sys.executable, __file__, job, home.folder.parent, content])
+
+
+def main(job, out, content):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    home, spec = Home.of("tiny", out=Path(out), storage=None), StudySpec.from_dict(json.loads(content), where="test")
+    with Owner.new().present(home) as owner:
+        with home.lock("queue"):
+            storage = open_storage(home.url, create=True)
+        queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)
+        if job == "die":
+            queue.claim([20]).trial.report(1.0, 0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        while not queue.finished([20, 40]):
+            work(queue, [20, 40])
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
