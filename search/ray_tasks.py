@@ -5,11 +5,9 @@ import json
 import os
 import signal
 import socket
-from ctypes import c_double
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +84,7 @@ def trial(order: Order) -> Ended:
             order.trial_id, strategy=order.strategy, size=order.size, chain=order.chain, confirms=order.confirms
         )
         try:
-            with Deadline(bench.task.spec.train.deadline, last=c_double(inf), last_words=queue.note_hung) as deadline:
+            with Deadline(bench.task.spec.train.deadline, last_words=queue.note_hung) as deadline:
                 print(f"{datetime.now(UTC)}: trial {claim.trial.number} of {claim.study.study_name}", flush=True)
                 deadline.moved()
                 failure = bench.run(claim, deadline.moved)

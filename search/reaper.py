@@ -33,7 +33,7 @@ class Reaper:
     ) -> None:
         self.storage = storage
         self.home = home
-        self.owner = str(owner)
+        self.owner = owner
         self.leases = leases
         self.has_complete = has_complete
 
@@ -82,7 +82,7 @@ class Reaper:
         owner = Owner.parse(trial.user_attrs.get("owner"))
         if owner is None:
             return True
-        if str(owner) == self.owner:
+        if owner == self.owner:
             return not self.storage.holds(trial._trial_id)
         expired = self.leases is not None and self.leases.has_expired(trial._trial_id, str(owner))
         return expired or owner.is_gone(self.home)
@@ -94,6 +94,6 @@ class Reaper:
         # had not begun. By name, so that who is interrupted here counts nobody twice.
         died: list[str] = trial.user_attrs.get("died", [])
         owner = Owner.parse(trial.user_attrs.get("owner"))
-        if owner is None or str(owner) in (self.owner, *died) or not trial.params:
+        if owner is None or owner == self.owner or str(owner) in died or not trial.params:
             return died
         return died if owner.was_stopped(self.home) else [*died, str(owner)]

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from search.errors import StorageError
 from search.home import sqlite_file, sqlite_url
-from search.shared import SharedStorage, locked, patiently, reason_of
+from search.shared import FROZEN, SharedStorage, locked, patiently, reason_of
 
 ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
 DRIVERS = ("sqlite", "postgresql", "postgresql+psycopg")
@@ -151,7 +151,8 @@ def engine_options(url: str) -> dict[str, Any]:
         "isolation_level": "READ COMMITTED",
         "connect_args": {
             "connect_timeout": 10,
-            "options": "-c timezone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000 "
+            "options": "-c timezone=UTC -c statement_timeout=60000 "
+            f"-c idle_in_transaction_session_timeout={FROZEN}s "
             "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
             "keepalives_idle": 20,
             "keepalives_interval": 10,

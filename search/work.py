@@ -4,8 +4,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from ctypes import c_double
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from search.bench import Bench
@@ -36,19 +34,23 @@ def work(
     *,
     run: str = "",
     say: Callable[[str], None] = print,
-    last: c_double | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> None:
     """Run trials of these sizes until none is left, anywhere.
 
-    `say` is told what the user should know; `last` shows when something was last finished. Raises `StudyError` if a
+    `say` is told what the user should know; `begun` is called when a trial begins. Raises `StudyError` if a
     study's first trials all raise errors: that is the code's fault or the machine's, so the trials go back into the
     queue for when it is mended.
     """
     with joined(home, spec, run=run, say=say, **task.facts) as queue:
         bench = Bench.of(queue, task)
-        last = c_double(inf) if last is None else last
-        with Deadline(spec.train.deadline, last=last, last_words=queue.note_hung) as deadline:
-            run_trials(queue, sizes, lambda claim: bench.run(claim, deadline.moved), deadline)
+        with Deadline(spec.train.deadline, last_words=queue.note_hung) as deadline:
+
+            def run_one(claim: "Claim") -> "Failure | None":
+                begun()
+                return bench.run(claim, deadline.moved)
+
+            run_trials(queue, sizes, run_one, deadline)
 
 
 @contextmanager

@@ -10,16 +10,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from ctypes import CDLL, c_double
+from ctypes import CDLL
 from dataclasses import dataclass
-from math import isnan, nan
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 from search.bench import load_task
-from search.deadline import LATE, is_over
 from search.errors import FrostlineError, StorageError, StudyError
 from search.files import is_refused
 from search.home import Home, Owner
@@ -35,13 +33,9 @@ PR_SET_PDEATHSIG = 1
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    last: c_double
     ready: bool = False
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it has had a trial in hand."""
-        return not isnan(self.last.value)
+    has_begun: bool = False
+    """Whether it has had a trial in hand."""
 
 
 def run_workers(
@@ -67,12 +61,11 @@ def run_workers(
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
-        last = context.RawValue(c_double, nan)
-        arguments = (theirs, last, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
+        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours, last)
+        return _Worker(process, ours)
 
     with ExitStack() as at_work:
         unwritten = at_work.enter_context(ExitStack())
@@ -82,10 +75,6 @@ def run_workers(
         workers += [start(index) for index in range(count)]
         present = False
         while True:
-            for worker in workers:
-                if is_over(worker.last, spec.train.deadline + LATE):
-                    worker.process.kill()  # it hangs so hard that it could not end itself
-                    worker.process.join()
             codes = [worker.process.exitcode for worker in workers]
             for index, (worker, code) in enumerate(zip(list(workers), codes, strict=True)):
                 # After the exit code, so that nothing a worker said before it ended is missed.
@@ -131,6 +120,8 @@ def _listen(worker: _Worker) -> list[str]:
         if kind == "ready":
             worker.ready = True
             notes += content
+        elif kind == "begun":
+            worker.has_begun = True
         elif kind == "error":
             raise content
         else:
@@ -140,7 +131,6 @@ def _listen(worker: _Worker) -> list[str]:
 
 def _work(
     connection: Connection,
-    last: c_double,
     content: dict[str, Any],
     home: Home,
     sizes: list[int],
@@ -160,7 +150,15 @@ def _work(
         _redirect(_log_file(home, index))
         connection.send(("ready", task.notes))
         with storage_errors(home.url):
-            work(spec, home, sizes, task, run=run, say=lambda note: connection.send(("ready", [note])), last=last)
+            work(
+                spec,
+                home,
+                sizes,
+                task,
+                run=run,
+                say=lambda note: connection.send(("ready", [note])),
+                begun=lambda: connection.send(("begun", None)),
+            )
     except FrostlineError as error:
         connection.send(("error", error))
     except OSError as error:

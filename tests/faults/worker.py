@@ -3,9 +3,7 @@
 import json
 import os
 import time
-from ctypes import c_double
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import optuna
@@ -70,7 +68,7 @@ def main(work: Work) -> None:
     spec = work.study
     with (
         joined(work.home, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,
-        Deadline(spec.train.deadline, last=c_double(inf), last_words=queue.note_hung) as deadline,
+        Deadline(spec.train.deadline, last_words=queue.note_hung) as deadline,
     ):
         run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), deadline)
 
