@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage
+from optuna.storages._rdb.models import BaseModel
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -109,6 +110,7 @@ def open_storage(
         engine = open_engine(url)
         try:
             with locked(engine, file, "tables"):  # Optuna takes none: of several processes most would fail
+                _make_tables(engine)
                 return SharedStorage(driver_url(url), **options)
         finally:
             engine.dispose()
@@ -119,6 +121,18 @@ def open_storage(
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
             backend.engine.dispose()
     return optuna.storages.get_storage(backend)
+
+
+def _make_tables(engine: sqlalchemy.Engine) -> None:
+    """Make Optuna's tables where they are missing: all of them with their indexes, or none.
+
+    Optuna makes them one by one, in SQLite each in a transaction of its own, and passes over a table that is there. A
+    process that was killed between a table and its index left a database for good in which study names are not unique.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")  # its driver begins none for a CREATE
+        BaseModel.metadata.create_all(connection)
 
 
 def open_engine(url: str) -> sqlalchemy.Engine:

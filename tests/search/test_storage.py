@@ -1,10 +1,14 @@
 import sqlite3
+from contextlib import closing
 
 import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
 
 from search.errors import StorageError, StudyError
 from search.home import Home, Owner
 from search.results import load_results
+from search.shared import shared
 from search.storage import check_parent, check_url, exists, open_storage, shown, sqlite_file
 
 
@@ -127,6 +131,42 @@ def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
         open_storage(f"sqlite:///{file}")
     open_storage(f"sqlite:///{file}", create=True)
     assert exists(f"sqlite:///{file}")
+
+
+def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path):
+    class Died(BaseException):
+        pass
+
+    left = [0]
+
+    def die(connection, cursor, text, *_):
+        if text.strip().startswith(("CREATE", "INSERT")):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Died
+
+    def content(file):
+        with closing(sqlite3.connect(file)) as connection:
+            return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+
+    whole = tmp_path / "whole.db"
+    shared(open_storage(f"sqlite:///{whole}", create=True)).engine.dispose()
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", die)
+    try:
+        for statement in range(1, 1000):
+            file, left[0] = tmp_path / f"{statement}.db", statement
+            try:
+                open_storage(f"sqlite:///{file}", create=True)
+            except Died:
+                shared(open_storage(f"sqlite:///{file}", create=True)).engine.dispose()
+                assert content(file) == content(whole), f"died before statement {statement}"
+                assert exists(f"sqlite:///{file}")
+            else:
+                break
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", die)
+    assert statement > 15
+    assert any("ix_studies_study_name" in row for row in content(whole))
 
 
 def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):
