@@ -117,7 +117,7 @@ def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     return (
         f"<h2>Who wins where</h2>{to_html(plots.strategy_map(verdicts))}"
         '<p class="quiet">The number is P(best) in %. ★ winner, ● contender, ○ ruled out, ✗ failed. Framed: '
-        f"recommended, the contender that trains fastest.</p>{note}"
+        f"recommended, the fastest to train of those that score as well as the leader.</p>{note}"
         f"<h2>How good, and how sure</h2>{to_html(plots.scores(verdicts))}"
         '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled: '
         "contenders; open: ruled out.</p>"
@@ -233,8 +233,9 @@ def _how_to_read(results: Results) -> str:
         f"{draws}, and judged on the test set from those trials alone; the leader's score is corrected for the luck of "
         "leading. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
-        "is the only contender, with a probability of at least 97.5 %. The recommended strategy is the cheapest "
-        "contender to train, and of those within a tenth of its cost the best. All trials are in "
+        "is the only contender, with a probability of at least 97.5 %. The recommended strategy is, of the "
+        "contenders that scored as well as the leader to within the margin, the cheapest to train, and of those within "
+        "a tenth of its cost the best. All trials are in "
         "<code>trials.csv</code>, beside this page.</p>"
     )
 

@@ -42,6 +42,9 @@ class Contestant:
 class Verdict:
     """The answer at one size. `contestants` are sorted by score, the leader first; `chains` are the most any has run.
 
+    `recommended` is the cheapest to train of the contenders that came within the margin of the leader's score: that one
+    may still be best is no reason to take it where it was seen to be worse (in replayed studies that cost a point).
+
     `failed` names families whose finalist failed in a chain, or has no finite score there: it can't be
     recommended, so it is not judged.
     """
@@ -121,22 +124,23 @@ def judge(results: Results, size: int) -> Verdict | None:
         for i, rows in enumerate(paired)
     ]
     winner = None if found.winner is None else contestants[found.winner]
-    contestants = [contestants[i] for i in np.argsort(-found.means, kind="stable")]
+    order = np.argsort(-found.means, kind="stable")
+    as_good = [contestants[i] for i in order if found.as_good[i]]
+    contestants = [contestants[i] for i in order]
     return Verdict(
         size=size,
         chains=len(scores),
         contestants=tuple(contestants),
         winner=winner,
-        # With too few chains nothing is ruled out, and the cheapest of everything would be no advice.
-        recommended=contestants[0] if len(scores) < LEAST_CHAINS else _cheapest(contestants),
+        # With too few chains nothing can be told, and the cheapest of everything would be no advice.
+        recommended=contestants[0] if len(scores) < LEAST_CHAINS else _cheapest(as_good),
         failed=tuple(row.family for row in finalists if row.number in failed),
         measure=measure,
     )
 
 
-def _cheapest(contestants: Sequence[Contestant]) -> Contestant:
-    """The cheapest contender to train; of those that cost about as much, the one with the best score."""
-    contenders = [contestant for contestant in contestants if contestant.contends]
+def _cheapest(contenders: Sequence[Contestant]) -> Contestant:
+    """The cheapest of them to train; of those that cost about as much, the one with the best score: the first."""
     least = min(contender.seconds for contender in contenders)
     return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
 

@@ -18,7 +18,8 @@ DRAWS = 20_000
 class Weighed:
     """What the chains say of each strategy (strategies,): more is better, in the unit of the margin.
 
-    `means` are as they were observed, `scores` without the leader's luck, and so are `low` and `high`.
+    `means` are as they were observed, `scores` without the leader's luck, and so are `low` and `high`. `contends`: it
+    may still be best; `as_good`: and its score is within the margin of the leader's.
     """
 
     means: NDArray[np.float64]
@@ -27,6 +28,7 @@ class Weighed:
     high: NDArray[np.float64]
     p_best: NDArray[np.float64]
     contends: NDArray[np.bool_]
+    as_good: NDArray[np.bool_]
 
     @property
     def winner(self) -> int | None:
@@ -66,7 +68,8 @@ def weigh(
     mended = np.minimum(means, means.max() - max(optimism, 0.0))
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
     contends = contending(means, p_best, margin=margin, chains=len(scores))
-    return Weighed(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends)
+    as_good = contends & (mended.max() - mended <= margin + 1e-9)
+    return Weighed(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good)
 
 
 def resample(

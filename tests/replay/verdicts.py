@@ -67,7 +67,7 @@ class Judged:
 
     @property
     def recommended(self) -> int:
-        return int(np.where(self.found.contends, self.study.cost, np.inf).argmin())
+        return int(np.where(self.found.as_good, self.study.cost, np.inf).argmin())
 
     @property
     def covered(self) -> NDArray[np.bool_]:

@@ -159,12 +159,21 @@ def test_a_study_that_ran_all_chains_is_judged_on_all():
 
 @pytest.mark.parametrize(("seconds", "recommended"), [(1.05, "leads"), (1.2, "is cheap")])
 def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_noise(seconds, recommended):
-    def contestant(family: str, score: float, seconds: float, *, contends: bool = True) -> Contestant:
+    def contestant(family: str, score: float, seconds: float) -> Contestant:
         return Contestant(
             family=family, strategy=FreezingStrategy(freeze_depth=0), explored=0, score=score, low=score, high=score,
-            p_best=0.5, seconds=seconds, contends=contends, chains=5,
+            p_best=0.5, seconds=seconds, contends=True, chains=5,
         )  # fmt: skip
 
-    ruled_out = contestant("ruled out", 0.5, 0.1, contends=False)
-    found = _cheapest([contestant("leads", 0.9, seconds), contestant("is cheap", 0.89, 1.0), ruled_out])
+    found = _cheapest([contestant("leads", 0.9, seconds), contestant("is cheap", 0.89, 1.0)])
     assert found.family == recommended
+
+
+@pytest.mark.parametrize(("behind", "recommended"), [(0.005, "linear probing"), (0.15, "partial freezing")])
+def test_what_was_seen_to_be_worse_is_not_recommended_even_where_it_may_be_best(behind, recommended):
+    # By chains alone: their luck is so large that nobody is ruled out.
+    luck = np.random.default_rng(6).normal(scale=0.3, size=(5, 3, 1))
+    errors = np.array([1 + behind, 1, 1.001])[:, None] + luck - luck.mean(axis=0) + np.zeros(40)
+    verdict = judge(regression(errors), 50)
+    assert len(verdict.contenders) == 3
+    assert verdict.recommended.family == recommended
