@@ -163,7 +163,7 @@ class Search(Table):
 
     trials: Count = 30
     sampler: Literal["tpe", "random"] = "tpe"
-    pruner: Literal["median", "none"] = "median"
+    pruner: Literal["percentile", "median", "none"] = "percentile"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 

@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from rich.table import Table as Text
 
-from search.pruning import PhasePruner
+from search.explore import pruner
 from strategies import FreezingStrategy
 from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
@@ -35,8 +35,7 @@ def tpe(seed: int) -> BaseSampler:
 
 def phase(replay: Replay) -> BasePruner:
     """The product's."""
-    median = MedianPruner(n_startup_trials=max(5, len(replay.anchors)))
-    return PhasePruner(median, num_groups=replay.table.num_groups, epochs=replay.grid.epochs)
+    return pruner(replay.spec, num_groups=replay.table.num_groups, anchors=len(replay.anchors))
 
 
 ENGINES = {
