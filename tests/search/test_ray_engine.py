@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +18,7 @@ from search.results import read_results
 from search.shared import shared
 from search.spec import StudySpec
 from search.storage import open_storage
+from tests.search.sessions import Session
 
 STUDY = """
 [task]
@@ -79,38 +79,11 @@ def place(tmp_path):
     return tmp_path
 
 
-class Driver:
-    """The driver's process, in a session of its own."""
+class Driver(Session):
+    """The driver's process."""
 
     def __init__(self, place, *, address="", storage="", code=DRIVER):
-        self.output = (place / "output.txt").open("w")
-        command = [sys.executable, "-P", "-c", code, address, storage]
-        options = {"cwd": place, "stdout": self.output, "stderr": self.output, "start_new_session": True}
-        self.process = subprocess.Popen(command, **options)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.output.close()
-
-    def text(self):
-        return Path(self.output.name).read_text()
-
-    def until(self, found, *, within=100):
-        """Wait for something to be so, and return it."""
-        limit = time.monotonic() + within
-        while not (it := found()):
-            assert time.monotonic() < limit, self.text()
-            assert self.process.poll() is None, self.text()
-            time.sleep(0.02)
-        return it
-
-    def finish(self):
-        assert self.process.wait(200) == 0, self.text()
+        super().__init__(place, [sys.executable, "-P", "-c", code, address, storage])
 
 
 def noted(file):

@@ -21,6 +21,7 @@ from search.job import Job
 from search.results import load_results
 from search.run import run_study
 from search.stopping import Stopped, stopping
+from tests.search.sessions import Session
 
 
 def rows_in(folder):
@@ -141,40 +142,21 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
     assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
 
 
-class Run:
-    """The command in a session of its own, so that all its processes can be killed at once."""
+class Run(Session):
+    """A run of the tiny study."""
 
     def __init__(self, folder, *options):
-        self.folder = folder
-        self.output = (folder / "output.txt").open("w")
-        command = [sys.executable, "-m", "search", "run", "tiny.toml", *options]
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdout=self.output, stderr=self.output, start_new_session=True
-        )
+        super().__init__(folder, [sys.executable, "-m", "search", "run", "tiny.toml", *options])
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.output.close()
-
-    def text(self):
-        return (self.folder / "output.txt").read_text()
-
-    def until(self, trials):
+    def until_begun(self, trials):
         """Wait until the study has begun at least that many trials."""
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if begun(self.folder) >= trials:
-                    return
-            except FrostlineError:
-                pass  # not made yet
-            time.sleep(0.1)
-        raise AssertionError(f"the study did not get to {trials} trials: {self.text()}")
+
+        def there():
+            with suppress(FrostlineError):  # not made yet
+                return begun(self.folder) >= trials
+            return False
+
+        self.until(there)
 
 
 @pytest.mark.slow
@@ -183,7 +165,7 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, sear
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
         with Run(folder) as run:
-            run.until(count)
+            run.until_begun(count)
             time.sleep(dice.uniform(0, 0.7))
             os.kill(run.process.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.process.pid, signal.SIGKILL)
             run.process.wait()
@@ -208,7 +190,7 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, sear
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, number, code):
     with Run(tiny.parent) as run:
-        run.until(3)
+        run.until_begun(3)
         os.kill(run.process.pid, number)
         assert run.process.wait(20) == code, run.text()
         last = run.text().strip().splitlines()[-1]
@@ -219,7 +201,7 @@ def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tiny):
     with Run(tiny.parent) as run:
-        run.until(3)
+        run.until_begun(3)
         found = subprocess.run(
             ["pgrep", "-P", str(run.process.pid), "-f", "spawn_main"], capture_output=True, text=True
         )
@@ -238,7 +220,7 @@ def test_twenty_random_kills_lose_nothing_and_change_no_bit(tiny, search):
     trials = 0
     for _ in range(20):
         with Run(tiny.parent, "--workers", "1") as run:
-            run.until(trials + 2)  # it is at work again
+            run.until_begun(trials + 2)  # it is at work again
             time.sleep(dice.uniform(0, 0.5))
         trials = begun(tiny.parent)
         with closing(sqlite3.connect(tiny.parent / "studies" / "tiny" / "study.db")) as connection:

@@ -1,0 +1,41 @@
+"""A command in a session of its own, so that all its processes can be killed at once."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+
+
+class Session:
+    """Used as a context, at whose end all of it is killed; what it says goes to `output.txt` in its folder."""
+
+    def __init__(self, folder, command):
+        self.output = (folder / "output.txt").open("w")
+        options = {"cwd": folder, "stdout": self.output, "stderr": self.output, "start_new_session": True}
+        self.process = subprocess.Popen(command, **options)
+        self.folder = folder
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.output.close()
+
+    def text(self):
+        return (self.folder / "output.txt").read_text()
+
+    def until(self, found, *, within=100):
+        """Wait for something to be so, and return it."""
+        limit = time.monotonic() + within
+        while not (it := found()):
+            assert time.monotonic() < limit, self.text()
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.02)
+        return it
+
+    def finish(self):
+        assert self.process.wait(200) == 0, self.text()
