@@ -55,7 +55,7 @@ class Bench:
         from search.precision import arithmetic_of
         from search.tasks.source import with_source_weights
 
-        home, say = queue.home, queue.shared.say
+        home, say = queue.home, queue.say
         task = with_source_weights(task, home)
         if task.weights is not None:
             queue.check_weights(digest(*task.weights.items()))

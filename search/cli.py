@@ -1,6 +1,8 @@
 """The command line: thin, and quick to start; what is heavy is imported inside the commands."""
 
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from search.errors import FrostlineError, SpecError, printable
+from search.errors import FrostlineError, SpecError, printable, without_passwords
 
 app = typer.Typer(
     name="frostline",
@@ -65,23 +67,23 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and for how long.")] = False,
 ) -> None:
     """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
-    from rich.console import Console
-
-    from search.job import Job
-    from search.run import estimate, run_study
-
-    job = Job.of(
-        spec,
-        storage=storage,
-        sizes=_sizes(sizes),
-        trials=trials,
-        workers=workers,
-        out=out,
-        seed=seed,
-        engine=engine.value,
-        address=address,
-    )
     with _stopped_in_peace():
+        from rich.console import Console
+
+        from search.job import Job
+        from search.run import estimate, run_study
+
+        job = Job.of(
+            spec,
+            storage=storage,
+            sizes=_sizes(sizes),
+            trials=trials,
+            workers=workers,
+            out=out,
+            seed=seed,
+            engine=engine.value,
+            address=address,
+        )
         (estimate if dry_run else run_study)(job, console=Console())
 
 
@@ -94,16 +96,16 @@ def worker(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Join a study from any machine that reaches its database, until no trial is left; leave it at any time."""
-    from rich.console import Console
-
-    from search.job import Job
-    from search.run import train
-    from search.shared import FIRST_PATIENCE, PATIENCE, patiently
-
-    job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
-    # Nobody may be there to start it again when it comes up while the database is restarted.
-    job = patiently(job.joining, patience=FIRST_PATIENCE, say=print)
     with _stopped_in_peace():
+        from rich.console import Console
+
+        from search.job import Job
+        from search.run import train
+        from search.shared import FIRST_PATIENCE, PATIENCE, patiently
+
+        job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
+        # Nobody may be there to start it again when it comes up while the database is restarted.
+        job = patiently(job.joining, patience=FIRST_PATIENCE, say=print)
         train(job, console=Console(), patience=PATIENCE)
     print(f"No trial is left of {job.home.name!r} at sizes {', '.join(map(str, job.sizes))}.")
 
@@ -252,15 +254,31 @@ def main() -> NoReturn:
 
 @contextmanager
 def _stopped_in_peace() -> Iterator[None]:
-    from search.stopping import Stopped
-    from search.storage import shown
+    """Say how to go on where the command is stopped by Ctrl-C or SIGTERM.
 
+    Before and after it trains there is nothing to put back, so it leaves at once, in the midst of whatever it does.
+    """
+    from search.stopping import Stopped
+
+    def leave(number: int, frame: object) -> None:
+        _say_how_to_go_on()
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Stopped as stopped:
-        again = shlex.join(["python", "-m", "search", *(shown(one) if "://" in one else one for one in sys.argv[1:])])
-        print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr)
+        _say_how_to_go_on()
         raise typer.Exit(stopped.code) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_how_to_go_on() -> None:
+    # By what is there already: it may be said from a signal's handler, in the midst of an import.
+    again = shlex.join(["python", "-m", "search", *map(without_passwords, sys.argv[1:])])
+    print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr, flush=True)
 
 
 def _name(study: str) -> str:

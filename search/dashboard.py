@@ -17,7 +17,7 @@ from search.errors import StorageError
 from search.home import Home
 from search.results import load_results
 from search.rows import Results
-from search.storage import open_storage, storage_errors
+from search.storage import open_storage, opened
 from search.style import short
 from search.verdict import Verdict
 
@@ -78,7 +78,7 @@ def guarded(application: Application, *, allow_writes: bool) -> Application:
 
 def _name(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return name if colon and port.isdecimal() else host
+    return (name if colon and port.isdecimal() else host).lower()
 
 
 def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
@@ -89,8 +89,8 @@ def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
     home = results.home
     if not verdicts:
         return
-    with storage_errors(home.url):
-        storage = open_storage(home.url)
+    with opened(home.url) as storage:
+        assert storage is not None
         told = {home.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
         for name, text in {**told, home.confirm_name: "\n\n".join(told.values())}.items():
             study = optuna.load_study(study_name=name, storage=storage)

@@ -9,6 +9,8 @@
 Each message is one line that says what to do. The command line prints it and exits with code 2.
 """
 
+import re
+
 LONGEST = 1500
 """Characters of a message; what stands in the middle of a longer one is left out."""
 
@@ -43,3 +45,9 @@ class StudyError(FrostlineError):
 def printable(text: str) -> str:
     """A text as it may stand in a line: line breaks, control characters and broken UTF-8 as escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def without_passwords(text: str) -> str:
+    """What is a database URL, or holds one, for people: all that can be a password in it is "***"."""
+    text = re.sub(r"(://[^:@]*|^[^/:]*(?=:(?!//))):.*@", r"\1:***@", text, flags=re.DOTALL)
+    return re.sub(r"(pass\w*=)[^&]*", r"\1***", text)

@@ -94,7 +94,7 @@ class Owner:
     @contextmanager
     def present(self, home: Home) -> Iterator["Owner"]:
         """Hold the lock until the block, or the process, ends."""
-        mine = home.lock(f"owner-{self.token}")
+        mine = self.lock(home)
         with home.lock("owners"):  # so that `sweep` takes no lock file that is just being made for a dead one's
             mine.acquire()
         try:
@@ -104,11 +104,19 @@ class Owner:
             if home.is_local:  # elsewhere a lock that is free tells at once that its owner has gone; `sweep` removes it
                 Path(mine.lock_file).unlink(missing_ok=True)
 
+    def lock(self, home: Home) -> FileLock:
+        """The lock that it holds. Its name says in which folder it lies, so that a copied folder holds none of it.
+
+        In a copy every lock is free, and whoever works there would take those at work in the first for dead.
+        """
+        folder = Path(home.lock("owners").lock_file).parent
+        return home.lock(f"owner-{self.token}.{folder.stat().st_ino:x}")
+
     def is_gone(self, home: Home) -> bool:
         """Whether the process is known to have ended; of one on another host, or in another folder, it is not."""
         if not home.is_local and self.host != this_host():
             return False
-        lock = home.lock(f"owner-{self.token}")
+        lock = self.lock(home)
         if not Path(lock.lock_file).exists():
             # Beside a database file all locks lie together: it has gone in peace. Else it may lie elsewhere.
             return home.is_local
@@ -129,7 +137,8 @@ def sweep(home: Home) -> None:
     owners = home.lock("owners")
     with owners:
         for file in Path(owners.lock_file).parent.glob("owner-*.lock"):
-            if Owner(this_host(), file.stem.removeprefix("owner-")).is_gone(home):
+            owner = Owner(this_host(), file.stem.removeprefix("owner-").partition(".")[0])
+            if file != Path(owner.lock(home).lock_file) or owner.is_gone(home):
                 file.unlink(missing_ok=True)
 
 
@@ -141,7 +150,8 @@ def this_host() -> str:
 
 
 def locks_folder(file: Path) -> Path:
-    """Where the locks of a SQLite file lie: beside it, so that all who use the file meet there."""
+    """Where the locks of a SQLite file lie: beside it, so that all who use it meet there, by whatever link."""
+    file = file.resolve()
     return file.with_name(f"{file.name}.locks")
 
 

@@ -10,7 +10,7 @@ from search.home import OUT, Home
 from search.results import read_results, stored_spec
 from search.rows import Results
 from search.spec import StudySpec, find_study_file
-from search.storage import check_parent, exists, open_storage, storage_errors
+from search.storage import check_parent, opened
 
 Engine = Literal["local", "ray"]
 """Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
@@ -68,10 +68,8 @@ class Job:
 
     def joining(self) -> Self:
         """The job with the budgets of the study as it is stored, where those have grown."""
-        if not exists(self.home.url):
-            return self
-        with storage_errors(self.home.url):
-            stored = stored_spec(open_storage(self.home.url), self.home)
+        with opened(self.home.url) as storage:
+            stored = None if storage is None else stored_spec(storage, self.home)
         if stored is None:
             return self
         ours = self.spec
@@ -87,11 +85,8 @@ class Job:
 
         Raises `StudyError` where it was stored with another spec.
         """
-        if not exists(self.home.url):
-            return None
-        storage = open_storage(self.home.url)
-        with storage_errors(self.home.url):
-            if stored_spec(storage, self.home) is None:
+        with opened(self.home.url) as storage:
+            if storage is None or stored_spec(storage, self.home) is None:
                 return None
             check_stored(storage, self.home, self.spec)
             return replace(read_results(storage, self.home, with_outcomes=False), spec=self.spec)

@@ -20,6 +20,7 @@ from search.cluster import Cluster, check_resources, cluster
 from search.errors import FrostlineError
 from search.home import Home, Owner, sweep
 from search.ray_tasks import Ended, Errand, Order, look, trial, warm
+from search.reaper import deaths
 from search.shared import LeaseLost
 from search.spec import StudySpec
 from search.storage import storage_errors
@@ -177,8 +178,9 @@ class _Driver:
         # of it (`TrialQueue`).
         with suppress(LeaseLost):
             if not isinstance(error, self.ray.ray.exceptions.NodeDiedError):
-                died = self.queue.storage.get_trial(claim.trial._trial_id).user_attrs.get("died", [])
-                self.queue.note(claim, {"died": [*died, f"{self.queue.owner} {len(died)}"]})
+                trial = self.queue.storage.get_trial(claim.trial._trial_id)
+                attempt = f"{self.queue.owner} {len(deaths(trial))}"  # all are the driver's
+                self.queue.note(claim, {"died": deaths(trial, attempt)})
         self.queue.let_go(claim)
 
     def _put_back(self) -> None:

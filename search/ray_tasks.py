@@ -122,7 +122,7 @@ def _bench(errand: Errand, owner: str) -> Bench:
 
     task, home, driver = _task(errand), errand.home, Owner.parse(owner)
     assert driver is not None
-    if not Path(home.lock(f"owner-{driver.token}").lock_file).exists():
+    if not Path(driver.lock(home).lock_file).exists():
         raise StudyError(f"{home.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it.")
     storage = open_storage(home.url, patience=PATIENCE, say=_notes.append)
     return Bench.of(TrialQueue(storage, home, task.spec, owner=driver, **task.facts), task)

@@ -13,7 +13,25 @@ from search.leases import Leases
 from search.shared import SharedStorage
 
 ATTEMPTS = 3
-"""A trial whose process died this often stays failed; so many trials that all do so are not to blame for it."""
+"""A trial whose process died this often in one epoch stays failed; so many trials that all do so are not to blame.
+
+Where it gets further each time it is not the trial that kills: a machine that is taken away, a laptop that is closed.
+"""
+Deaths = list[tuple[str, int]]
+"""The processes that may have died of a trial, each with the last epoch that the trial had then reported (-1: none)."""
+
+
+def deaths(trial: FrozenTrial, *more: str) -> Deaths:
+    """The deaths that are stored of a trial, and those of more processes, unless they are among them.
+
+    By name, so that who is interrupted while it notes one counts it once.
+    """
+    try:
+        died = [(str(name), int(epoch)) for name, epoch in trial.user_attrs.get("died", [])]
+    except (TypeError, ValueError):  # it is not we who stored that
+        died = []
+    epoch = -1 if trial.last_step is None else trial.last_step
+    return [*died, *((name, epoch) for name in more if name not in dict(died))]
 
 
 class Reaper:
@@ -57,16 +75,17 @@ class Reaper:
 
     def _reap(self, trial: FrozenTrial, peers: list[FrozenTrial]) -> None:
         died = self._died(trial)
+        here = sum(epoch == died[-1][1] for _, epoch in died)
         last = trial.user_attrs.get("hung", "")
-        reason = f"its process died {len(died)} times{last and f', the last time {last}'}"
-        is_last = len(died) >= ATTEMPTS
+        reason = f"its process died {here} times{last and f', the last time {last}'}"
+        is_last = here >= ATTEMPTS
         deadly = sum(bool(peer.user_attrs.get("died")) for peer in peers)
         stops = is_last and deadly >= ATTEMPTS and not self.has_complete()
         if is_last and not stops:
             self.storage.set_trial_user_attr(trial._trial_id, "died", died)
             self.fail(trial, reason)
             return
-        self.storage.set_trial_user_attr(trial._trial_id, "died", died[: ATTEMPTS - 1])
+        self.storage.set_trial_user_attr(trial._trial_id, "died", died[:-1] if is_last else died)
         # In place, so the trial keeps its number and its params; what it reported stays, and it goes on from its
         # checkpoint, or passes over those steps.
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
@@ -87,13 +106,12 @@ class Reaper:
         expired = self.leases is not None and self.leases.has_expired(trial._trial_id, str(owner))
         return expired or owner.is_gone(self.home)
 
-    def _died(self, trial: FrozenTrial) -> list[str]:
+    def _died(self, trial: FrozenTrial) -> Deaths:
         """The processes that may have died of the trial, the last one included."""
         # One that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one that dies
         # while its run lives on may have died of it (out of memory, a crash in native code). Without params the trial
-        # had not begun. By name, so that who is interrupted here counts nobody twice.
-        died: list[str] = trial.user_attrs.get("died", [])
+        # had not begun.
         owner = Owner.parse(trial.user_attrs.get("owner"))
-        if owner is None or owner == self.owner or str(owner) in died or not trial.params:
-            return died
-        return died if owner.was_stopped(self.home) else [*died, str(owner)]
+        if owner is None or owner == self.owner or not trial.params or owner.was_stopped(self.home):
+            return deaths(trial)
+        return deaths(trial, str(owner))

@@ -11,9 +11,8 @@ from search.errors import StudyError
 from search.home import Home, database_url
 from search.predictions import read_outcome
 from search.rows import Results, Row
-from search.shared import shared
 from search.spec import NAME, StudySpec
-from search.storage import exists, open_storage, shown, storage_errors
+from search.storage import opened, shown
 from search.stored import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from strategies import FreezingStrategy
 
@@ -75,21 +74,18 @@ def known(storage: BaseStorage) -> list[str]:
 
 def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
     """Read a stored study. Raises `StudyError` where there is none."""
-    if not exists(home.url):
-        raise StudyError(f"There is no study {home.name!r}: nothing is stored at {shown(home.url)}.")
-    with storage_errors(home.url):
-        storage = open_storage(home.url)
-        try:
-            return read_results(storage, home, with_outcomes=with_outcomes)
-        finally:
-            shared(storage).engine.dispose()
+    with opened(home.url) as storage:
+        if storage is None:
+            raise StudyError(f"There is no study {home.name!r}: nothing is stored at {shown(home.url)}.")
+        return read_results(storage, home, with_outcomes=with_outcomes)
 
 
 def known_homes(*, out: Path, storage: str | None) -> list[Home]:
     """The places of all studies under `out`, or in the database `storage`."""
     if storage is not None:
         url = database_url(storage)
-        names = known(open_storage(url)) if exists(url) else []
+        with opened(url) as database:
+            names = [] if database is None else known(database)
     else:
         names = sorted(file.parent.name for file in out.glob("*/study.db") if NAME.fullmatch(file.parent.name))
     return [Home.of(name, out=out, storage=storage) for name in names]

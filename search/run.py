@@ -1,32 +1,28 @@
 """The main job: a study file in; a study, a verdict per size, a page and a strategy to import out."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from threading import Thread
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from search.display import Progress, answer
-from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
-from search.home import OUT, sqlite_file
+from search.errors import FrostlineError, SpecError, StudyError, TaskError
+from search.home import OUT
 from search.job import Job
 from search.report import write_report
-from search.results import load_results, read_results
+from search.results import load_results, read_results, stored_spec
 from search.rows import Results
 from search.shared import PATIENCE, patiently
 from search.stopping import stopping
-from search.storage import open_storage, shown, storage_errors
+from search.storage import opened, shown
 from search.study import TrialQueue
-from search.verdict import Verdict, judge, judge_all
+from search.verdict import Verdict, judge_all
+from search.watch import Watch
 from search.workers import run_workers
 
 AT_THE_END = 4.0
@@ -59,15 +55,14 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
     def say(note: str) -> None:
         console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a database that is busy it warns, with the SQL
     stored = patiently(job.stored, patience=patience, say=say)
     if stored is None or not stored.is_finished(job.sizes):
-        with stopping() as check_stopped, Progress(console, job.sizes) as progress:
-            watch = _Watch(job, progress)
+        with stopping() as check_stopped, Progress(console, job.sizes) as progress, Watch(job, progress, say) as watch:
 
             def tick() -> None:
                 check_stopped()
-                watch()
+                watch.check()
 
             try:
                 with _naming(job.file):
@@ -111,57 +106,19 @@ def _engine(job: Job) -> Callable[..., None]:
     return partial(run_on_ray, address=job.address)
 
 
-class _Watch:
-    """Shows a study's progress at most once a second, over one connection that keeps what is finished."""
-
-    def __init__(self, job: Job, progress: Progress) -> None:
-        self.job = job
-        self.progress = progress
-        self.storage: BaseStorage | None = None
-        self.file = sqlite_file(job.home.url)
-        self.seen: int | None = None  # the file, by its inode
-        self.next = 0.0
-
-    def __call__(self) -> None:
-        if time.monotonic() < self.next:
-            return
-        self.next = time.monotonic() + 1.0
-        self._check_file()
-        with suppress(FrostlineError, SQLAlchemyError, StorageInternalError):  # not made yet, or busy: next time
-            if self.storage is None:
-                self.storage = open_storage(self.job.home.url)
-            self.progress.update(self._results(with_outcomes=False), self._judge)
-
-    def _check_file(self) -> None:
-        # Processes that have it open would write on into what nobody will ever read.
-        if self.file is None:
-            return
-        there = self.file.stat().st_ino if self.file.exists() else None
-        if self.seen is not None and there != self.seen:
-            raise StorageError(f"{self.file} was deleted or replaced while the study ran; what it held is lost.")
-        self.seen = there
-
-    def _judge(self, size: int) -> Verdict | None:
-        return judge(self._results(with_outcomes=True), size)
-
-    def _results(self, *, with_outcomes: bool) -> Results:
-        # With this run's budgets: the stored ones are still the old ones when it begins.
-        assert self.storage is not None
-        return replace(read_results(self.storage, self.job.home, with_outcomes=with_outcomes), spec=self.job.spec)
-
-
 def _requeue(job: Job) -> None:
-    with suppress(FrostlineError):  # stopped before there was a study
-        stored = load_results(job.home, with_outcomes=False)
-        with storage_errors(job.home.url):
-            TrialQueue(
-                open_storage(job.home.url),
-                job.home,
-                stored.spec,  # not the job's: a run that was refused changes no budgets
-                num_groups=stored.num_groups,
-                kind=stored.kind,
-                groups=stored.groups,
-            ).requeue_dead()
+    with suppress(FrostlineError), opened(job.home.url) as storage:
+        if storage is None or stored_spec(storage, job.home) is None:  # stopped before there was a study
+            return
+        stored = read_results(storage, job.home, with_outcomes=False)
+        TrialQueue(
+            storage,
+            job.home,
+            stored.spec,  # not the job's: a run that was refused changes no budgets
+            num_groups=stored.num_groups,
+            kind=stored.kind,
+            groups=stored.groups,
+        ).requeue_dead()
 
 
 def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:

@@ -83,7 +83,12 @@ class SharedStorage(RDBStorage):
         self.meanwhile: Callable[[], None] = lambda: None  # called now and then while the database is waited for
         self._held: dict[int, str] = {}
         self._alone = False
-        super().__init__(url, **options)
+        try:
+            super().__init__(url, **options)
+        except BaseException:
+            if hasattr(self, "engine"):  # one that fails must hold no connection: there may be too many of them
+                self.engine.dispose()
+            raise
         sqlalchemy.event.listen(self.engine, "connect", self._connected)
 
     # -- waiting -------------------------------------------------------------------------------------------

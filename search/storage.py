@@ -14,9 +14,9 @@ from optuna.storages._rdb.models import BaseModel
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from search.errors import StorageError
+from search.errors import StorageError, without_passwords
 from search.home import sqlite_file, sqlite_url
-from search.shared import FROZEN, SharedStorage, locked, patiently, reason_of
+from search.shared import FROZEN, SharedStorage, locked, patiently, reason_of, shared
 
 ALLOWED = "sqlite:///path/to/study.db, postgresql+psycopg://user@host/database, or env:VARIABLE that holds one"
 DRIVERS = ("sqlite", "postgresql", "postgresql+psycopg")
@@ -50,7 +50,7 @@ def shown(url: URL | str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # malformed, but there may be a password in it
-        return re.sub(r"(pass\w*=)[^&]*", r"\1***", re.sub(r":.*@", ":***@", str(url), flags=re.DOTALL))
+        return without_passwords(str(url))
     secrets = {key: "***" for key in parsed.query if "pass" in key}
     return parsed.update_query_dict(secrets).render_as_string(hide_password=True)
 
@@ -121,6 +121,23 @@ def open_storage(
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
             backend.engine.dispose()
     return optuna.storages.get_storage(backend)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BaseStorage | None]:
+    """The database, until the block ends, and its connections with it; None where there is none.
+
+    Raises `StorageError`, and turns what fails in the block into one.
+    """
+    with storage_errors(url):
+        if not exists(url):
+            yield None
+            return
+        storage = open_storage(url)
+        try:
+            yield storage
+        finally:
+            shared(storage).engine.dispose()
 
 
 def _make_tables(engine: sqlalchemy.Engine) -> None:

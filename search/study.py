@@ -22,7 +22,7 @@ from search.rows import Row, best_of_each_family, wanted_confirms
 from search.shared import LeaseLost, shared
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
-from search.storage import open_storage
+from search.storage import opened
 from strategies import FreezingStrategy
 
 T = TypeVar("T")
@@ -128,6 +128,10 @@ class TrialQueue:
 
         self._alone(requeue)
 
+    def say(self, what: str) -> None:
+        """Tell the user."""
+        self.shared.say(what)
+
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
         """Store a trial's attributes."""
         for key, content in attributes.items():
@@ -175,9 +179,10 @@ class TrialQueue:
 
     def note_hung(self, how: str) -> None:
         """Store that the trials in hand hang, with `how`; from another thread, so not over the queue's connection."""
-        storage = open_storage(self.home.url)
-        for trial_id in self.shared.in_hand():
-            storage.set_trial_user_attr(trial_id, "hung", how)
+        with opened(self.home.url) as storage:
+            assert storage is not None
+            for trial_id in self.shared.in_hand():
+                storage.set_trial_user_attr(trial_id, "hung", how)
 
     def has_complete(self) -> bool:
         """Whether any trial of the study has come to its end."""

@@ -177,7 +177,7 @@ def _ended(
         saved = when_there_is_room(
             lambda: _save_outcomes(queue.home, claim.trial.number, scores, task.data),
             patience=PATIENCE,
-            say=queue.shared.say,
+            say=queue.say,
             meanwhile=progress,
         )
         known |= {**scores.values, "outcomes": saved}

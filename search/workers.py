@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from ctypes import CDLL
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -63,7 +63,8 @@ def run_workers(
         ours, theirs = context.Pipe(duplex=False)
         arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
-        process.start()
+        with _without_interrupts():  # a Ctrl-C while it imports would print what it was at
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -102,6 +103,16 @@ def run_workers(
             wait([*open_ends, *(worker.process.sentinel for worker in workers if worker.process.is_alive())], TICK)
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started in the block begins with SIGINT blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end(workers: list[_Worker]) -> None:
     for worker in workers:
         worker.process.kill()
@@ -138,6 +149,7 @@ def _work(
     run: str,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls ours.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     threading.Thread(target=_die_with_parent, daemon=True).start()

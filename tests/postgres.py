@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,6 +35,20 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         """fast: connections are ended; immediate: as by a crash."""
         self._call("pg_ctl", "stop", "--wait", "-m", mode)
+
+    def suspend(self) -> None:
+        """Stop all its processes where they are, as with a machine that is suspended."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        parent = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for process in (parent, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def url(self) -> str:
         """The URL of a new, empty database."""

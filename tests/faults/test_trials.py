@@ -1,6 +1,7 @@
 """What a trial can do to its process, in real training: it ends, with its reason, and the study goes on."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from search.home import OUT, Home
 from search.results import load_results
 from tests.faults.test_faults import small_disk, tell
+from tests.search.sessions import Session
 
 BAD = """
 import ctypes, os, signal, time
@@ -98,6 +100,31 @@ def test_a_study_whose_first_trials_all_crash_stops_with_the_reason(tmp_path):
     with pytest.raises(AssertionError, match="and 3 killed their process; trial 2: its process died 3"):
         run(tmp_path, "{number: crashes for number in range(1, 10)}")
     tell("the first trials all crash", "the study stops with the reason after three of them, three times each")
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgres, monkeypatch):
+    (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{number: lambda: time.sleep(1) for number in range(99)}"))
+    (tmp_path / "bad.toml").write_text(STUDY)
+    monkeypatch.setenv("DATABASE", postgres.url())
+    command = [sys.executable, "-m", "search", "run", "bad.toml", "--workers", "1", "--storage", "env:DATABASE"]
+    with Session(tmp_path, command) as session:
+        session.until(lambda: (tmp_path / "begun").exists())  # its first trial
+        postgres.suspend()
+        try:
+            time.sleep(3)
+            begun = time.monotonic()
+            session.process.send_signal(signal.SIGINT)
+            assert session.process.wait(20) == 130
+            took = time.monotonic() - begun
+        finally:
+            postgres.resume()
+        assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To go on: python -m search run")
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    rows = load_results(Home.of("bad", out=tmp_path / OUT, storage="env:DATABASE")).rows
+    assert {row.state for row in rows} == {"COMPLETE"}
+    tell("Ctrl-C while PostgreSQL is suspended", f"exit code 130 after {took:.1f} s; the same command went on")
 
 
 @pytest.mark.slow

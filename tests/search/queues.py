@@ -58,8 +58,10 @@ def main(job, out, content):
         with home.lock("queue"):
             storage = open_storage(home.url, create=True)
         queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)
-        if job == "die":
-            queue.claim([20]).trial.report(1.0, 0)
+        if job in ("die", "advance"):
+            trial = queue.claim([20]).trial
+            reported = storage.get_trial(trial._trial_id).last_step
+            trial.report(1.0, 0 if job == "die" or reported is None else reported + 1)
             os.kill(os.getpid(), signal.SIGKILL)
         while not queue.finished([20, 40]):
             work(queue, [20, 40])

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from search.errors import StudyError
 from search.home import Home, Owner
-from search.reaper import ATTEMPTS
+from search.reaper import ATTEMPTS, deaths
 from search.results import load_results, read_results
 from search.storage import open_storage
 from search.work import joined
@@ -42,6 +42,24 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec)
     first = read_results(open_storage(home.url), home).explored(20)[0]
     assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
     assert len(read_results(open_storage(home.url), home).explored(20)) == 10
+
+
+def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(home, spec):
+    for _ in range(ATTEMPTS + 2):
+        assert in_process("advance", home, spec).wait(60) == -signal.SIGKILL
+    with Owner.new().present(home) as owner:
+        work(open_queue(home, spec, owner), [20], most=1)
+    first = optuna.load_study(study_name="tiny/n=20", storage=home.url).trials[0]
+    assert first.state == TrialState.COMPLETE
+    assert [epoch for _, epoch in first.user_attrs["died"]] == [*range(ATTEMPTS + 2)]
+
+
+@pytest.mark.parametrize("stored", [7, "x", [1], [["a"]], [["a", "b"]], None])
+def test_what_somebody_else_stored_of_deaths_counts_as_none(home, spec, stored):
+    with Owner.new().present(home) as owner:
+        trial = open_queue(home, spec, owner).claim([20]).trial
+        trial.set_user_attr("died", stored)
+        assert deaths(trial.storage.get_trial(trial._trial_id), "a") == [("a", -1)]
 
 
 def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(home, spec, monkeypatch):

@@ -275,6 +275,19 @@ def test_how_to_go_on_is_said_without_the_password(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("search worker x.toml --storage 'postgresql://me:***@host/d'\n")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_before_or_after_it_trains_it_leaves_at_once_and_says_how_to_go_on(tmp_path, number, code):
+    # As a worker that waits for its database, or a run that writes its page.
+    script = "import time\nfrom search.cli import _stopped_in_peace\nwith _stopped_in_peace():\n    "
+    script += "print('ready', flush=True)\n    time.sleep(60)"
+    command = [sys.executable, "-c", script, "worker", "x.toml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(10) == code
+        assert process.stderr.read() == "Stopped; nothing is lost. To go on: python -m search worker x.toml\n"
+
+
 def test_a_second_signal_leaves_at_once():
     before = signal.getsignal(signal.SIGTERM)
     with stopping():

@@ -1,12 +1,16 @@
+import shutil
 import sqlite3
+import time
 from contextlib import closing
 
+import psycopg
 import pytest
 import sqlalchemy
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
 from search.errors import StorageError, StudyError
-from search.home import Home, Owner
+from search.home import Home, Owner, sweep
 from search.results import load_results
 from search.shared import shared
 from search.storage import check_parent, check_url, exists, open_storage, shown, sqlite_file
@@ -118,6 +122,54 @@ def test_who_shares_a_database_file_shares_its_locks(tmp_path):
     one, other = (Home.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
     with Owner.new().present(one) as owner:
         assert not owner.is_gone(other)
+
+
+def test_a_copied_folder_makes_nobody_look_dead(tmp_path):
+    home, copy = (Home.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
+    with Owner.new().present(home) as owner:
+        shutil.copytree(home.folder, copy.folder)
+        assert not owner.is_gone(copy), "there its lock would be free"
+        sweep(copy)
+        assert not [*(copy.folder / "locks").glob("owner-*")]
+        assert not owner.is_gone(home)
+    assert owner.is_gone(home)
+
+
+def test_whoever_reaches_a_file_by_a_link_meets_at_the_same_locks(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.db").symlink_to(tmp_path / "a.db")
+    one, other = (
+        Home.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}") for file in ("a.db", "elsewhere/b.db")
+    )
+    assert one.lock("queue").lock_file == other.lock("queue").lock_file
+    with Owner.new().present(one) as owner:
+        assert not owner.is_gone(other)
+
+
+def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
+    url, seen, fails = postgres.url(), [], [True]
+
+    def fail(connection, cursor, text, *_):
+        if "version_info" in text and fails and connection.engine.url.database:
+            fails.clear()
+            raise OperationalError(text, {}, psycopg.OperationalError("too many connections"))
+
+    def say(note):
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
+        limit = time.monotonic() + 5  # the server takes a moment to see that one has gone
+        while "answers again" not in note and postgres.sql(count, "postgres") != "0":
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        seen.append(note)
+
+    shared(open_storage(url, create=True)).engine.dispose()
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", fail)
+    try:
+        shared(open_storage(url, create=True, patience=60, say=say)).engine.dispose()
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", fail)
+    assert not fails
+    assert len(seen) == 2
 
 
 def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):

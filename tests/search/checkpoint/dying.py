@@ -103,6 +103,9 @@ class Queue:
         trial = self.study.ask() if again is None else optuna.Trial(self.study, again.trial._trial_id)
         return Claim(study=self.study, trial=trial, strategy=strategy, size=40, chain=0, confirms=confirms)
 
+    def say(self, what):
+        print(what)
+
     def note(self, claim, attributes):
         for key, content in attributes.items():
             claim.trial.set_user_attr(key, content)
