@@ -119,7 +119,7 @@ def open_storage(
         backend = patiently(open_it, patience=patience, say=say)
         if file is not None:
             sqlalchemy.event.listen(backend.engine, "connect", _sqlite_pragmas)
-            backend.engine.dispose()
+        backend.engine.dispose()  # opening takes two connections at once, working one
     return optuna.storages.get_storage(backend)
 
 

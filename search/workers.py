@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from ctypes import CDLL
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -106,6 +107,7 @@ def run_workers(
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """What is started in the block begins with SIGINT blocked."""
+    resource_tracker.ensure_running()  # else `start` does that, and it unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
