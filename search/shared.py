@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import TrialUserAttributeModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, SQLAlchemyError
@@ -111,6 +113,16 @@ class SharedStorage(RDBStorage):
             return RDBStorage.set_trial_state_values(self, trial_id, state, values)
 
         return self.patiently(act)
+
+    def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """All of them in one transaction, where `set_trial_user_attr` takes one each."""
+
+        def act() -> None:
+            with _create_scoped_session(self.scoped_session, True) as session:
+                for key, content in attributes.items():
+                    self._set_trial_attr_without_commit(session, TrialUserAttributeModel, trial_id, key, content)
+
+        self.patiently(act)
 
     # -- one at a time -------------------------------------------------------------------------------------
 

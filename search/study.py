@@ -134,8 +134,7 @@ class TrialQueue:
 
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
         """Store a trial's attributes."""
-        for key, content in attributes.items():
-            claim.trial.set_user_attr(key, content)
+        self.shared.set_trial_user_attrs(claim.trial._trial_id, attributes)
 
     def finish(
         self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
