@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
-from math import exp, hypot, log
+from math import exp, hypot, log, sqrt
 
 import numpy as np
 
@@ -114,8 +114,9 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
     start, stop = log(pair[0]), log(pair[1])
     weight = min(max((log(size) - start) / (stop - start), -CARRIED), 1 + CARRIED)
     span = abs(weight * (1 - weight)) * (stop - start) ** 2
-    # Of a curve that was seen at two sizes alone it is known that, halfway, it is not beyond its ends.
-    bend = _bend(curves) or 2 * abs(other - one) / (stop - start) ** 2
+    bend = _bend(curves)
+    if bend is None:  # of a curve that was seen at two sizes alone it is known that, halfway, it is not beyond its ends
+        bend = 2 * abs(other - one) / (stop - start) ** 2
     middle = (1 - weight) * one + weight * other
     if not 0 <= weight <= 1 and other > one:  # that more labels do harm is noise, which is not carried on
         middle = one if weight < 0 else other
@@ -144,19 +145,22 @@ def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[fl
     }
 
 
-def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float:
+def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float | None:
     """How far errors leave the straight line, by each size left out: half a 90 % interval, per unit of span.
 
-    Off a line through a and b a curve of constant bend is by bend (x - a) (b - x), on the logarithm of the size.
+    Off a line through a and b a curve of constant bend is by bend (x - a) (b - x), on the logarithm of the size. What
+    scores are off by noise is taken from the mean square, else it would count twice. None below three sizes.
     """
     sizes = list(curves)
-    bends = []
+    squares = []
     for a, x, b in zip(sizes, sizes[1:], sizes[2:], strict=False):
         for family in curves[a].keys() & curves[x].keys() & curves[b].keys():
-            (at_a, _), (at_x, _), (at_b, _) = (curves[size][family] for size in (a, x, b))
+            (at_a, half_a), (at_x, half_x), (at_b, half_b) = (curves[size][family] for size in (a, x, b))
             weight = log(x / a) / log(b / a)
-            bends.append((at_x - (1 - weight) * at_a - weight * at_b) / (log(x / a) * log(b / x)))
-    return NORMAL_90 * float(np.sqrt(np.mean(np.square(bends)))) if bends else 0.0
+            off = at_x - (1 - weight) * at_a - weight * at_b
+            noise = hypot(half_x, (1 - weight) * half_a, weight * half_b) / NORMAL_90
+            squares.append((off**2 - noise**2) / (log(x / a) * log(b / x)) ** 2)
+    return NORMAL_90 * sqrt(max(float(np.mean(squares)), 0.0)) if squares else None
 
 
 def frost_line(results: Results, verdicts: Mapping[int, Verdict]) -> FrostLine:

@@ -24,7 +24,9 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         assert (best.epochs, best.steps_per_epoch) == (4, 3)
         assert best.canonical(4, 4).to_params().items() >= verdict.recommended.strategy.to_params().items()
         assert verdict.recommended in verdict.contenders
-        assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in verdict.contenders)
+        leader = verdict.contestants[0]
+        as_good = [c for c in verdict.contenders if c.score >= leader.score - results.spec.confirm.margin - 1e-9]
+        assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
 
 
 def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
