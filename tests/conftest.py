@@ -72,6 +72,29 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres").url())
 
 
+Tell = Callable[[str, str], None]
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Writes a line of the fault matrix, which is printed when all tests have run: what was done, what became of it."""
+
+    def told(fault: str, outcome: str) -> None:
+        record_property("fault", f"{fault:<66} {outcome}")
+
+    return told
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fault matrix, as far as it was run."""
+    passed = terminalreporter.getreports("passed")
+    lines = [text for report in passed for name, text in report.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.section("the fault matrix")
+    for line in sorted(map(str, lines)):
+        terminalreporter.line(line)
+
+
 Search = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -1,6 +1,6 @@
 """Chaos: whatever is done to workers and database in whatever order, nothing is lost and nothing happens twice.
 
-`pytest -s tests/faults/test_chaos.py -m "soak or not soak"` runs 200 rounds, a quarter of an hour and more.
+`pytest tests/faults/test_chaos.py -m fault -n 4` runs 200 rounds, and ten of real training, in half an hour.
 """
 
 import os
@@ -20,13 +20,14 @@ from search.results import load_results
 from tests.faults.crew import Crew, check
 from tests.faults.worker import Work
 
+pytestmark = pytest.mark.fault
 ROUNDS = 200
 
 
 @pytest.mark.parametrize(
     "seed", [0, 10, *(pytest.param(s, marks=pytest.mark.soak) for s in range(ROUNDS) if s not in (0, 10))]
 )
-def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed):
+def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed, tell):
     dice = random.Random(seed)
     url = postgres.url() if seed % 3 != 1 else f"sqlite:///{tmp_path}/study.db"
     work = Work(out=str(tmp_path), storage=url, log=str(tmp_path / "log"), pause=dice.choice([0.005, 0.02, 0.05]))
@@ -66,12 +67,12 @@ def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed):
     finally:
         crew.end()
     states = Counter(row.state for row in results.rows)
-    print(f"\nseed {seed}: {len(works)} workers, {dict(done)}: {dict(states)}", end="")
+    tell(f"chaos {seed:3}", f"{len(works)} workers, {dict(done)}: {dict(states)}")
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10))
-def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed):
+def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed, tell):
     dice = random.Random(seed)
     monkeypatch.setenv("DATABASE", postgres.url())
     command = [sys.executable, "-m", "search", "worker", str(tiny), "--storage", "env:DATABASE", "--workers", "2"]
@@ -104,4 +105,4 @@ def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed):
     assert results.is_finished([20, 40])
     assert {row.state for row in results.rows} <= {"COMPLETE", "PRUNED"}
     assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
-    print(f"\nreal training, seed {seed}: {blows} blows, {len(results.rows)} trials, each once", end="")
+    tell(f"chaos in real training, {seed}", f"{blows} blows, {len(results.rows)} trials, each once")

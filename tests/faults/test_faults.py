@@ -1,10 +1,10 @@
 """The fault matrix: what is done to workers and to their database, and that nothing is lost.
 
-`pytest -s tests/faults -m "soak or not soak"` prints a line a fault. What a trial does to its own process is in
-`test_trials.py`, one thing after another at random in `test_chaos.py`. Elsewhere: Ctrl-C and SIGTERM, and twenty kills
-of real training to the bit (`tests/search/test_run.py`); kills in an epoch and while a checkpoint is written, broken
-checkpoints, a full disk in one (`test_checkpoint.py`); corrupt and foreign databases (`test_storage.py`, `hostile/`);
-clocks (`test_leases.py`); a worker, a node and a driver killed under Ray (`test_ray_engine.py`).
+`pytest -m fault` runs it and prints a line a fault, `pytest -m "fault and not soak"` what takes no minutes. Here are
+workers whose trials train nothing; what a trial does to its own process is in `test_trials.py`, one thing after another
+at random in `test_chaos.py`. Elsewhere in `tests/search`: signals, and twenty kills of real training to the bit
+(`test_run.py`); checkpoints (`checkpoint/`); databases (`test_storage.py`); a full disk in the cache
+(`activations/test_store.py`); workers, nodes and drivers killed under Ray (`test_ray_engine.py`).
 """
 
 import json
@@ -23,6 +23,7 @@ from search.home import sqlite_file
 from tests.faults.crew import Crew, check
 from tests.faults.worker import STUDY, Work
 
+pytestmark = pytest.mark.fault
 LONG = 60
 """Seconds of what takes minutes."""
 
@@ -67,12 +68,8 @@ def wait_for(crew, what, *, by=None, within=60, after=0.0):
     raise AssertionError(f"nobody said {what!r}: {crew.log()[-5:]}")
 
 
-def tell(fault, outcome):
-    print(f"\n{fault:<72} {outcome}", end="")
-
-
 @pytest.mark.parametrize("workers", [1, 4, *(pytest.param(many, marks=pytest.mark.soak) for many in (2, 8, 16))])
-def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work, workers):
+def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work, workers, tell):
     with crew_of(*[work] * workers) as crew:
         crew.finish(within=120)
         assert not crew.codes, "one of them died"
@@ -80,7 +77,7 @@ def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work,
     tell(f"{workers} workers begin on an empty database", f"{len(results.rows)} trials, each once")
 
 
-def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work):
+def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work, tell):
     slow = replace(work, pause=0.2, grace=600, spec=FEW)
     with crew_of(slow, slow) as crew:
         _, process, _, trial = wait_for(crew, "begin")
@@ -98,7 +95,7 @@ def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work):
     tell("SIGKILL in a trial", f"runs again after {again[0] - killed:.1f} s (the other worker ends its own first)")
 
 
-def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_seen(tmp_path, postgres):
+def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_seen(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work) as crew:
         _, _, _, trial = wait_for(crew, "begin")
@@ -119,7 +116,7 @@ def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_see
     )
 
 
-def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres):
+def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work, elsewhere(work, "b")) as crew:
         _, process, _, trial = wait_for(crew, "begin")
@@ -147,7 +144,7 @@ def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgr
         pytest.param("fast", 300, marks=pytest.mark.soak),
     ],
 )
-def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, seconds):
+def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, seconds, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.05)
     with crew_of(work, work, elsewhere(work, "b")) as crew:
         wait_for(crew, "end")
@@ -164,7 +161,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, secon
     tell(f"PostgreSQL stopped ({mode}), started again after {seconds} s", "no worker and no trial lost")
 
 
-def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres):
+def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres, tell):
     url = postgres.url()
     work = work_in(tmp_path, url)
     holders = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -181,7 +178,7 @@ def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres):
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.soak)])
-def test_a_locked_file_is_waited_for(tmp_path, seconds):
+def test_a_locked_file_is_waited_for(tmp_path, seconds, tell):
     work = work_in(tmp_path, f"sqlite:///{tmp_path}/study.db")
     with crew_of(work, work) as crew:
         wait_for(crew, "end")
@@ -211,7 +208,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_is_waited_for(tmp_path):
+def test_a_full_disk_is_waited_for(tmp_path, tell):
     with small_disk(tmp_path) as disk:
         work = work_in(tmp_path, f"sqlite:///{disk}/study.db")
         with crew_of(work, work) as crew:
@@ -228,7 +225,7 @@ def test_a_full_disk_is_waited_for(tmp_path):
     tell("the disk of the database is full", "waited for room; no worker and no trial lost")
 
 
-def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_path, database):
+def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_path, database, tell):
     spec = json.dumps({**STUDY, "train": {"epochs": 4, "deadline": 0.5}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:
@@ -239,7 +236,7 @@ def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_pa
     tell("a trial hangs, three times", f"failed: {hung.reason}; the others are complete")
 
 
-def test_time_zones_do_not_matter(tmp_path, postgres):
+def test_time_zones_do_not_matter(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.05, zone="Pacific/Kiritimati")
     others = [replace(elsewhere(work, name), zone=zone) for name, zone in (("b", "Pacific/Honolulu"), ("c", "UTC"))]
     with crew_of(work, *others) as crew:

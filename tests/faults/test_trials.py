@@ -10,8 +10,10 @@ import pytest
 
 from search.home import OUT, Home
 from search.results import load_results
-from tests.faults.test_faults import small_disk, tell
+from tests.faults.test_faults import small_disk
 from tests.search.sessions import Session
+
+pytestmark = pytest.mark.fault
 
 BAD = """
 import ctypes, os, signal, time
@@ -71,7 +73,7 @@ def run(folder, faults):
 
 
 @pytest.mark.slow
-def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp_path):
+def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp_path, tell):
     # The first begins as the first trial; one that comes back has one more beginning.
     rows = run(tmp_path, "{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
     reasons = {row.number: row.reason for row in rows if row.state == "FAIL"}
@@ -89,21 +91,21 @@ def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp
 
 
 @pytest.mark.soak
-def test_a_trial_that_hangs_with_python_s_lock_in_hand_is_killed(tmp_path):
+def test_a_trial_that_hangs_with_python_s_lock_in_hand_is_killed(tmp_path, tell):
     rows = run(tmp_path, "{3: hangs_hard}")
     assert [row.state for row in rows] == ["COMPLETE"] * 12
     tell("a trial hangs with Python's lock in hand, once", "its process was killed; it ran again, complete")
 
 
 @pytest.mark.soak
-def test_a_study_whose_first_trials_all_crash_stops_with_the_reason(tmp_path):
+def test_a_study_whose_first_trials_all_crash_stops_with_the_reason(tmp_path, tell):
     with pytest.raises(AssertionError, match="and 3 killed their process; trial 2: its process died 3"):
         run(tmp_path, "{number: crashes for number in range(1, 10)}")
     tell("the first trials all crash", "the study stops with the reason after three of them, three times each")
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgres, monkeypatch):
+def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgres, monkeypatch, tell):
     (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{number: lambda: time.sleep(1) for number in range(99)}"))
     (tmp_path / "bad.toml").write_text(STUDY)
     monkeypatch.setenv("DATABASE", postgres.url())
@@ -128,7 +130,7 @@ def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgr
 
 
 @pytest.mark.slow
-def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, monkeypatch):
+def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, monkeypatch, tell):
     with small_disk(tmp_path) as disk:
         (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{}"))
         (tmp_path / "bad.toml").write_text(STUDY.replace("trials = 12", "trials = 6"))

@@ -144,8 +144,9 @@ def nodes(monkeypatch, installed):
     nodes.cluster.shutdown()
 
 
+@pytest.mark.fault
 @pytest.mark.slow
-def test_a_killed_worker_and_a_lost_node_cost_no_trial(nodes, postgres, place):
+def test_a_killed_worker_and_a_lost_node_cost_no_trial(nodes, postgres, place, tell):
     storage = postgres.url()
     (place / "search.py").write_text("raise SystemExit('a module of the user, not ours')")
     with Driver(place, address=nodes.address, storage=storage) as driver:
@@ -159,7 +160,7 @@ def test_a_killed_worker_and_a_lost_node_cost_no_trial(nodes, postgres, place):
         killed = time.time()
         os.kill(victim, signal.SIGKILL)
         again = driver.until(lambda: [pid for pid, at in noted(place / "steps.txt") if at > killed])
-        print(f"\nA killed worker's trial trains again after {noted(place / 'steps.txt')[-1][1] - killed:.1f} s.")
+        took = noted(place / "steps.txt")[-1][1] - killed
         assert again != [victim]
 
         nodes.cluster.remove_node(nodes.second, allow_graceful=False)
@@ -168,12 +169,14 @@ def test_a_killed_worker_and_a_lost_node_cost_no_trial(nodes, postgres, place):
     rows, deaths = stored(place, storage)
     assert {row.state for row in rows} == {"COMPLETE"}
     assert sorted(deaths) == [0, 0, 0, 0, 1], "the worker's end counts, that of the node does not"
+    tell("Ray: a worker killed, then a node lost", f"its trial trains again after {took:.1f} s; all complete")
 
 
+@pytest.mark.fault
 @pytest.mark.soak
 @pytest.mark.parametrize("storage", ["", "postgresql"])
 def test_a_cluster_of_this_machines_own_listens_on_loopback_alone_and_ends_with_its_driver(
-    place, storage, request, installed
+    place, storage, request, installed, tell
 ):
     url = request.getfixturevalue("postgres").url() if storage else ""
     with Driver(place, storage=url) as driver:
@@ -189,7 +192,7 @@ def test_a_cluster_of_this_machines_own_listens_on_loopback_alone_and_ends_with_
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
             assert time.monotonic() - begun < 20, "who runs trials outlives the driver"
             time.sleep(0.1)
-        print(f"\nAll worker processes had ended {time.monotonic() - begun:.1f} s after their driver.")
+        took = time.monotonic() - begun
     steps = len(noted(place / "steps.txt"))
     (place / "hold").unlink()
     with Driver(place, storage=url) as driver:
@@ -198,6 +201,10 @@ def test_a_cluster_of_this_machines_own_listens_on_loopback_alone_and_ends_with_
     rows, deaths = stored(place, url or None)
     assert {row.state for row in rows} == {"COMPLETE"}
     assert deaths == [0] * 5, "a driver that is killed says nothing of its trials"
+    tell(
+        f"Ray: SIGKILL of the driver, {storage or 'SQLite'}",
+        f"its workers end after {took:.1f} s; the same command went on",
+    )
 
 
 @pytest.mark.soak
@@ -225,9 +232,10 @@ except Stopped as stopped:
 """
 
 
+@pytest.mark.fault
 @pytest.mark.soak
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, number, code):
+def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, number, code, tell):
     storage = postgres.url()
     stopping = DRIVER.replace("run_on_ray(spec, home, spec.task.sizes, address=address, say=print)", STOPPED)
     with Driver(place, address=nodes.address, storage=storage, code=stopping) as driver:
@@ -235,11 +243,12 @@ def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, numb
         begun = time.monotonic()
         os.killpg(driver.process.pid, number)
         assert driver.process.wait(30) == code, driver.text()
-        print(f"\n{number.name} ended the driver after {time.monotonic() - begun:.1f} s.")
+        took = time.monotonic() - begun
     assert {row.state for row in stored(place, storage)[0]} == {"WAITING"}
     assert not any(processes(raylet, "ray::trial") for raylet in nodes.raylets())
     # The cluster is others' as well, and stays.
     assert all(Path(f"/proc/{raylet}").exists() for raylet in nodes.raylets())
+    tell(f"Ray: {number.name} to the driver", f"exit code {code} after {took:.1f} s, the trials wait again")
 
 
 @pytest.mark.soak

@@ -159,8 +159,9 @@ class Run(Session):
         self.until(there)
 
 
+@pytest.mark.fault
 @pytest.mark.slow
-def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, search, finished):
+def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, search, finished, tell):
     folder, dice = tiny.parent, random.Random(0)
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
@@ -184,18 +185,39 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, sear
     anchors = {(row.size, row.number): (row.strategy, row.value) for row in rows_in(finished) if row.anchor}
     again = {(row.size, row.number): (row.strategy, row.value) for row in rows if row.anchor}
     assert again == anchors, "what was interrupted came out as if it had not been"
+    tell("SIGKILL of a run's processes, mid-epoch or anywhere", "nothing trained twice; the same command finished")
 
 
+@pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, number, code):
+def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, number, code, tell):
     with Run(tiny.parent) as run:
         run.until_begun(3)
+        begun = time.monotonic()
         os.kill(run.process.pid, number)
         assert run.process.wait(20) == code, run.text()
+        took = time.monotonic() - begun
         last = run.text().strip().splitlines()[-1]
     assert last == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
     assert "RUNNING" not in {row.state for row in rows_in(tiny.parent)}
+    tell(number.name, f"exit code {code} after {took:.1f} s, nothing left running, how to go on is said")
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_ctrl_c_twice_leaves_at_once_and_the_same_command_finishes(tiny, search, tell):
+    with Run(tiny.parent) as run:
+        run.until_begun(3)
+        os.killpg(run.process.pid, signal.SIGINT)
+        time.sleep(0.05)
+        begun = time.monotonic()
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.process.wait(20) in (-signal.SIGINT, 130), run.text()
+        took = time.monotonic() - begun
+    assert search("run", "tiny.toml", cwd=tiny.parent).returncode == 0
+    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
+    tell("Ctrl-C twice", f"left {took:.1f} s after the second; the same command finished the study")
 
 
 @pytest.mark.slow
@@ -210,8 +232,9 @@ def test_a_worker_that_is_killed_is_replaced(tiny):
     assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
 
 
+@pytest.mark.fault
 @pytest.mark.soak
-def test_twenty_random_kills_lose_nothing_and_change_no_bit(tiny, search):
+def test_twenty_random_kills_lose_nothing_and_change_no_bit(tiny, search, tell):
     dice = random.Random(1)
     tiny.write_text(tiny.read_text().replace("trials = 10", "trials = 60"))
     whole = tiny.parent / "whole"
@@ -235,6 +258,7 @@ def test_twenty_random_kills_lose_nothing_and_change_no_bit(tiny, search):
         for folder in (tiny.parent, whole)
     )
     assert killed == uninterrupted
+    tell("SIGKILL in real training, twenty times at random", "equal to an undisturbed run, to the bit")
 
 
 @pytest.mark.slow

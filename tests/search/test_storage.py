@@ -58,7 +58,8 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
     assert file.read_text().startswith("something else")
 
 
-def test_a_corrupt_database_is_one_line(tmp_path):
+@pytest.mark.fault
+def test_a_corrupt_database_is_one_line(tmp_path, tell):
     home = Home.of("digits", out=tmp_path, storage=None)
     home.folder.mkdir()
     open_storage(home.url, create=True)._backend.engine.dispose()
@@ -69,6 +70,7 @@ def test_a_corrupt_database_is_one_line(tmp_path):
     with pytest.raises(StorageError) as caught:
         load_results(home)
     assert "\n" not in str(caught.value)
+    tell("corrupt database", "refused in one line")
 
 
 def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
@@ -185,7 +187,8 @@ def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
     assert exists(f"sqlite:///{file}")
 
 
-def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path):
+@pytest.mark.fault
+def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tell):
     class Died(BaseException):
         pass
 
@@ -219,6 +222,7 @@ def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path):
         sqlalchemy.event.remove(Engine, "before_cursor_execute", die)
     assert statement > 15
     assert any("ix_studies_study_name" in row for row in content(whole))
+    tell("SIGKILL while the tables are made", "made whole by the next")
 
 
 def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):

@@ -71,7 +71,5 @@ def test_a_database_file_that_goes_while_it_is_written_is_told_of(watched):
     ours.file.touch()
     ours.check()
     ours.file.unlink()
-    with pytest.raises(
-        StorageError, match=r"study.db was deleted or replaced while the study ran"
-    ):
+    with pytest.raises(StorageError, match=r"study.db was deleted or replaced while the study ran"):
         ours.check()

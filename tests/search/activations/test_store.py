@@ -385,7 +385,8 @@ def test_no_flipped_bit_is_ever_read(tmp_path):
         assert Block().is_in(ActivationStore(tmp_path, DISK, say=lambda _: None))
 
 
-def test_a_disk_that_fills_is_said_once_and_left_alone(tmp_path, said, monkeypatch):
+@pytest.mark.fault
+def test_a_disk_that_fills_is_said_once_and_left_alone(tmp_path, said, monkeypatch, tell):
     def full(piece: memoryview, file: BinaryIO, *, at: int) -> None:
         tried.append(at)
         if at > 500:
@@ -405,15 +406,18 @@ def test_a_disk_that_fills_is_said_once_and_left_alone(tmp_path, said, monkeypat
     assert len(said) == 2  # one a store
     assert said[0].endswith("(No space left on device): they are computed again each time.")
     assert said[1].endswith("(No space left on device): each process computes them once.")
+    tell("the disk is full in the cache", "said; computed again each time")
 
 
-def test_a_small_disk_takes_what_fits(tiny_disk, said):
+@pytest.mark.fault
+def test_a_small_disk_takes_what_fits(tiny_disk, said, tell):
     store = ActivationStore(tiny_disk, DISK, say=said.append)
     small, large = Block("small"), Block("large", width=10_000)
     assert large.of(store) is None
     assert left_in(tiny_disk) == set()
     assert small.is_in(store)
     assert (small.computed, len(said)) == (1, 1)
+    tell("a small disk for the cache (tmpfs)", "what fits is kept, the rest computed; said once")
 
 
 def test_a_full_disk_makes_room_of_its_own_old_blocks(tiny_disk):

@@ -144,9 +144,10 @@ BROKEN = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("how", BROKEN)
 def test_what_can_not_be_gone_on_from_is_said_and_the_trial_starts_again(
-    how, task, whole, tmp_path, always, capfd, monkeypatch
+    how, task, whole, tmp_path, always, capfd, monkeypatch, tell
 ):
     monkeypatch.chdir(tmp_path)
     queue = Queue(tmp_path / "study", task)
@@ -162,6 +163,7 @@ def test_what_can_not_be_gone_on_from_is_said_and_the_trial_starts_again(
     assert come_to(queue, claim) == whole
     assert not list(tmp_path.rglob("executed"))
     assert queue.files == [file.name] * (how == "a folder"), "which is not ours to remove"
+    tell(f"checkpoint: {how}", "said; the trial starts again, and comes to the same")
 
 
 def edited(folder, monkeypatch):
@@ -212,7 +214,8 @@ def test_a_stored_name_leads_nowhere_but_to_the_trials_own_file(name, task, tmp_
     assert all(victim.read_text() == "mine" for victim in victims)
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_path, always, capfd):
+@pytest.mark.fault
+def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_path, always, capfd, tell):
     queue, limits = Queue(tmp_path, task), resource.getrlimit(resource.RLIMIT_FSIZE)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
@@ -233,6 +236,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_pat
     said = [line for line in capfd.readouterr().out.splitlines() if "can't be written" in line]
     assert len(said) == 1
     assert said[0].endswith("the trial goes on without.")
+    tell("the disk is full in a checkpoint", "said; the checkpoint before stays, the trial goes on")
 
 
 def test_what_ended_trials_left_is_swept_and_nothing_else(task, tmp_path, always):

@@ -124,7 +124,8 @@ class PruneAt(optuna.pruners.BasePruner):
         return trial.last_step >= self.step
 
 
-def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_same(task, tmp_path, always):
+@pytest.mark.fault
+def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_same(task, tmp_path, always, tell):
     pruner = PruneAt(2)
     whole, queue = Queue(tmp_path / "whole", task, pruner=pruner), Queue(tmp_path / "broken", task, pruner=pruner)
     run_trial(whole, unbroken := whole.claim(GRADUAL), task)
@@ -136,6 +137,7 @@ def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_sa
     assert come_to(queue, claim) == come_to(whole, unbroken)
     assert queue.stored(claim).state == TrialState.PRUNED
     assert queue.files == []
+    tell("dies in the midst of a report", "judged at that epoch when it comes back")
 
 
 def test_what_was_reported_stays_and_is_neither_reported_nor_judged_again(task, whole, tmp_path, always):
@@ -159,8 +161,9 @@ def test_its_seconds_are_those_of_all_its_processes(task, tmp_path, always):
     assert 1000.0 < queue.stored(claim).user_attrs["seconds"] < 1060.0
 
 
+@pytest.mark.fault
 @pytest.mark.slow
-def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd):
+def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd, tell):
     database = f"sqlite:///{tmp_path / 'study.db'}"
     done = subprocess.run([sys.executable, dying.__file__, nets, tmp_path, database], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -174,3 +177,4 @@ def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, 
     assert come_to(queue, claim) == whole
     assert name not in queue.files
     assert queue.files == []
+    tell("SIGKILL while a checkpoint is written", "goes on from the one before, to the bit")
