@@ -49,5 +49,5 @@ def printable(text: str) -> str:
 
 def without_passwords(text: str) -> str:
     """What is a database URL, or holds one, for people: all that can be a password in it is "***"."""
-    text = re.sub(r"(://[^:@]*|^[^/:]*(?=:(?!//))):.*@", r"\1:***@", text, flags=re.DOTALL)
+    text = re.sub(r":(?!//).*@", ":***@", text, flags=re.DOTALL)
     return re.sub(r"(pass\w*=)[^&]*", r"\1***", text)

@@ -58,11 +58,22 @@ def test_what_the_thread_meets_its_owner_hears(watched, monkeypatch):
 
 def test_who_stops_waits_for_no_answer(watched, monkeypatch):
     ours, _ = watched
-    monkeypatch.setattr(watch, "open_storage", lambda url: Event().wait(60))
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), ours:
-        raise KeyboardInterrupt
+    begun, answers = time.monotonic(), Event()
+
+    def hang(url):
+        answers.wait()
+        raise StorageError("too late")
+
+    def is_stopped():
+        with ours:
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch, "open_storage", hang)
+    with pytest.raises(KeyboardInterrupt):
+        is_stopped()
     assert time.monotonic() - begun < 10
+    answers.set()
 
 
 def test_a_database_file_that_goes_while_it_is_written_is_told_of(watched):
