@@ -1,6 +1,5 @@
 """What a trial can do to its process, in real training: it ends, with its reason, and the study goes on."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from search.home import OUT, Home
 from search.results import load_results
-from tests.faults.test_faults import small_disk
+from tests.faults.test_faults import fill_up, small_disk
 from tests.search.sessions import Session
 
 pytestmark = pytest.mark.fault
@@ -141,9 +140,7 @@ def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, mon
         ) as process:
             while not (tmp_path / "begun").exists():  # its first trial
                 time.sleep(0.05)
-            ballast = disk / "ballast"
-            free = os.statvfs(disk)
-            ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+            ballast = fill_up(disk)
             home = Home.of("bad", out=disk, storage="env:DATABASE")
             while not any(row.confirms for row in load_results(home).rows):
                 assert process.poll() is None, process.stdout.read()
