@@ -276,9 +276,9 @@ def _stopped_in_peace() -> Iterator[None]:
 
 
 def _say_how_to_go_on() -> None:
-    # By what is there already: it may be said from a signal's handler, in the midst of an import.
+    # From a signal's handler, in the midst of anything: no import, and not through a stream that may be at work.
     again = shlex.join(["python", "-m", "search", *map(without_passwords, sys.argv[1:])])
-    print(f"Stopped; nothing is lost. To go on: {again}", file=sys.stderr, flush=True)
+    os.write(2, f"Stopped; nothing is lost. To go on: {printable(again)}\n".encode())
 
 
 def _name(study: str) -> str:

@@ -292,11 +292,11 @@ def test_a_signal_raises_where_it_is_looked_for_and_nowhere_else(number, code):
     assert stopped.value.code == code
 
 
-def test_how_to_go_on_is_said_without_the_password(monkeypatch, capsys):
+def test_how_to_go_on_is_said_without_the_password(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["search", "worker", "x.toml", "--storage", "postgresql://me:secret@host/d"])
     with pytest.raises(typer.Exit), _stopped_in_peace():
         raise Stopped(130)
-    assert capsys.readouterr().err.endswith("search worker x.toml --storage 'postgresql://me:***@host/d'\n")
+    assert capfd.readouterr().err.endswith("search worker x.toml --storage 'postgresql://me:***@host/d'\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
