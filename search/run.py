@@ -36,8 +36,9 @@ def run_study(job: Job, *, console: Console) -> None:
     `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
     """
     train(job, console=console)
+    say = partial(_note, console)
     # A study of days is not to end without its page for a connection that breaks now.
-    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=console.print)
+    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=say)
     verdicts = judge_all(results)
     page = write_report(results)
     from search.dashboard import publish  # a second to import, which a run that begins need not wait for
@@ -51,10 +52,7 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
 
     The first look at the database waits for it for `patience` seconds. Raises as `run_study` does.
     """
-
-    def say(note: str) -> None:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
-
+    say = partial(_note, console)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a database that is busy it warns, with the SQL
     stored = patiently(job.stored, patience=patience, say=say)
     if stored is None or not stored.is_finished(job.sizes):
@@ -96,6 +94,10 @@ def estimate(job: Job, *, console: Console) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _note(console: Console, note: str) -> None:
+    console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _engine(job: Job) -> Callable[..., None]:

@@ -99,9 +99,13 @@ def open_storage(
     SQLite runs in WAL mode with a busy timeout of 60 s. What fails because the database is away, now or once it is
     open, is tried again for `patience` seconds, and `say` is told so. Raises `StorageError`.
     """
-    file = sqlite_file(url)
     if not create and not exists(url):
         raise StorageError(f"There is no database at {shown(url)}.")
+    return _open(url, create=create, patience=patience, say=say)
+
+
+def _open(url: str, *, create: bool = False, patience: float = 0.0, say: Callable[[str], None] = print) -> BaseStorage:
+    file = sqlite_file(url)
     options: dict[str, Any] = {"file": file, "patience": patience, "say": say, "engine_kwargs": engine_options(url)}
 
     def open_it() -> SharedStorage:
@@ -133,7 +137,7 @@ def opened(url: str) -> Iterator[BaseStorage | None]:
         if not exists(url):
             yield None
             return
-        storage = open_storage(url)
+        storage = _open(url)
         try:
             yield storage
         finally:

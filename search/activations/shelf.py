@@ -46,7 +46,7 @@ class Shelf:
 
     def tidy(self) -> None:
         """Remove what killed processes left, and what is more than the room."""
-        with suppress(OSError, NotImplementedError):
+        with suppress(OSError, NotImplementedError):  # the latter is filelock's, where there are no locks
             if self.path.is_dir():
                 with self._lock("room"):
                     self._make_room(0)

@@ -9,7 +9,6 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from rich.table import Table as Text
 
-from search.pruning import PhasePruner
 from strategies import FreezingStrategy
 from tests.replay.samplers import phase
 from tests.replay.search import Replay, Tried, draws
@@ -51,9 +50,7 @@ PRUNERS: dict[str, Callable[[Replay, int, int], BasePruner]] = {
     "Hyperband": lambda replay, size, chain: HyperbandPruner(max_resource=replay.grid.epochs),
     "Patient(Median, 3)": lambda replay, size, chain: PatientPruner(MedianPruner(), patience=3),
     "PhasePruner": lambda replay, size, chain: phase(replay),
-    "PhasePruner(Median)": lambda replay, size, chain: PhasePruner(
-        MedianPruner(), num_groups=replay.table.num_groups, epochs=replay.grid.epochs
-    ),
+    "PhasePruner(Median)": lambda replay, size, chain: phase(replay, pruner="median"),
     "foresight": lambda replay, size, chain: Foresight(replay, size=size, chain=chain),
 }
 """Optuna's pruners as its documentation shows them, the product's, and what no pruner can know."""

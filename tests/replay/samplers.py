@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from rich.table import Table as Text
 
-from search.explore import pruner
+from search import explore
 from strategies import FreezingStrategy
 from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
@@ -33,9 +33,10 @@ def tpe(seed: int) -> BaseSampler:
     return TPESampler(seed=seed, multivariate=True, group=True)
 
 
-def phase(replay: Replay) -> BasePruner:
+def phase(replay: Replay, *, pruner: str = "percentile") -> BasePruner:
     """The product's."""
-    return pruner(replay.spec, num_groups=replay.table.num_groups, anchors=len(replay.anchors))
+    spec = replay.spec.changed(search={"pruner": pruner})
+    return explore.pruner(spec, num_groups=replay.table.num_groups, anchors=len(replay.anchors))
 
 
 ENGINES = {
