@@ -204,7 +204,7 @@ def _noise(results: Results, size: int, contestants: Sequence[Contestant]) -> fl
         contestant.family: {
             row.chain: row.value
             for row in results.confirmed(size)
-            if row.family == contestant.family and row.state == "COMPLETE" and row.value is not None
+            if row.explored == contestant.explored and row.state == "COMPLETE" and row.value is not None
         }
         for contestant in contestants
     }

@@ -10,6 +10,9 @@ from scipy.special import stdtr
 
 LEAST_CHAINS = 5
 """With fewer chains nothing is ruled out: among identical strategies, 3 name a false winner one time in ten."""
+PLAY_OFF = 2
+"""Chains on which a family's best trial meets its best anchor: on validation examples, so that the test set of the
+verdict has no part in it."""
 CLOSED_BELOW = 0.0005
 """A finalist behind by more than the margin gets no more chains once it is the better one with less than this
 probability: it is looked at after every round, and a winner needs what all others have together to be small."""
@@ -18,6 +21,19 @@ ALIKE_BELOW = 0.05
 
 Place = tuple[int, int]
 """A finalist, by the number of its exploring trial, and a chain."""
+
+
+def goes_on(values: Mapping[Place, float], entrants: Sequence[int], *, chains: int) -> int | None:
+    """Which of a family's entrants, best trial first, anchor last, is its finalist; None while their play-off runs.
+
+    values: in validation, of the confirm trials that have ended, less is better. Of two that are alike, the anchor.
+    """
+    if len(entrants) == 1 or chains == 0:
+        return entrants[0]
+    runs = {number: [(number, chain) for chain in range(1, min(PLAY_OFF, chains) + 1)] for number in entrants}
+    if any(place not in values for places in runs.values() for place in places):
+        return None
+    return min(reversed(entrants), key=lambda number: sum(values[place] for place in runs[number]))
 
 
 def wanted(

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.confirm import PLAY_OFF
 from search.rows import Results
 from search.verdict import Verdict
 from strategies import Family
@@ -109,8 +110,10 @@ def _short(value: Any) -> str:
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
-    finalists, confirmed = results.finalists(size), sum(row.is_finished for row in results.confirmed(size))
-    budget = (len(finalists) or len(Family)) * results.spec.confirm.chains  # the most; a clear verdict needs fewer
+    entrants, confirmed = results.entrants(size), sum(row.is_finished for row in results.confirmed(size))
+    chains = results.spec.confirm.chains
+    # The most: a clear verdict needs fewer.
+    budget = (len(entrants) or len(Family)) * chains + sum(len(e) - 1 for e in entrants) * min(PLAY_OFF, chains)
     return (
         sum(row.is_finished for row in results.explored(size)),
         max(results.spec.search.trials, len(results.explored(size))),

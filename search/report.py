@@ -155,8 +155,8 @@ def _payoff(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         "<h2>What the search added</h2>"
         f"{to_html(payoff.against_anchors(gains, results.measure))}"
         '<p class="quiet">Anchors are what everybody would try, at their usual rates. Above: the best confirmed score '
-        "of either kind, where a finalist is of that kind. Below: whether a family's finalist, its best in "
-        "validation, is an anchor or was found.</p>"
+        "of either kind, where a finalist is of that kind. Below: whether a family's finalist is an "
+        "anchor or was found: its best trial and its best anchor meet on fresh chains, in validation.</p>"
     )
 
 
@@ -229,9 +229,10 @@ def _how_to_read(results: Results) -> str:
         )
     return (
         '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The '
-        "search explores one draw of the examples; the best strategy of each family is then trained again on "
-        f"{draws}, and judged on the test set from those trials alone; the leader's score is corrected for the luck of "
-        "leading. A contender is best with "
+        "search explores one draw of the examples. On two fresh draws each family's best trial then meets its best "
+        "anchor, in validation, and the better one goes on: it is trained on "
+        f"{draws}, those two included, and judged on the test set from those trials alone; the leader's score is "
+        "corrected for the luck of leading. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
         "is the only contender, with a probability of at least 97.5 %. The recommended strategy is, of the "
         "contenders that scored as well as the leader to within the margin, the cheapest to train, and of those within "

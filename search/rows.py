@@ -1,13 +1,13 @@
 """What a study has found, as plain values: no torch, no optuna."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from typing import Any
 
 from numpy.typing import NDArray
 
-from search.confirm import Place, wanted
+from search.confirm import PLAY_OFF, Place, goes_on, wanted
 from search.home import Home
 from search.measure import MEASURES, Measure
 from search.spec import StudySpec
@@ -95,20 +95,24 @@ class Results:
         return [row for row in self.rows if row.size == size and not row.confirms]
 
     def confirmed(self, size: int) -> list[Row]:
-        """The confirm trials of the size's present finalists; those of former ones count no more."""
-        numbers = {row.number for row in self.finalists(size)}
+        """The confirm trials of the size's present entrants; those of former ones count no more."""
+        numbers = {row.number for family in self.entrants(size) for row in family}
         return [row for row in self.rows if row.size == size and row.explored in numbers]
 
-    def finalists(self, size: int) -> list[Row]:
-        """The best complete trial of each family, once the size is explored to its budget; else none."""
+    def entrants(self, size: int) -> list[tuple[Row, ...]]:
+        """Whom each family may send to the final, once the size is explored to its budget; else none."""
         explored = self.explored(size)
         if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
             return []
-        return best_of_each_family(explored, maximize=self.spec.task.direction == "maximize")
+        return entrants(explored, maximize=self.spec.task.direction == "maximize")
+
+    def finalists(self, size: int) -> list[Row]:
+        """One of each family, once the size is explored: who won its play-off, and until that its best trial."""
+        return finalists(self.entrants(size), self.confirmed(size), spec=self.spec)
 
     def wanted(self, size: int) -> set[Place]:
         """The confirm trials that the size needs, as far as can be told now: (explored, chain)."""
-        return wanted_confirms(self.finalists(size), self.confirmed(size), spec=self.spec, measure=self.measure)
+        return wanted_confirms(self.entrants(size), self.confirmed(size), spec=self.spec, measure=self.measure)
 
     def is_confirmed(self, size: int) -> bool:
         """Whether every confirm trial that its verdict needs has ended."""
@@ -125,18 +129,49 @@ class Results:
         )
 
 
+def entrants(rows: Sequence[Row], *, maximize: bool) -> list[tuple[Row, ...]]:
+    """By family its best trial and, where that is another strategy, its best anchor.
+
+    The best of many trials on a few validation examples is lucky: in replayed studies a second look at it beside what
+    everybody would try, on fresh chains, takes an eighth off the regret of the verdict's leader; without one, more
+    exploring brought nothing (`python -m tests.replay picks`).
+    """
+    anchors = {row.family: row for row in best_of_each_family([r for r in rows if r.anchor], maximize=maximize)}
+    found = [(row, anchors.get(row.family, row)) for row in best_of_each_family(rows, maximize=maximize)]
+    return [(best,) if best.strategy == anchor.strategy else (best, anchor) for best, anchor in found]
+
+
+def finalists(entrants: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
+    """Of each family's entrants the one that won the play-off; the first of them while that is not decided."""
+    sign = -1 if spec.task.direction == "maximize" else 1
+    values = {
+        (row.explored, row.chain): sign * row.value if row.state == "COMPLETE" and row.value is not None else inf
+        for row in confirmed
+        if row.explored is not None and row.is_finished
+    }
+    found = []
+    for family in entrants:
+        through = goes_on(values, [row.number for row in family], chains=spec.confirm.chains)
+        found.append(next((row for row in family if row.number == through), family[0]))
+    return found
+
+
 def wanted_confirms(
-    finalists: Sequence[Row], confirmed: Sequence[Row], *, spec: StudySpec, measure: Measure
+    entrants: Sequence[Sequence[Row]], confirmed: Sequence[Row], *, spec: StudySpec, measure: Measure
 ) -> set[Place]:
-    """The confirm trials (explored, chain) that these finalists need, after those that have ended."""
+    """The confirm trials (explored, chain) that these entrants need, after those that have ended."""
     scores: dict[Place, float] = {}
     for row in confirmed:
         if row.explored is not None and row.is_finished:
             score = measure.sign * getattr(row, measure.attribute) if row.has_score(measure) else nan
             scores[row.explored, row.chain] = score
-    return wanted(
+    first = range(1, min(PLAY_OFF, spec.confirm.chains) + 1)
+    play_offs = {(row.number, chain) for family in entrants if len(family) > 1 for row in family for chain in first}
+    if not play_offs <= scores.keys():
+        return {(row.number, chain) for family in entrants for row in family for chain in first}
+    return play_offs | wanted(
         scores,
-        [row.number for row in finalists],
+        [row.number for row in finalists(entrants, confirmed, spec=spec)],
         chains=spec.confirm.chains,
         margin=spec.confirm.margin,
         relative=measure.relative,

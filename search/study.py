@@ -18,7 +18,7 @@ from search.leases import Leases
 from search.measure import MEASURES
 from search.reaper import Reaper
 from search.results import read_results, rows_of
-from search.rows import Row, best_of_each_family, wanted_confirms
+from search.rows import Row, entrants, finalists, wanted_confirms
 from search.shared import LeaseLost, shared
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
@@ -238,23 +238,22 @@ class TrialQueue:
         if not all(trial.state.is_finished() for trial in explored):
             return None
         rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
-        maximize = self.spec.task.direction == "maximize"
-        finalists = best_of_each_family(rows, maximize=maximize)
+        families = entrants(rows, maximize=self.spec.task.direction == "maximize")
         trials = self._confirms(size)
         confirmed = rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=None)
-        wanted = wanted_confirms(finalists, confirmed, spec=self.spec, measure=MEASURES[self.kind])
+        wanted = wanted_confirms(families, confirmed, spec=self.spec, measure=MEASURES[self.kind])
         if missing := wanted - {_place(trial) for trial in trials}:
             for number, chain in sorted(missing, key=lambda place: (place[1], place[0])):
                 self._confirm.add_trial(self._again(explored[number], size, chain))
             trials = self._confirms(size)
-        numbers = {finalist.number for finalist in finalists}
         for trial in trials:
-            if trial.state == TrialState.WAITING:
-                if _place(trial) in wanted:
-                    return self._take(trial, size)
-                if trial.user_attrs["explored"] not in numbers:
-                    self.reaper.fail(trial, "its strategy is no finalist any more: the search found a better one")
+            if trial.state == TrialState.WAITING and _place(trial) in wanted:
+                return self._take(trial, size)
         if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
+            numbers = {row.number for row in finalists(families, confirmed, spec=self.spec)}
+            for trial in trials:
+                if trial.state == TrialState.WAITING and trial.user_attrs["explored"] not in numbers:
+                    self.reaper.fail(trial, "its strategy is no finalist any more: the search found a better one")
             self._finished.add(size)
         return None
 
@@ -275,20 +274,20 @@ class TrialQueue:
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self.reaper.trials(self._confirm) if trial.user_attrs["size"] == size]
 
-    def _again(self, finalist: FrozenTrial, size: int, chain: int) -> FrozenTrial:
+    def _again(self, entrant: FrozenTrial, size: int, chain: int) -> FrozenTrial:
         return optuna.trial.create_trial(
             state=TrialState.WAITING,
-            params=finalist.params,
-            distributions=finalist.distributions,
+            params=entrant.params,
+            distributions=entrant.distributions,
             user_attrs={
                 "size": size,
                 "chain": chain,
-                "explored": finalist.number,
-                "family": finalist.user_attrs["family"],
+                "explored": entrant.number,
+                "family": entrant.user_attrs["family"],
             },
         )
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:
-    """Which finalist a confirm trial runs again, and on which chain."""
+    """Which exploring trial a confirm trial runs again, and on which chain."""
     return trial.user_attrs["explored"], trial.user_attrs["chain"]

@@ -91,7 +91,8 @@ def judge(results: Results, size: int) -> Verdict | None:
     runs: dict[int, list[Row]] = {row.number: [] for row in finalists}
     failed = set()
     for row in sorted(results.confirmed(size), key=lambda row: row.chain):
-        assert row.explored is not None
+        if row.explored not in runs:  # it lost its play-off
+            continue
         if row.has_score(measure):
             if row.chain == len(runs[row.explored]) + 1:
                 runs[row.explored].append(row)

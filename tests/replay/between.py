@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp, log
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table as Text
 
 from search.between import between
 from search.errors import StudyError
-from search.home import Home
 from search.rows import Results, Row
 from search.verdict import Contestant, Verdict, judge_all
 from strategies import FreezingStrategy
@@ -42,23 +40,18 @@ class Case:
 
 
 def replayed(replay: Replay, dice: np.random.Generator) -> Results:
-    """A study of all sizes: the anchors and random strategies on one chain, the best of each family on five others."""
-    spec = replay.spec.changed(search={"trials": TRIALS}, confirm={"chains": CHAINS})
-    home = Home.of(replay.table.task, out=Path("studies"), storage=None)
-    study = Results(home=home, spec=spec, num_groups=replay.table.num_groups, rows=())
+    """A study of all sizes: the anchors and random strategies on one chain, confirmed on five others."""
     explores, *confirms = dice.permutation(replay.table.chains)[: CHAINS + 1].tolist()
     anchors = [replay.places[anchor] for anchor in replay.anchors]
     others = [place for place in range(replay.searched) if place not in anchors]
     rows: list[Row] = []
-    for at, size in enumerate(replay.table.sizes):
+    for at in range(len(replay.table.sizes)):
         tried = [*anchors, *dice.choice(others, TRIALS - len(anchors), replace=False).tolist()]
-        explored = [replay.row(place, at, explores, number=number) for number, place in enumerate(tried)]
-        rows += explored
-        for finalist in replace(study, rows=tuple(explored)).finalists(size):
-            for order, chain in enumerate(confirms, start=1):
-                row = replay.row(tried[finalist.number], at, chain, number=len(rows), test=True)
-                rows.append(replace(row, explored=finalist.number, chain=order))
-    return replace(study, rows=tuple(rows))
+        rows += [replay.row(place, at, explores, number=number) for number, place in enumerate(tried)]
+    study = replay.results(rows, chains=CHAINS)
+    for at in range(len(replay.table.sizes)):
+        study = replay.confirmed(study, at, confirms)
+    return study
 
 
 # -- rules ---------------------------------------------------------------------------------------------------

@@ -1,23 +1,23 @@
-"""What a whole study picks, explored and confirmed, against the table's best and against what everybody would take."""
+"""What a whole study picks, explored and confirmed, against the table's best, other searches, and defaults."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table as Text
 
-from search.home import Home
 from search.rows import Results
 from search.verdict import judge
 from strategies import Family, FreezingStrategy
-from tests.replay.samplers import ENGINES, SHARES
+from tests.replay.samplers import ENGINES, SHARES, Engine, pick
 from tests.replay.search import Replay, Tried
 from tests.replay.table import Table
 
 CHAINS = 5
 OURS = ENGINES["anchors + TPE + PhasePruner"]
+RIVALS = ("random", "TPE + Median", "TPE + Hyperband")
+"""What else one would let search; of their trials the best in validation is taken, as `study.best_params` does."""
 DEFAULTS = (Family.LINEAR_PROBING, Family.FULL_FINE_TUNING, Family.FREEZE_THEN_UNFREEZE)
 """What people take without a search: the anchors of these families."""
 
@@ -27,70 +27,88 @@ class Pick:
     """One size of a study. Scores and regrets are in points of true test accuracy, costs in shares of a slice.
 
     regrets: (budgets, 2) of the leader and of the recommended, after confirming; explored: (budgets,) of the best in
-    validation alone. costs: (budgets,) with what confirming cost. gains: over each default, at the largest budget.
+    validation alone. costs: (budgets,) with what confirming cost; rivals: (budgets,) by name, at these costs.
+    gains: over each default, at the largest budget, and so is `unlucky`, the regret of the leader without the luck of
+    the table's best.
     """
 
     size: int
     regrets: np.ndarray
     explored: np.ndarray
     costs: np.ndarray
+    rivals: dict[str, np.ndarray]
     gains: dict[Family, float]
+    unlucky: float
 
 
 def confirmed(replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int]) -> Results:
-    """The results of one size after this search: its finalists run on those chains of the table."""
-    whole = [replay.row(one.strategy, at, 0, number=number) for number, one in enumerate(tried)]
-    whole = [
-        replace(one, value=trial.value, state="PRUNED" if trial.pruned else "COMPLETE")
-        for one, trial in zip(whole, tried, strict=True)
-    ]
-    spec = replay.spec.changed(search={"trials": len(whole)}, confirm={"chains": len(chains)})
-    home = Home.of(replay.table.task, out=Path("studies"), storage=None)
-    results = Results(home=home, spec=spec, num_groups=replay.table.num_groups, rows=tuple(whole))
-    again = [
+    """The results of one size after this search, confirmed on those chains of the table."""
+    rows = [
         replace(
-            replay.row(tried[finalist.number].strategy, at, chain, number=len(whole) + order, test=True),
-            explored=finalist.number,
-            chain=order,
+            replay.row(one.strategy, at, 0, number=number),
+            value=one.value,
+            state="PRUNED" if one.pruned else "COMPLETE",
         )
-        for finalist in results.finalists(replay.table.sizes[at])
-        for order, chain in enumerate(chains, start=1)
+        for number, one in enumerate(tried)
     ]
-    return replace(results, rows=(*whole, *again))
+    return replay.confirmed(replay.results(rows, chains=len(chains)), at, chains)
 
 
-def pick(replay: Replay, at: int, dice: np.random.Generator) -> Pick:
-    """Explore on one chain to each budget, confirm on others, and judge."""
-    explores, *confirms = dice.permutation(replay.table.chains)[: CHAINS + 1].tolist()
-    budget = replay.slice_cost(at)
-    found = replay.search(
-        size=at,
-        chain=explores,
-        sampler=OURS.sampler(int(dice.integers(2**31))),
-        pruner=OURS.pruner(replay),
-        seconds=SHARES[-1] * budget,
-    )
-    spent = np.cumsum([one.seconds for one in found])
+def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequence[str] = RIVALS) -> Pick:
+    """Explore on one chain to each budget, confirm on others, and judge; then the rivals, at the same seconds."""
+    explores, *chains = dice.permutation(replay.table.chains).tolist()
+    confirms, unused = chains[:CHAINS], chains[CHAINS:]
+    budget, seed = replay.slice_cost(at), int(dice.integers(2**31))
+
+    def search(engine: Engine, share: float) -> list[Tried]:
+        sampler, pruner = engine.sampler(seed), engine.pruner(replay)
+        return replay.search(
+            size=at, chain=explores, sampler=sampler, pruner=pruner, first=engine.first, seconds=share * budget
+        )
+
     best = 100 * float(replay.truth[: replay.searched, at].max())
 
     def truth(strategy: FreezingStrategy) -> float:
         return 100 * float(replay.truth[replay.places[strategy], at])
 
+    def picked(tried: Sequence[Tried]) -> float:
+        place = pick(tried)  # before anything has run to its end: what a random strategy lacks
+        return best - (
+            100 * float(replay.truth[: replay.searched, at].mean())
+            if place is None
+            else truth(replay.strategies[place])
+        )
+
+    found = search(OURS, SHARES[-1])
     regrets, explored, costs = [], [], []
     for share in SHARES:
-        tried = found[: max(1, int(np.searchsorted(spent, share * budget, side="right")))]
+        tried = within(found, share * budget)
         results = confirmed(replay, at, tried, confirms)
         verdict = judge(results, replay.table.sizes[at])
         assert verdict is not None
-        chosen = (verdict.contestants[0].strategy, verdict.recommended.strategy)
-        regrets.append([best - truth(strategy) for strategy in chosen])
-        lowest = min((one for one in tried if not one.pruned), key=lambda one: one.value)
-        explored.append(best - truth(replay.strategies[lowest.strategy]))
+        regrets.append([best - truth(verdict.contestants[0].strategy), best - truth(verdict.recommended.strategy)])
+        explored.append(picked(tried))
         confirming = sum(one.seconds or 0.0 for one in results.rows if one.confirms)
-        costs.append((spent[len(tried) - 1] + confirming) / budget)
+        costs.append((sum(one.seconds for one in tried) + confirming) / budget)
+    others = {name: search(ENGINES[name], costs[-1]) for name in rivals}
     families = {anchor.family(replay.table.num_groups): anchor for anchor in reversed(replay.anchors)}
-    gains = {family: best - regrets[-1][0] - truth(families[family]) for family in DEFAULTS if family in families}
-    return Pick(size=at, regrets=np.array(regrets), explored=np.array(explored), costs=np.array(costs), gains=gains)
+    return Pick(
+        size=at,
+        regrets=np.array(regrets),
+        explored=np.array(explored),
+        costs=np.array(costs),
+        rivals={
+            name: np.array([picked(within(tried, cost * budget)) for cost in costs]) for name, tried in others.items()
+        },
+        gains={family: best - regrets[-1][0] - truth(families[family]) for family in DEFAULTS if family in families},
+        unlucky=unlucky(replay, at, verdict.contestants[0].strategy, chains=unused),
+    )
+
+
+def within(found: Sequence[Tried], seconds: float) -> Sequence[Tried]:
+    """Those of a search that had ended by then; one at the least."""
+    spent = np.cumsum([one.seconds for one in found])
+    return found[: max(1, int(np.searchsorted(spent, seconds, side="right")))]
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
@@ -101,14 +119,18 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
             yield f"{table.task}: {table.chains} chains, and it takes {CHAINS + 1} to explore and confirm."
             continue
         replay, dice = Replay(table), np.random.default_rng(0)
-        found[table.task] = [pick(replay, at, dice) for _ in range(studies) for at in range(len(table.sizes))]
+        found[table.task] = [study(replay, at, dice) for _ in range(studies) for at in range(len(table.sizes))]
         yield _regrets(table, found[table.task])
+        yield _rivals(table, found[table.task])
     if found:
         yield _gains(found)
 
 
 def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
-    text = Text("labels", *(f"{share:g} of a slice" for share in SHARES), title=f"{table.task}: {len(picks)} studies")
+    text = Text(
+        "labels", *(f"{share:g} of a slice" for share in SHARES), "its leader, less the table's luck",
+        title=f"{table.task}: {len(picks)} studies, of {table.chains} chains",
+    )  # fmt: skip
     for at, labels in enumerate(table.sizes):
         ours = [one for one in picks if one.size == at]
         columns = zip(
@@ -117,8 +139,35 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
             np.mean([one.costs for one in ours], axis=0),
             strict=True,
         )
-        text.add_row(str(labels), *(f"{a:.2f} -> {b:.2f}, {c:.2f} at {cost:.2f}" for a, (b, c), cost in columns))
-    text.caption = "regret in points: best in validation -> confirmed leader, recommended; at what cost with confirming"
+        cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} at {cost:.2f}" for a, (b, c), cost in columns)
+        text.add_row(str(labels), *cells, f"{np.mean([one.unlucky for one in ours]):+.2f}")
+    text.caption = (
+        "regret in points: best in validation -> confirmed leader, recommended; at what cost with confirming. "
+        "Last: the regret of the leader at the largest budget on chains that the study did not use, against what is "
+        "best on the others of them"
+    )
+    return text
+
+
+def unlucky(replay: Replay, at: int, strategy: FreezingStrategy, *, chains: Sequence[int]) -> float:
+    """The regret in points against the best of all these chains but one, on that one; the mean over them.
+
+    The best of a table is the best of many means over few chains, and luck is part of it, so of every regret. Here
+    the best is chosen on other chains than it is measured on. It may not be the true one, so this is too little.
+    """
+    scores = 100 * replay.table.score[: replay.searched, at][:, chains].astype(float)
+    without = scores.sum(axis=1, keepdims=True) - scores
+    best = scores[without.argmax(axis=0), range(len(chains))]
+    return float((best - scores[replay.places[strategy]]).mean())
+
+
+def _rivals(table: Table, picks: Sequence[Pick]) -> Text:
+    text = Text("labels", *RIVALS, title=f"{table.task}: what their pick lacks of our leader, at equal seconds")
+    for at, labels in enumerate(table.sizes):
+        ours = [one for one in picks if one.size == at]
+        gaps = {name: np.mean([one.rivals[name] - one.regrets[:, 0] for one in ours], axis=0) for name in RIVALS}
+        text.add_row(str(labels), *(" ".join(f"{gap:+.1f}" for gap in gaps[name]) for name in RIVALS))
+    text.caption = "points, where we explored for " + ", ".join(f"{share:g}" for share in SHARES) + " of a slice"
     return text
 
 

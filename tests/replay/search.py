@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 
-from search.rows import Row
+from search.home import Home
+from search.rows import Results, Row
 from search.space import anchors, fixed_params, suggest
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
@@ -81,9 +83,32 @@ class Replay:
             number=number, state="COMPLETE", size=self.table.sizes[size], chain=0, strategy=self.strategies[place],
             family=str(self.families[place]), value=float(self.table.val_loss[place, size, chain].min()),
             best_epoch=None, epochs=None, seconds=float(self.seconds[place, size, -1]), trainable_parameters=None,
-            seed=None, curve=(), anchor=False, outcome=outcome,
+            seed=None, curve=(), anchor=self.strategies[place] in self.anchors, outcome=outcome,
             test_accuracy=None if outcome is None else float(outcome.mean()),
         )  # fmt: skip
+
+    def results(self, explored: Sequence[Row], *, chains: int) -> Results:
+        """What a study would know that explored so, its budgets spent."""
+        sizes = {row.size for row in explored}
+        spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"chains": chains})
+        home = Home.of(self.table.task, out=Path("studies"), storage=None)
+        return Results(home=home, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
+
+    def confirmed(self, results: Results, size: int, chains: Sequence[int]) -> Results:
+        """Run what the product wants to be confirmed at a size (an index), on these chains of the table."""
+        labels = self.table.sizes[size]
+        places = {row.number: self.places[row.strategy] for row in results.explored(labels)}
+        while missing := results.wanted(labels) - {(row.explored, row.chain) for row in results.confirmed(labels)}:
+            again = [
+                replace(
+                    self.row(places[number], size, chains[chain - 1], number=len(results.rows) + order, test=True),
+                    explored=number,
+                    chain=chain,
+                )
+                for order, (number, chain) in enumerate(sorted(missing))
+            ]
+            results = replace(results, rows=(*results.rows, *again))
+        return results
 
     def search(
         self,

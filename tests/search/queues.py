@@ -25,11 +25,15 @@ def open_queue(home, spec, owner=None):
     return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
 
 
-def work(queue, sizes, *, most=1000, luck=lambda place: 0.0):
-    """Run claimed trials on a torch-free objective; returns what was claimed."""
+def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, flatter=lambda claim: 0.0):
+    """Run claimed trials on a torch-free objective; returns what was claimed.
+
+    luck: what a confirm trial's score is off; flatter: by what a claim's value is too low.
+    """
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
         value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
+        value -= flatter(claim)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(value, 0)
         attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}

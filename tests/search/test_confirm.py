@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.confirm import LEAST_CHAINS, tail, wanted
+from search.confirm import LEAST_CHAINS, PLAY_OFF, goes_on, tail, wanted
 
 FAR = {0: 0.90, 1: 0.70, 2: 0.89, 3: 0.60}
 """Two that are near each other, two that are far behind."""
@@ -137,3 +137,26 @@ def test_the_tail_is_students(freedom):
 @pytest.mark.parametrize("chains", [0, 4, 5, 6, 20])
 def test_without_finalists_nothing_is_wanted(chains):
     assert wanted({}, [], chains=chains, margin=0.01, relative=False) == set()
+
+
+BEST, ANCHOR = 7, 3
+RUNS = [(number, chain) for number in (BEST, ANCHOR) for chain in range(1, PLAY_OFF + 1)]
+
+
+@pytest.mark.parametrize(("best", "anchor", "through"), [(1.0, 2.0, BEST), (2.0, 1.0, ANCHOR), (1.0, 1.0, ANCHOR)])
+def test_of_a_family_goes_on_who_is_better_in_validation_and_of_two_alike_the_anchor(best, anchor, through):
+    values = {place: best if place[0] == BEST else anchor for place in RUNS} | {(BEST, PLAY_OFF + 1): -100.0}
+    assert goes_on(values, [BEST, ANCHOR], chains=10) == through
+
+
+@pytest.mark.parametrize("missing", RUNS)
+def test_a_play_off_is_open_until_all_its_runs_have_ended(missing):
+    values = {place: 1.0 for place in RUNS if place != missing}
+    assert goes_on(values, [BEST, ANCHOR], chains=10) is None
+    assert goes_on(values, [BEST], chains=10) == BEST
+    assert goes_on(values | {missing: float("inf")}, [BEST, ANCHOR], chains=10) == ({BEST, ANCHOR} - {missing[0]}).pop()
+
+
+def test_a_play_off_is_no_longer_than_the_chains_there_are():
+    assert goes_on({(BEST, 1): 1.0, (ANCHOR, 1): 0.5}, [BEST, ANCHOR], chains=1) == ANCHOR
+    assert goes_on({}, [BEST, ANCHOR], chains=0) == BEST

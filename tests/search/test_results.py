@@ -52,9 +52,10 @@ def test_a_study_stored_without_kind_or_groups_is_a_classification(results, monk
 
 def test_confirm_trials_are_paired(results):
     for size in results.sizes:
-        by_chain = {}
+        by_chain, finalists = {}, {row.number for row in results.finalists(size)}
         for row in results.confirmed(size):
-            by_chain.setdefault(row.chain, []).append(row)
+            if row.explored in finalists:
+                by_chain.setdefault(row.chain, []).append(row)
         assert len({len(rows) for rows in by_chain.values()}) == 1
         for rows in by_chain.values():
             assert len({row.seed for row in rows}) == 1, "same chain, same seed for all"
