@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 
 import numpy as np
 from rich.table import Table as Text
@@ -28,8 +29,8 @@ class Pick:
 
     regrets: (budgets, 2) of the leader and of the recommended, after confirming; explored: (budgets,) of the best in
     validation alone. costs: (budgets,) with what confirming cost; rivals: (budgets,) by name, at these costs.
-    gains: over each default, at the largest budget, and so is `unlucky`, the regret of the leader without the luck of
-    the table's best.
+    At the largest budget: gains over each default; `unlucky`, the regret of the leader without the luck of the table's
+    best; and off (2,), the scores that the verdict tells of leader and recommended less those on unused chains.
     """
 
     size: int
@@ -39,6 +40,7 @@ class Pick:
     rivals: dict[str, np.ndarray]
     gains: dict[Family, float]
     unlucky: float
+    off: np.ndarray
 
 
 def confirmed(replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int]) -> Results:
@@ -59,50 +61,61 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
     explores, *chains = dice.permutation(replay.table.chains).tolist()
     confirms, unused = chains[:CHAINS], chains[CHAINS:]
     budget, seed = replay.slice_cost(at), int(dice.integers(2**31))
-
-    def search(engine: Engine, share: float) -> list[Tried]:
-        sampler, pruner = engine.sampler(seed), engine.pruner(replay)
-        return replay.search(
-            size=at, chain=explores, sampler=sampler, pruner=pruner, first=engine.first, seconds=share * budget
-        )
-
-    best = 100 * float(replay.truth[: replay.searched, at].max())
-
-    def truth(strategy: FreezingStrategy) -> float:
-        return 100 * float(replay.truth[replay.places[strategy], at])
-
-    def picked(tried: Sequence[Tried]) -> float:
-        place = pick(tried)  # before anything has run to its end: what a random strategy lacks
-        return best - (
-            100 * float(replay.truth[: replay.searched, at].mean())
-            if place is None
-            else truth(replay.strategies[place])
-        )
-
-    found = search(OURS, SHARES[-1])
-    regrets, explored, costs = [], [], []
+    found = _search(OURS, replay, at, explores, seed=seed, seconds=SHARES[-1] * budget)
+    verdicts, costs = [], []
     for share in SHARES:
         tried = within(found, share * budget)
         results = confirmed(replay, at, tried, confirms)
         verdict = judge(results, replay.table.sizes[at])
         assert verdict is not None
-        regrets.append([best - truth(verdict.contestants[0].strategy), best - truth(verdict.recommended.strategy)])
-        explored.append(picked(tried))
+        verdicts.append(verdict)
         confirming = sum(one.seconds or 0.0 for one in results.rows if one.confirms)
         costs.append((sum(one.seconds for one in tried) + confirming) / budget)
-    others = {name: search(ENGINES[name], costs[-1]) for name in rivals}
+    others = {
+        name: _search(ENGINES[name], replay, at, explores, seed=seed, seconds=costs[-1] * budget) for name in rivals
+    }
+    last = (verdicts[-1].contestants[0], verdicts[-1].recommended)
     families = {anchor.family(replay.table.num_groups): anchor for anchor in reversed(replay.anchors)}
+    lacks = regret(replay, at, last[0].strategy)
     return Pick(
         size=at,
-        regrets=np.array(regrets),
-        explored=np.array(explored),
+        regrets=np.array(
+            [[regret(replay, at, c.strategy) for c in (one.contestants[0], one.recommended)] for one in verdicts]
+        ),
+        explored=np.array([_picked(replay, at, within(found, share * budget)) for share in SHARES]),
         costs=np.array(costs),
         rivals={
-            name: np.array([picked(within(tried, cost * budget)) for cost in costs]) for name, tried in others.items()
+            name: np.array([_picked(replay, at, within(tried, cost * budget)) for cost in costs])
+            for name, tried in others.items()
         },
-        gains={family: best - regrets[-1][0] - truth(families[family]) for family in DEFAULTS if family in families},
-        unlucky=unlucky(replay, at, verdict.contestants[0].strategy, chains=unused),
+        gains={one: regret(replay, at, families[one]) - lacks for one in DEFAULTS if one in families},
+        unlucky=unlucky(replay, at, last[0].strategy, chains=unused),
+        off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in last]),
     )
+
+
+def _search(engine: Engine, replay: Replay, at: int, chain: int, *, seed: int, seconds: float) -> list[Tried]:
+    sampler, pruner = engine.sampler(seed), engine.pruner(replay)
+    return replay.search(size=at, chain=chain, sampler=sampler, pruner=pruner, first=engine.first, seconds=seconds)
+
+
+def regret(replay: Replay, at: int, strategy: FreezingStrategy) -> float:
+    """What a strategy lacks of the table's best, in points of the mean over all chains."""
+    truth = replay.truth[: replay.searched, at]
+    return 100 * float(truth.max() - replay.truth[replay.places[strategy], at])
+
+
+def _picked(replay: Replay, at: int, tried: Sequence[Tried]) -> float:
+    place = pick(tried)
+    if place is None:  # nothing has run to its end yet: what a random strategy lacks
+        truth = replay.truth[: replay.searched, at]
+        return 100 * float(truth.max() - truth.mean())
+    return regret(replay, at, replay.strategies[place])
+
+
+def _score(replay: Replay, at: int, strategy: FreezingStrategy, chains: Sequence[int]) -> float:
+    scores = replay.table.score[replay.places[strategy], at][list(chains)]
+    return 100 * float(scores.mean()) if len(scores) else nan
 
 
 def within(found: Sequence[Tried], seconds: float) -> Sequence[Tried]:
@@ -128,7 +141,7 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
 
 def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
     text = Text(
-        "labels", *(f"{share:g} of a slice" for share in SHARES), "its leader, less the table's luck",
+        "labels", *(f"{share:g} of a slice" for share in SHARES), "less the table's luck", "told less true",
         title=f"{table.task}: {len(picks)} studies, of {table.chains} chains",
     )  # fmt: skip
     for at, labels in enumerate(table.sizes):
@@ -140,11 +153,13 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
             strict=True,
         )
         cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} at {cost:.2f}" for a, (b, c), cost in columns)
-        text.add_row(str(labels), *cells, f"{np.mean([one.unlucky for one in ours]):+.2f}")
+        off = np.mean([one.off for one in ours], axis=0)
+        lucky = np.mean([one.unlucky for one in ours])
+        text.add_row(str(labels), *cells, f"{lucky:+.2f}", ", ".join(f"{each:+.2f}" for each in off))
     text.caption = (
         "regret in points: best in validation -> confirmed leader, recommended; at what cost with confirming. "
-        "Last: the regret of the leader at the largest budget on chains that the study did not use, against what is "
-        "best on the others of them"
+        "Last, at the largest budget, on chains that the study did not use: the leader's regret against what is best "
+        "on the others of them, and by what the scores of leader and recommended are too high"
     )
     return text
 
@@ -155,7 +170,9 @@ def unlucky(replay: Replay, at: int, strategy: FreezingStrategy, *, chains: Sequ
     The best of a table is the best of many means over few chains, and luck is part of it, so of every regret. Here
     the best is chosen on other chains than it is measured on. It may not be the true one, so this is too little.
     """
-    scores = 100 * replay.table.score[: replay.searched, at][:, chains].astype(float)
+    if len(chains) < 2:
+        return nan
+    scores = 100 * replay.table.score[: replay.searched, at][:, list(chains)].astype(float)
     without = scores.sum(axis=1, keepdims=True) - scores
     best = scores[without.argmax(axis=0), range(len(chains))]
     return float((best - scores[replay.places[strategy]]).mean())
