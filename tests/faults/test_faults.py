@@ -4,7 +4,7 @@
 workers whose trials train nothing; what a trial does to its own process is in `test_trials.py`, one thing after another
 at random in `test_chaos.py`. Elsewhere in `tests/search`: signals, and twenty kills of real training to the bit
 (`test_run.py`); checkpoints (`checkpoint/`); databases (`test_storage.py`); a full disk in the cache
-(`activations/test_store.py`); workers, nodes and drivers killed under Ray (`test_ray_engine.py`).
+(`activations/test_disks.py`); workers, nodes and drivers killed under Ray (`test_ray_engine.py`).
 """
 
 import json
