@@ -1,0 +1,122 @@
+"""What a run must bring for a strategy to hold, and that it is refused before training where it doesn't."""
+
+import copy
+
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
+from torch.optim import AdamW
+from torch.utils.data import DataLoader, IterableDataset
+
+from strategies import FreezingCallback, FreezingStrategy
+from tests.strategies.learner import EPOCHS, Module, Rates, Scheduled, Watch, loader, trainer
+
+
+def test_an_optimizer_that_lacks_what_will_thaw_is_refused():
+    class HeadAlone(Module):
+        def configure_optimizers(self):
+            return AdamW(self.head.parameters())
+
+    strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)
+    with pytest.raises(MisconfigurationException, match=r"'0' thaws at epoch 2, but the optimizer does not hold"):
+        trainer(FreezingCallback(strategy)).fit(HeadAlone(strategy), loader())
+
+
+def test_an_optimizer_may_leave_out_what_does_not_require_gradients():
+    class Filtered(Module):
+        def configure_optimizers(self):
+            return AdamW([p for p in self.parameters() if p.requires_grad], lr=0.05)
+
+    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=2)
+    watch = Watch(strategy.schedule(3, EPOCHS))
+    trainer(FreezingCallback(strategy), watch).fit(Filtered(strategy), loader())
+    assert watch.seen[-1] == (False, True, True)
+
+
+def test_a_part_that_is_not_there_is_named():
+    strategy = FreezingStrategy(freeze_depth=1)
+    message = r"Module has no module 'encoder'; .* takes the names of two of its own: backbone, head\."
+    with pytest.raises(MisconfigurationException, match=message):
+        trainer(FreezingCallback(strategy, backbone="encoder")).fit(Module(strategy), loader())
+
+
+MOVED = FreezingStrategy(freeze_depth=0, warmup_steps=3, scheduler="cosine")
+
+
+def test_two_masters_of_the_learning_rates_are_refused():
+    with pytest.raises(MisconfigurationException, match="and so does the module's own LambdaLR: keep one of the two"):
+        trainer(FreezingCallback(MOVED)).fit(Scheduled(MOVED, "LambdaLR"), loader())
+
+
+def test_rates_that_move_apart_need_parameter_groups_of_their_own():
+    class OneGroup(Module):
+        def configure_optimizers(self):
+            return AdamW(self.parameters())
+
+    with pytest.raises(MisconfigurationException, match="rates of 0, 1, 2, head apart, but they are in one"):
+        trainer(FreezingCallback(MOVED)).fit(OneGroup(MOVED), loader())
+
+
+def test_a_scheduler_needs_an_end_and_steps_a_length():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            yield from [(torch.randn(4), 0)] * 8
+
+    with pytest.raises(MisconfigurationException, match="needs a last epoch: set Trainer"):
+        trainer(FreezingCallback(MOVED), epochs=-1, max_steps=4).fit(Module(MOVED), loader())
+    with pytest.raises(MisconfigurationException, match="needs a known number of batches"):
+        trainer(FreezingCallback(MOVED), epochs=1).fit(Module(MOVED), DataLoader(Endless(), batch_size=4))
+    rates = Rates()
+    run = trainer(FreezingCallback(MOVED), rates, epochs=1, limit_train_batches=2)
+    run.fit(Module(MOVED), DataLoader(Endless(), batch_size=4))
+    assert len(rates.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [({"freeze_depth": 1}, True), ({"scheduler": "cosine"}, True), ({"batch_norm": "still"}, True), ({}, False)],
+)
+def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fields, refused):
+    strategy = FreezingStrategy(**{"freeze_depth": 0} | fields)
+    run = trainer(FreezingCallback(strategy), StochasticWeightAveraging(swa_lrs=1e-3), epochs=2)
+    if refused:
+        with pytest.raises(MisconfigurationException, match="loses the statistics of frozen batch norms and moves"):
+            run.fit(Module(strategy), loader())
+    else:
+        run.fit(Module(strategy), loader())
+
+
+def test_nothing_to_train_in_what_thaws_is_refused():
+    strategy = FreezingStrategy(freeze_depth=0, parameters="norm", batch_norm="still")
+    with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'still' leaves the backbone"):
+        trainer(FreezingCallback(strategy)).fit(Module(strategy), loader())
+
+
+def test_norms_alone_may_thaw_where_there_are_none():
+    strategy = FreezingStrategy(freeze_depth=2, parameters="norm")
+    module = Module(strategy)
+    module.backbone[2] = nn.Linear(4, 4)
+    start = copy.deepcopy(module.backbone.state_dict())
+    trainer(FreezingCallback(strategy), epochs=1).fit(module, loader())
+    assert all(torch.equal(tensor, start[name]) for name, tensor in module.backbone.state_dict().items())
+
+
+def test_weights_tied_between_backbone_and_head_are_noticed():
+    strategy = FreezingStrategy(freeze_depth=0)
+    module = Module(strategy)
+    module.backbone.append(nn.Linear(4, 2))
+    module.head = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
+    module.head[0].weight = module.backbone[3].weight
+    with pytest.raises(ValueError, match=r"shared between backbone and head: 3\.weight"):
+        trainer(FreezingCallback(strategy)).fit(module, loader())
+
+
+def test_sharded_training_is_refused(monkeypatch):
+    strategy = FreezingStrategy(freeze_depth=0)
+    run = trainer()
+    monkeypatch.setattr(run._accelerator_connector, "strategy", FSDPStrategy())
+    with pytest.raises(MisconfigurationException, match="a single device and under DDP, not under FSDPStrategy"):
+        FreezingCallback(strategy).setup(run, Module(strategy), "fit")
