@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from search.home import Home
-from tests.replay.grid import SMALL, TASKS, Grid, spec_of
-from tests.replay.table import Cell, Table, stacked
+from tests.replay.grid import SMALL, Grid, spec_of
+from tests.replay.table import TABLES, Cell, Table, joined, stacked
 
 POOL = 5000
 """How many images of Fashion-MNIST's training set there are to draw from."""
@@ -29,13 +30,18 @@ Block = tuple[str, int, int]
 
 
 def fill(folder: Path, *, assets: Path, tasks: list[str], chains: int, dear_chains: int, workers: int) -> None:
-    """Train the missing blocks, chain by chain, so that what is there is of use at any time; then pack the tables.
+    """Train the blocks that the tables lack, chain by chain, so that they are of use at any time; then pack them in.
 
     Each block is a file in `folder`: the same command goes on where it was stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder, assets)
-    wanted = [block for block in blocks(tasks, chains, dear_chains) if not file_of(folder, block).is_file()]
+    there = {task: table.chains if (table := stored(task)) else 0 for task in tasks}
+    wanted = [
+        block
+        for block in blocks(tasks, chains, dear_chains)
+        if block[1] >= there[block[0]] and not file_of(folder, block).is_file()
+    ]
     started = time.monotonic()
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder),)
@@ -57,6 +63,11 @@ def blocks(tasks: list[str], chains: int, dear_chains: int) -> Iterator[Block]:
     for _, place, chain in order:
         for size in spec_of(tasks[place]).task.sizes:
             yield tasks[place], chain, size
+
+
+def stored(task: str) -> Table | None:
+    """The table as it is so far."""
+    return Table.load(task) if (TABLES / f"{task}.npz").is_file() else None
 
 
 def file_of(folder: Path, block: Block) -> Path:
@@ -104,12 +115,19 @@ def _begin(folder: str) -> None:
 
 @cache
 def _loaded(task: str) -> Any:
+    import torch
+
     from search.frozen import FrozenLayers
     from search.tasks.source import with_source_weights
     from search.tasks.task import Task
 
     home = Home.of(task, out=Path("studies"), storage=None)
-    loaded = with_source_weights(Task.load(spec_of(task), cache=home.folder / "cache"), home)
+    loaded = Task.load(spec_of(task), cache=home.folder / "cache")
+    table = stored(task)
+    if table is not None and table.weights:  # on another machine the source task itself comes out otherwise
+        loaded = loaded.with_weights({name: torch.from_numpy(value) for name, value in table.weights.items()})
+    else:
+        loaded = with_source_weights(loaded, home)
     layers = FrozenLayers.of(loaded, cache=home.folder / "cache", say=print)
     gc.collect()
     gc.freeze()  # what is there now stays: the collections after each run need not look at it
@@ -160,32 +178,28 @@ def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any =
 
 
 def pack(folder: Path, task: str) -> Table | None:
-    """The table of the chains that are there at every size; None before there is one."""
-    sizes = spec_of(task).task.sizes
-    chains = 0
-    while all(file_of(folder, (task, chains, size)).is_file() for size in sizes):
-        chains += 1
-    if not chains:
-        return None
-    read = [[np.load(file_of(folder, (task, chain, size))) for chain in range(chains)] for size in sizes]
-    names = (name for name in Cell.__dataclass_fields__)
-    # (sizes, chains, strategies, ...) -> (strategies, sizes, chains, ...)
-    arrays = {name: np.moveaxis(np.array([[one[name] for one in row] for row in read]), 2, 0) for name in names}
-    return Table(
-        task=task,
-        num_groups=int(read[0][0]["num_groups"]),
-        sizes=tuple(sizes),
-        chains=chains,
-        weights=_weights(folder, task),
-        **arrays,
-    )
+    """The table with the chains that have come to it, each there at every size; None before there is one."""
+    table, sizes = stored(task), spec_of(task).task.sizes
+    for chain in count(table.chains if table is not None else 0):
+        files = [file_of(folder, (task, chain, size)) for size in sizes]
+        if not all(file.is_file() for file in files):
+            return table
+        read = [np.load(file) for file in files]
+        one = Table(
+            task=task,
+            num_groups=int(read[0]["num_groups"]),
+            sizes=tuple(sizes),
+            chains=1,
+            weights=_weights(folder, task),
+            # (sizes, strategies, ...) -> (strategies, sizes, chain, ...)
+            **{name: np.stack([size[name] for size in read], axis=1)[:, :, None] for name in Cell.__dataclass_fields__},
+        )
+        table = one if table is None else joined(table, one)
+    return table
 
 
 def _weights(folder: Path, task: str) -> dict[str, Any]:
-    # Of the task that the tests train again: on another machine the source task itself comes out otherwise.
     import torch
 
-    if task != TASKS[0]:
-        return {}
-    (file,) = (folder / "studies" / task).glob("source-*.pt")
-    return {name: value.numpy() for name, value in torch.load(file, weights_only=True).items()}
+    files = [*(folder / "studies" / task).glob("source-*.pt")]
+    return {name: value.numpy() for name, value in torch.load(files[0], weights_only=True).items()} if files else {}

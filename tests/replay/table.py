@@ -1,6 +1,6 @@
 """A task's replay table: what each strategy came to on each chain at each size, epoch by epoch."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -119,6 +119,15 @@ class Table:
                 name.removeprefix("weights/"): value for name, value in stored.items() if name.startswith("weights/")
             },
         )
+
+
+def joined(table: Table, more: Table) -> Table:
+    """The table with the chains of another of the same task after its own."""
+    arrays = {
+        field.name: np.concatenate([getattr(table, field.name), getattr(more, field.name)], axis=2)
+        for field in fields(Cell)
+    }
+    return replace(table, chains=table.chains + more.chains, weights=table.weights or more.weights, **arrays)
 
 
 def stacked(cells: list[Cell]) -> dict[str, NDArray[np.generic]]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from strategies import Family, FreezingStrategy
+from tests.replay import fill
 from tests.replay.fill import blocks, train_cell
 from tests.replay.grid import TASKS, Grid, spec_of
-from tests.replay.table import TABLES, Table
+from tests.replay.table import TABLES, Cell, Table
 
 GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19}
 FILLED = [task for task in TASKS if (TABLES / f"{task}.npz").is_file()]
@@ -57,14 +58,14 @@ def test_blocks_come_chain_by_chain_and_the_dear_tasks_spread_among_the_others()
     assert {chain for task, chain, _ in halfway if task == "mobilenet"} == {0, 1, 2}
 
 
-def test_what_is_saved_is_read_again(tmp_path):
-    dice = np.random.default_rng(0)
-    shape = (len(Grid.of("digits", 4).strategies()), 2, 3, 20)
-    table = Table(
+def made(chains: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
+    dice = np.random.default_rng(chains)
+    shape = (len(Grid.of("digits", 4).strategies()), len(sizes), chains, 20)  # ..., epochs
+    return Table(
         task="digits",
         num_groups=4,
-        sizes=(50, 100),
-        chains=3,
+        sizes=sizes,
+        chains=chains,
         val_loss=dice.uniform(0.01, 2, shape).astype(np.float32),
         val_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
         test_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
@@ -72,6 +73,10 @@ def test_what_is_saved_is_read_again(tmp_path):
         outcome=dice.uniform(0, 1, (*shape[:3], 501)) < 0.8,
         weights={"0.weight": dice.uniform(-1, 1, (3, 2)).astype(np.float32)},
     )
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    table = made(3)
     table.val_loss[0, 0, 0, 5:] = np.inf  # a run that diverged
     table.save(tmp_path)
     again = Table.load("digits", tmp_path)
@@ -81,6 +86,26 @@ def test_what_is_saved_is_read_again(tmp_path):
     np.testing.assert_allclose(again.val_loss, table.val_loss, rtol=1e-3)
     np.testing.assert_allclose(again.test_accuracy, table.test_accuracy, atol=1e-4)
     assert again.best_epoch[0, 0, 0] < 5
+
+
+def test_what_was_packed_stays_to_the_bit_as_chains_come_to_it(tmp_path, monkeypatch):
+    (tmp_path / "cells").mkdir()
+    sizes = tuple(spec_of("digits").task.sizes)
+    made(3, sizes=sizes).save(tmp_path)
+    before, later = Table.load("digits", tmp_path), made(2, sizes=sizes)
+    monkeypatch.setattr(fill, "stored", lambda task: Table.load(task, tmp_path))
+    for chain in (3, 4):
+        for at, size in enumerate(sizes[: 5 if chain == 3 else 4]):  # of the last chain a size is missing
+            cells = {name: getattr(later, name)[:, at, chain - 3] for name in Cell.__dataclass_fields__}
+            np.savez(fill.file_of(tmp_path, ("digits", chain, size)), num_groups=4, **cells)
+    fill.pack(tmp_path, "digits").save(tmp_path)
+    after = Table.load("digits", tmp_path)
+    assert (before.chains, after.chains) == (3, 4)
+    for name in Cell.__dataclass_fields__:
+        assert np.array_equal(getattr(after, name)[:, :, :3], getattr(before, name))
+    assert np.array_equal(after.outcome[:, :, 3], later.outcome[:, :, 0])
+    assert np.array_equal(after.weights["0.weight"], before.weights["0.weight"])
+    assert fill.pack(tmp_path, "digits").chains == 4, "nothing comes twice"
 
 
 @pytest.mark.parametrize("task", FILLED)
