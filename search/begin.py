@@ -19,8 +19,8 @@ def check_stored(storage: BaseStorage, home: Home, spec: StudySpec) -> None:
     if stored is not None and (differences := spec.differences(stored)):
         raise StudyError(
             f"Study {home.name!r} is stored with another spec: {'; '.join(differences)}. Only sizes, trials and "
-            "chains may grow, and where activations are kept may change: give this study file another name, or --out "
-            "or --storage another place."
+            "chains may grow, and where activations are kept may change. Write what is stored into the study file to "
+            "go on; or give it another name, or --out or --storage another place."
         )
 
 

@@ -31,11 +31,11 @@ def best_strategy(
     out: str | Path = OUT,
     unconfirmed: bool = False,
 ) -> FreezingStrategy:
-    """The recommended strategy of a study at a size: the cheapest of the contenders, by more than a tenth.
+    """The recommended strategy of a study at a size: the cheapest of the contenders that score as well as the leader.
 
     At a size that was not run it is told from those that were, up to three times the largest.
     `study` is its name (or its study file), looked up under `out`, or in the database `storage`.
-    `unconfirmed=True` also takes a finalist of the search that no confirm trial has checked.
+    `unconfirmed=True` also takes the best trial of a search that no confirm trial has checked.
     Raises `StudyError` or `StorageError`. No code that the study's file names is imported.
     """
     home = Home.of(study_name(study), out=Path(out), storage=storage)

@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.confirm import PLAY_OFF
 from search.rows import Results
 from search.verdict import Verdict
 from strategies import Family
@@ -110,15 +109,12 @@ def _short(value: Any) -> str:
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
-    entrants, confirmed = results.entrants(size), sum(row.is_finished for row in results.confirmed(size))
-    chains = results.spec.confirm.chains
-    # The most: a clear verdict needs fewer.
-    budget = (len(entrants) or len(Family)) * chains + sum(len(e) - 1 for e in entrants) * min(PLAY_OFF, chains)
+    explored = results.explored(size)
     return (
-        sum(row.is_finished for row in results.explored(size)),
-        max(results.spec.search.trials, len(results.explored(size))),
-        confirmed,
-        confirmed if results.is_confirmed(size) else budget,
+        sum(row.is_finished for row in explored),
+        max(results.spec.search.trials, len(explored)),
+        sum(row.is_finished for row in results.confirmed(size)),
+        results.most_confirms(size, families=len(Family)),  # a clear verdict needs fewer
     )
 
 

@@ -19,7 +19,7 @@ fine-tuning and freeze-then-unfreeze, which come from behind, twice as often as 
 def lesson(
     spec: StudySpec, *, anchors: int, tried: Collection[FreezingStrategy], smaller: Mapping[int, Sequence[Row]]
 ) -> Row | None:
-    """The finalist of a smaller size to try next, before the sampler may suggest anything; None if it is its turn.
+    """The trial of a smaller size to try again next, before the sampler may suggest anything; None if it is its turn.
 
     From the nearest size on, the best of each family, best first: at most half of the trials that the anchors leave.
     Only strategies pass from size to size, never scores, which can't be compared.

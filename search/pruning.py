@@ -20,15 +20,20 @@ class PhasePruner(BasePruner):
     late-thawing trials that would have won. So no verdict is passed before `last unfreezing + grace` epochs,
     and never on linear probing, whose epochs are nearly free. A loss that is not finite stops a trial at once.
 
-    It reads the schedule from `trial.params`, so the stock `PyTorchLightningPruningCallback` goes on reporting
-    plain epochs. Steps are epochs, counted from 0.
+    It reads the schedule from `trial.params`, which are named as the fields of `strategies.FreezingStrategy`
+    (`freeze_depth` at the least; others may be searched too), so the stock `PyTorchLightningPruningCallback` goes on
+    reporting plain epochs. Steps are epochs, counted from 0. `should_prune` raises `ValueError` for a trial whose
+    params make no strategy.
 
         study = optuna.create_study(pruner=PhasePruner(MedianPruner(), num_groups=5, epochs=20))
     """
 
     def __init__(self, pruner: BasePruner, *, num_groups: int, epochs: int, grace: int = 3) -> None:
-        if grace < 0:
-            raise ValueError(f"`grace` must be at least 0, got {grace}.")
+        if not isinstance(pruner, BasePruner):
+            raise TypeError(f"`pruner` must be a pruner of Optuna's, got {pruner!r}.")
+        for name, value, least in (("num_groups", num_groups, 1), ("epochs", epochs, 1), ("grace", grace, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
         self.pruner = pruner
         self.num_groups = num_groups
         self.epochs = epochs
@@ -41,7 +46,10 @@ class PhasePruner(BasePruner):
         if not math.isfinite(trial.intermediate_values[step]):
             return True
         params = {name: value for name, value in trial.params.items() if name in _FIELDS}  # others may be searched too
-        strategy = FreezingStrategy.from_params(params).canonical(self.num_groups, self.epochs)
+        try:
+            strategy = FreezingStrategy.from_params(params).canonical(self.num_groups, self.epochs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"PhasePruner reads a strategy from trial {trial.number}'s params: {error}") from None
         if strategy.freeze_depth == self.num_groups:
             return False
         schedule = strategy.schedule(self.num_groups, self.epochs)

@@ -113,14 +113,16 @@ def _what(results: Results) -> str:
 def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     rows = "".join(_answer_row(results, verdict) for _, verdict in sorted(verdicts.items()))
     waiting = [str(size) for size in results.sizes if size not in verdicts]
-    note = f'<p class="quiet">Not confirmed yet: {", ".join(waiting)}.</p>' if waiting else ""
+    go_on = f"<code>python -m search run {escape(results.home.name)}</code> goes on"
+    note = f'<p class="quiet">Not confirmed yet: {", ".join(waiting)}; {go_on}.</p>' if waiting else ""
+    chains = max(verdict.chains for verdict in verdicts.values())
+    draws = "over fresh draws of labelled examples and" if chains > 1 else "of one draw of labelled examples,"
     return (
         f"<h2>Who wins where</h2>{to_html(plots.strategy_map(verdicts))}"
         '<p class="quiet">The number is P(best) in %. ★ winner, ● contender, ○ ruled out, ✗ failed. Framed: '
         f"recommended, the fastest to train of those that score as well as the leader.</p>{note}"
         f"<h2>How good, and how sure</h2>{to_html(plots.scores(verdicts))}"
-        '<p class="quiet">Bars: 90 % intervals over fresh draws of labelled examples and over test examples. Filled: '
-        "contenders; open: ruled out.</p>"
+        f'<p class="quiet">Bars: 90 % intervals {draws} over test examples. Filled: contenders; open: ruled out.</p>'
         '<div class="wide"><table><thead><tr><th>labels</th><th>verdict</th><th>recommended</th>'
         f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
@@ -190,7 +192,11 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
     if not explored:
         return ""
     failed = [row for row in [*explored, *results.confirmed(size)] if row.reason is not None]
-    reasons = "".join(f"<li>trial {row.number}: {escape(str(row.reason))}</li>" for row in failed)
+    reasons = "".join(
+        f"<li>{'confirm' if row.confirms else 'exploring'} trial {row.number}, {escape(row.family)}"
+        f"{f', chain {row.chain}' if row.confirms else ''}: {escape(str(row.reason))}</li>"
+        for row in failed
+    )
     table = ""
     if size in verdicts:
         rows = "".join(_contestant_row(results, c, verdicts[size]) for c in verdicts[size].contestants)
@@ -234,7 +240,8 @@ def _how_to_read(results: Results) -> str:
         f"{draws}, those two included, and judged on the test set from those trials alone; the leader's score is "
         "corrected for the luck of leading. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
-        "is the only contender, with a probability of at least 97.5 %. The recommended strategy is, of the "
+        "is the only contender, with a probability of at least 97.5 %. Who is ruled out may have scored more than a "
+        "contender, if by how much it is behind the leader is better known. The recommended strategy is, of the "
         "contenders that scored as well as the leader to within the margin, the cheapest to train, and of those within "
         "a tenth of its cost the best. All trials are in "
         "<code>trials.csv</code>, beside this page.</p>"

@@ -1,5 +1,6 @@
 """What a study has found, as plain values: no torch, no optuna."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
@@ -18,7 +19,7 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. `curve` has (epoch, value of the metric that steers); what is not known yet is None or empty.
 
-    `learned_at` is the smaller size whose finalist it was, where that is why it was tried.
+    `learned_at` is the smaller size at which it was its family's best, where that is why it was tried.
     `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again; `outcomes`
     is its file's name, and `outcome` (N,) what that says of each test example: whether it is right, or its
     squared error. `test_se` is the standard error of a mean squared error over test examples.
@@ -114,6 +115,19 @@ class Results:
         """The confirm trials that the size needs, as far as can be told now: (explored, chain)."""
         return wanted_confirms(self.entrants(size), self.confirmed(size), spec=self.spec, measure=self.measure)
 
+    def most_confirms(self, size: int, *, families: int) -> int:
+        """So many confirm trials the size comes to at the most; of so many families, until it is explored."""
+        chains, entrants = self.spec.confirm.chains, self.entrants(size)
+        play_off = min(PLAY_OFF, chains)
+        if not entrants:
+            return families * (chains + play_off)
+        ended = Counter(row.explored for row in self.confirmed(size) if row.is_finished)
+        if self.is_confirmed(size):
+            return ended.total()
+        finalists = {row.number for row in self.finalists(size)}
+        lost = [row.number for family in entrants for row in family if row.number not in finalists]
+        return len(entrants) * chains + sum(max(ended[number], play_off) for number in lost)
+
     def is_confirmed(self, size: int) -> bool:
         """Whether every confirm trial that its verdict needs has ended."""
         done = {(row.explored, row.chain) for row in self.confirmed(size) if row.is_finished}
@@ -169,7 +183,7 @@ def wanted_confirms(
     play_offs = {(row.number, chain) for family in entrants if len(family) > 1 for row in family for chain in first}
     if not play_offs <= scores.keys():
         return {(row.number, chain) for family in entrants for row in family for chain in first}
-    return play_offs | wanted(
+    return wanted(
         scores,
         [row.number for row in finalists(entrants, confirmed, spec=spec)],
         chains=spec.confirm.chains,

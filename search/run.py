@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -78,17 +79,20 @@ def estimate(job: Job, *, console: Console) -> None:
     from search.timing import seconds_per_trial
 
     spec, sizes, stored = job.spec, job.sizes, job.stored()
-    done = sum(row.is_finished and row.size in sizes for row in stored.rows) if stored else 0
     with _naming(job.file):
         num_groups, families, seconds = seconds_per_trial(spec, max(sizes))
     explore = len(sizes) * spec.search.trials
-    confirm = len(sizes) * families * spec.confirm.chains
+    results = (
+        replace(stored, spec=spec) if stored else Results(home=job.home, spec=spec, num_groups=num_groups, rows=())
+    )
+    confirm = sum(results.most_confirms(size, families=families) for size in sizes)
+    done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"
     console.print(
         f"Study {job.home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
         f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm trials "
-        f"({families} families, {spec.confirm.chains} chains); {done} are done.\n"
+        f"({families} families, {spec.confirm.chains} chains, play-offs); {done} are done.\n"
         f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {job.workers} "
         f"workers: {time_left if left else 'nothing is left to do'}.",
         soft_wrap=True,
@@ -134,7 +138,9 @@ def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], pa
     if not any(row.state == "COMPLETE" for row in results.rows):
         raise StudyError(f"Study {name!r} has no complete trial to tell from; {page} shows why.")
     if not verdicts:
-        console.print("No size is confirmed: there are no verdicts, only the search's own scores.")
+        failed = results.spec.confirm.chains > 0 and results.is_finished(results.sizes)
+        way = "all finalists failed, and the page says why" if failed else "there are only the search's own scores"
+        console.print(f"No size is confirmed: {way}.")
     size = max(verdicts or results.sizes)
     flag = "" if verdicts else ", unconfirmed=True"
     for label, text in (

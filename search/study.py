@@ -18,7 +18,7 @@ from search.leases import Leases
 from search.measure import MEASURES
 from search.reaper import Reaper
 from search.results import read_results, rows_of
-from search.rows import Row, entrants, finalists, wanted_confirms
+from search.rows import Row, entrants, wanted_confirms
 from search.shared import LeaseLost, shared
 from search.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
 from search.spec import StudySpec
@@ -53,9 +53,9 @@ class TrialQueue:
     """The studies of one spec as a queue of trials: per size explore on chain 0, then confirm on fresh chains.
 
     What comes next is decided under a lock from what the database holds, so any number of processes share the
-    queue, and one that starts again goes on where the last one stopped. First come the anchors, then finalists of
-    the smaller sizes; the sampler of the others is seeded from (seed, size, number). The trial of a process that died
-    goes back into the queue as itself - same number, same params - so the budget stays exact by construction.
+    queue, and one that starts again goes on where the last one stopped. First come the anchors, then what was best at
+    smaller sizes; the sampler of the others is seeded from (seed, size, number). The trial of a process that died goes
+    back into the queue as itself - same number, same params - so the budget stays exact by construction.
     """
 
     def __init__(
@@ -249,11 +249,8 @@ class TrialQueue:
         for trial in trials:
             if trial.state == TrialState.WAITING and _place(trial) in wanted:
                 return self._take(trial, size)
+        # Those of former finalists wait on: as the budget grows, who lost its place may win it back.
         if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
-            numbers = {row.number for row in finalists(families, confirmed, spec=self.spec)}
-            for trial in trials:
-                if trial.state == TrialState.WAITING and trial.user_attrs["explored"] not in numbers:
-                    self.reaper.fail(trial, "its strategy is no finalist any more: the search found a better one")
             self._finished.add(size)
         return None
 

@@ -71,7 +71,10 @@ class Verdict:
         if self.winner is not None:
             return f"{self.winner.family} wins (P = {self.winner.p_best:.2f})"
         if self.chains < LEAST_CHAINS:
-            return f"no verdict: {self.chains} chains, and {LEAST_CHAINS} are the least that may rule anything out"
+            chains = "1 chain" if self.chains == 1 else f"{self.chains} chains"
+            return f"no verdict: {chains}, and {LEAST_CHAINS} are the least that may rule anything out"
+        if len(self.contestants) == 1:
+            return f"{self.contestants[0].family} is the only one that was confirmed"
         if len(self.contenders) == 1:
             return f"no clear winner: {self.contenders[0].family} leads (P = {self.contenders[0].p_best:.2f})"
         return f"no clear winner: {', '.join(c.family for c in self.contenders)}"

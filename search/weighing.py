@@ -64,10 +64,9 @@ def weigh(
         means[other] = shared[:, 1].mean() + luck
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
-    optimism = float((drawn.max(axis=1) - means[drawn.argmax(axis=1)]).mean()) * 2 * _part(drawn, int(means.argmax()))
-    mended = np.minimum(means, means.max() - max(optimism, 0.0))
+    mended = np.minimum(means, means.max() - _luck(drawn, means, chains=len(scores)))
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
-    contends = contending(means, p_best, margin=margin, chains=len(scores))
+    contends = contending(mended, p_best, margin=margin, chains=len(scores))
     as_good = contends & (mended.max() - mended <= margin + 1e-9)
     return Weighed(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good)
 
@@ -104,6 +103,14 @@ def resample(
     return result
 
 
+def _luck(draws: NDArray[np.float64], means: NDArray[np.float64], *, chains: int) -> float:
+    """By how much the leader's mean is too high: nothing where few chains make the draws' tails too heavy to tell."""
+    if chains < LEAST_CHAINS:
+        return 0.0
+    luck = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
+    return max(luck * 2 * _part(draws, int(means.argmax())), 0.0)
+
+
 def _part(draws: NDArray[np.float64], leader: int) -> float:
     """The leader's part in how its gap to the best of the others varies over the draws (draws, strategies), 0 to 1."""
     if draws.shape[1] == 1:
@@ -120,12 +127,12 @@ def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def contending(
-    means: NDArray[np.float64], p_best: NDArray[np.float64], *, margin: float, chains: int
+    scores: NDArray[np.float64], p_best: NDArray[np.float64], *, margin: float, chains: int
 ) -> NDArray[np.bool_]:
     """Who may still be best: P(best) of 5 % or more, or within the margin of practical equivalence of the leader."""
     if chains < LEAST_CHAINS:
-        return np.ones(len(means), dtype=bool)
-    return np.asarray((p_best >= RULED_OUT_BELOW) | (means.max() - means <= margin + 1e-9))
+        return np.ones(len(scores), dtype=bool)
+    return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
 
 
 def outcomes_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,20 +25,20 @@ def open_queue(home, spec, owner=None):
     return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
 
 
-def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, flatter=lambda claim: 0.0):
+def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, seems=lambda number, value, confirms: value):
     """Run claimed trials on a torch-free objective; returns what was claimed.
 
-    luck: what a confirm trial's score is off; flatter: by what a claim's value is too low.
+    luck: what a confirm trial's score is off. seems: the value that is told of an exploring trial, by its number.
     """
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
         value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
-        value -= flatter(claim)
+        explored = claim.study.trials[claim.trial.number].user_attrs.get("explored", claim.trial.number)
+        value = seems(explored, value, claim.confirms)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(value, 0)
         attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
         if claim.confirms:
-            explored = claim.study.trials[claim.trial.number].user_attrs["explored"]
             attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.chain))
         queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
         claims.append(claim)

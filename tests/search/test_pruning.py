@@ -89,6 +89,22 @@ def test_it_works_in_a_plain_optuna_study():
     assert states[1:] == [TrialState.PRUNED] * 7
 
 
-def test_negative_grace_is_refused():
-    with pytest.raises(ValueError, match="`grace` must be at least 0"):
-        PhasePruner(Always(), num_groups=4, epochs=20, grace=-1)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"num_groups": 0}, "num_groups"),
+        ({"num_groups": "4"}, "num_groups"),
+        ({"epochs": 0}, "epochs"),
+        ({"grace": -1}, "grace"),
+        ({"pruner": None}, "pruner"),
+    ],
+)
+def test_what_makes_no_pruner_is_refused_at_once(options, named):
+    options = {"pruner": Always(), "num_groups": GROUPS, "epochs": EPOCHS} | options
+    with pytest.raises((TypeError, ValueError), match=f"`{named}` must be"):
+        PhasePruner(options.pop("pruner"), **options)
+
+
+def test_params_that_make_no_strategy_are_told_by_the_pruners_name():
+    with pytest.raises(ValueError, match="PhasePruner reads a strategy from trial -1's params: `freeze_depth`"):
+        prunes({"head_lr": 0.1}, 1.0)

@@ -42,11 +42,14 @@ def numbers(families):
     return [[one.number for one in family] for family in families]
 
 
-def run(results, value, *, order=None, most=1):
+def run(results, value, *, order=None, most=1, steps=1000):
     """Run what is wanted, so many at a time in some order, until nothing is; `value` of a number and a chain."""
     order = order or np.random.default_rng(0)
     explored = {one.number: one for one in results.explored(20)}
-    while missing := sorted(results.wanted(20) - {(one.explored, one.chain) for one in results.confirmed(20)}):
+    for _ in range(steps):
+        missing = sorted(results.wanted(20) - {(one.explored, one.chain) for one in results.confirmed(20)})
+        if not missing:
+            break
         for number, chain in order.permutation(missing)[:most].tolist():
             again = replace(
                 explored[number], number=len(results.rows), explored=number, chain=chain, anchor=False,
@@ -92,6 +95,33 @@ def test_who_wins_goes_on_alone_and_any_order_of_the_runs_comes_to_the_same(spec
     (out,) = {2, 3} - {through}
     assert {chain for number, chain in found[0] if number == out} == {*range(1, min(chains, 2) + 1)}
     assert {chain for number, chain in found[0] if number == through} >= {*range(1, min(chains, 5) + 1)}
+
+
+@pytest.mark.parametrize("state", ["FAIL", "PRUNED"])
+def test_a_run_that_failed_loses_the_play_off(spec, state):
+    results = results_of(spec)
+    for number in (2, 3):
+        failed = run(results, lambda number, chain: 1.0)
+        rows = [
+            replace(one, state=state, value=None if state == "FAIL" else -9.0, test_accuracy=None)
+            if (one.explored, one.chain) == (number, 2)
+            else one
+            for one in failed.rows
+        ]
+        assert numbers([replace(failed, rows=tuple(rows)).finalists(20)]) == [[0, 5 - number]]
+
+
+def test_the_most_that_is_to_run_is_never_less_than_what_has_run(spec):
+    results = results_of(spec)
+    assert replace(results, rows=()).most_confirms(20, families=3) == 3 * (CHAINS + 2)
+    assert results.most_confirms(20, families=6) == 2 * CHAINS + 2
+    half = run(results, lambda number, chain: float(number))
+    grown = results_of(spec, [*ROWS, row(5, FreezingStrategy(freeze_depth=0, head_lr=0.5), 0.1)])
+    grown = replace(grown, rows=(*grown.rows, *(one for one in half.rows if one.confirms)))  # with a former finalist
+    while not grown.is_confirmed(20):
+        assert len(grown.confirmed(20)) <= grown.most_confirms(20, families=6)
+        grown = run(grown, lambda number, chain: 1.0 - number, steps=1)
+    assert len(grown.confirmed(20)) == grown.most_confirms(20, families=6)
 
 
 def test_where_more_is_better_more_wins(spec):

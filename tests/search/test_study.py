@@ -37,13 +37,13 @@ def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(hom
 
 
 def test_who_was_best_by_luck_loses_the_play_off_to_an_anchor_and_has_no_part_in_the_verdict(home, spec):
-    def flatter(claim):  # what the search finds itself looks better than anything, while it explores
-        return 5.0 if not claim.confirms and claim.trial.number >= len(queue.anchors) else 0.0
+    def seems(number, value, confirms):  # what the search finds itself looks better than anything, while it explores
+        return value if confirms or number < len(queue.anchors) else value - 5.0
 
     spec = spec.changed(search={"trials": 20})
     with Owner.new().present(home) as owner:
         queue = open_queue(home, spec, owner)
-        work(queue, [20], flatter=flatter)
+        work(queue, [20], seems=seems)
     results = read_results(open_storage(home.url), home)
     assert results.is_finished([20])
     pairs = [family for family in results.entrants(20) if len(family) == 2]
@@ -162,13 +162,28 @@ def test_the_value_of_a_pruned_trial_is_its_last_report(home, spec, reported, va
     assert claim.study.trials[0].value == value
 
 
-def test_confirm_trials_of_former_finalists_are_closed(home, spec):
+def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(home, spec):
+    def seems(number, value, confirms):  # of what is tried, the later the better, as it seems
+        if not confirms:
+            return 5 - number / 100
+        return 2.0 if number < 6 else 1.0 if 10 <= number < 14 else 3.0
+
+    def finalists():
+        results = read_results(open_storage(home.url), home)
+        return {row.number for row in results.finalists(20)}, {(r.explored, r.chain) for r in results.confirmed(20)}
+
+    found = []
     with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20], most=12)  # two confirm trials are done, the others wait
-        work(open_queue(home, spec.changed(search={"trials": 30}), owner), [20])
+        for trials, most in ((10, 10 + 18), (14, 1000), (18, 1000)):  # first it is stopped in the midst of the final
+            queue = open_queue(home, spec.changed(search={"trials": trials}), owner)
+            work(queue, [20], most=most, seems=seems)
+            found.append(finalists()[0])
+    back = (found[0] - found[1]) & found[2]
+    assert back, "an anchor lost its place to one of 10-13, and won it back from one of 14-17"
     results = read_results(open_storage(home.url), home)
     assert results.is_confirmed(20)
-    assert not any(row.state == "WAITING" for row in results.rows)
+    assert judge(results, 20).failed == ()
+    assert {(number, chain) for number in back for chain in range(1, 6)} <= finalists()[1]
 
 
 @pytest.mark.slow

@@ -159,3 +159,16 @@ def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
     order = np.argsort(-found.means)
     assert (np.diff(found.scores[order]) <= 0).all()
     assert ((found.low <= found.scores) & (found.scores <= found.high)).all()
+
+
+@pytest.mark.parametrize("chains", [1, 2, 3, 4])
+def test_of_few_chains_scores_are_told_as_they_are(chains):
+    scores = 0.5 + 0.1 * np.random.default_rng(chains).normal(size=(chains, 6))
+    assert np.allclose(weigh(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
+
+
+def test_who_is_told_as_good_as_the_leader_is_not_ruled_out():
+    for seed in range(40):
+        scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
+        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        assert found.contends[found.scores >= found.scores.max() - 0.01].all()
