@@ -146,9 +146,9 @@ class Results:
 def entrants(rows: Sequence[Row], *, maximize: bool) -> list[tuple[Row, ...]]:
     """By family its best trial and, where that is another strategy, its best anchor.
 
-    The best of many trials on a few validation examples is lucky: in replayed studies a second look at it beside what
-    everybody would try, on fresh chains, takes an eighth off the regret of the verdict's leader; without one, more
-    exploring brought nothing (`python -m tests.replay picks`).
+    The best of many trials on a few validation examples is lucky, and the more so the more there are: in replayed
+    studies (`python -m tests.replay picks`) more exploring brings next to nothing without this second look at it,
+    beside what everybody would try.
     """
     anchors = {row.family: row for row in best_of_each_family([r for r in rows if r.anchor], maximize=maximize)}
     found = [(row, anchors.get(row.family, row)) for row in best_of_each_family(rows, maximize=maximize)]

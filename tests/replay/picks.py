@@ -27,10 +27,11 @@ DEFAULTS = (Family.LINEAR_PROBING, Family.FULL_FINE_TUNING, Family.FREEZE_THEN_U
 class Pick:
     """One size of a study. Scores and regrets are in points of true test accuracy, costs in shares of a slice.
 
-    regrets: (budgets, 2) of the leader and of the recommended, after confirming; explored: (budgets,) of the best in
-    validation alone. costs: (budgets,) with what confirming cost; rivals: (budgets,) by name, at these costs.
-    At the largest budget: gains over each default; `unlucky`, the regret of the leader without the luck of the table's
-    best; and off (2,), the scores that the verdict tells of leader and recommended less those on unused chains.
+    regrets: (budgets, 3) after confirming, of the leader, of the recommended, and of who would lead if families sent
+    their best trials without play-offs; explored: (budgets,) of the best in validation alone. costs: (budgets,) with
+    what confirming cost; rivals: (budgets,) by name, at these costs. At the largest budget: gains over each default;
+    `unlucky`, the regret of the leader without the luck of the table's best; and off (2,), the scores that the verdict
+    tells of leader and recommended less those on unused chains.
     """
 
     size: int
@@ -43,11 +44,14 @@ class Pick:
     off: np.ndarray
 
 
-def confirmed(replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int]) -> Results:
+def confirmed(
+    replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int], *, play_offs: bool = True
+) -> Results:
     """The results of one size after this search, confirmed on those chains of the table."""
     rows = [
         replace(
-            replay.row(one.strategy, at, 0, number=number),
+            (row := replay.row(one.strategy, at, 0, number=number)),
+            anchor=row.anchor and play_offs,  # where there are no anchors, nobody has to meet one
             value=one.value,
             state="PRUNED" if one.pruned else "COMPLETE",
         )
@@ -62,35 +66,34 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
     confirms, unused = chains[:CHAINS], chains[CHAINS:]
     budget, seed = replay.slice_cost(at), int(dice.integers(2**31))
     found = _search(OURS, replay, at, explores, seed=seed, seconds=SHARES[-1] * budget)
-    verdicts, costs = [], []
+    regrets, costs = [], []
     for share in SHARES:
         tried = within(found, share * budget)
         results = confirmed(replay, at, tried, confirms)
         verdict = judge(results, replay.table.sizes[at])
+        without = judge(confirmed(replay, at, tried, confirms, play_offs=False), replay.table.sizes[at])
         assert verdict is not None
-        verdicts.append(verdict)
+        assert without is not None
+        taken = (verdict.contestants[0], verdict.recommended, without.contestants[0])
+        regrets.append([regret(replay, at, one.strategy) for one in taken])
         confirming = sum(one.seconds or 0.0 for one in results.rows if one.confirms)
         costs.append((sum(one.seconds for one in tried) + confirming) / budget)
     others = {
         name: _search(ENGINES[name], replay, at, explores, seed=seed, seconds=costs[-1] * budget) for name in rivals
     }
-    last = (verdicts[-1].contestants[0], verdicts[-1].recommended)
     families = {anchor.family(replay.table.num_groups): anchor for anchor in reversed(replay.anchors)}
-    lacks = regret(replay, at, last[0].strategy)
     return Pick(
         size=at,
-        regrets=np.array(
-            [[regret(replay, at, c.strategy) for c in (one.contestants[0], one.recommended)] for one in verdicts]
-        ),
+        regrets=np.array(regrets),
         explored=np.array([_picked(replay, at, within(found, share * budget)) for share in SHARES]),
         costs=np.array(costs),
         rivals={
             name: np.array([_picked(replay, at, within(tried, cost * budget)) for cost in costs])
             for name, tried in others.items()
         },
-        gains={one: regret(replay, at, families[one]) - lacks for one in DEFAULTS if one in families},
-        unlucky=unlucky(replay, at, last[0].strategy, chains=unused),
-        off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in last]),
+        gains={one: regret(replay, at, families[one]) - regrets[-1][0] for one in DEFAULTS if one in families},
+        unlucky=unlucky(replay, at, taken[0].strategy, chains=unused),
+        off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in taken[:2]]),
     )
 
 
@@ -152,12 +155,13 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
             np.mean([one.costs for one in ours], axis=0),
             strict=True,
         )
-        cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} at {cost:.2f}" for a, (b, c), cost in columns)
+        cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} ({d:.2f}) at {cost:.2f}" for a, (b, c, d), cost in columns)
         off = np.mean([one.off for one in ours], axis=0)
         lucky = np.mean([one.unlucky for one in ours])
         text.add_row(str(labels), *cells, f"{lucky:+.2f}", ", ".join(f"{each:+.2f}" for each in off))
     text.caption = (
-        "regret in points: best in validation -> confirmed leader, recommended; at what cost with confirming. "
+        "regret in points: best in validation -> confirmed leader, recommended (leader without play-offs); at what "
+        "cost with confirming. "
         "Last, at the largest budget, on chains that the study did not use: the leader's regret against what is best "
         "on the others of them, and by what the scores of leader and recommended are too high"
     )

@@ -113,7 +113,7 @@ def without_luck(replay, at, strategy):
 def test_a_study_is_told_at_each_budget_and_its_rivals_had_the_seconds_that_it_took(table):
     replay = Replay(table)
     found = study(replay, 1, np.random.default_rng(3))
-    assert found.regrets.shape == (len(SHARES), 2)
+    assert found.regrets.shape == (len(SHARES), 3)
     assert (found.regrets >= 0).all()
     assert (np.diff(found.costs) > 0).all()
     assert (found.costs > SHARES).all(), "confirming has its price"
