@@ -242,7 +242,7 @@ def test_a_text_stands_in_the_page_as_text(study, sandbox, frostline, plain, tex
     assert set(found.tags) - set(plain.tags) <= {"ul", "li"}
     assert set(found.attributes) - set(plain.attributes) <= {"open"}
     assert HTML not in content
-    assert "trial 0: " in content
+    assert "exploring trial 0, " in content
     assert "Precision and recall" in content
     assert len(content) < 10**7
     sandbox.check(written=True)
