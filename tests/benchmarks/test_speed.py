@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_script_and_product_have_the_same_losses(assets, tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("speed.py")), "--quick", "--only", "list-resnet"]
     file = tmp_path / "figures.json"

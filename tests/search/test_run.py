@@ -21,6 +21,13 @@ from search.run import run_study
 from tests.search.sessions import Session
 
 
+@pytest.fixture
+def tinier(tiny):
+    """The tiny study with one chain: for what comes to its end without a verdict."""
+    tiny.write_text(tiny.read_text().replace("chains = 5", "chains = 1"))
+    return tiny
+
+
 def rows_in(folder):
     return load_results(Home.of("tiny", out=folder / "studies", storage=None)).rows
 
@@ -116,8 +123,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(tiny, search, old, new, ar
     assert [path.name for path in tiny.parent.iterdir()] == ["tiny.toml"]
 
 
-def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
-    (tiny.parent / "broken.py").write_text(
+def test_a_study_whose_trials_all_fail_stops_with_the_reason(tinier, search):
+    (tinier.parent / "broken.py").write_text(
         "import torch\n"
         "class Head(torch.nn.Linear):\n"
         "    def forward(self, features):\n"
@@ -127,19 +134,19 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tiny, search):
         "    layers = torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 8)\n"
         "    return torch.nn.Sequential(*layers), Head(8, 10)\n"
     )
-    text = tiny.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
-    tiny.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
-    done = search("run", "tiny.toml", cwd=tiny.parent)
+    text = tinier.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
+    tinier.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
+    done = search("run", "tiny.toml", cwd=tinier.parent)
     assert done.returncode == 2
     assert "Error: tiny.toml: The first 3 trials all failed, and wait to be run again" in done.stderr
     assert "ArithmeticError: no luck today (broken.py:5)" in done.stderr
-    assert {row.state for row in rows_in(tiny.parent)} == {"WAITING"}
+    assert {row.state for row in rows_in(tinier.parent)} == {"WAITING"}
 
     # Mended, the same command runs them.
-    (tiny.parent / "broken.py").write_text((tiny.parent / "broken.py").read_text().replace("== 32", "== -1"))
-    done = search("run", "tiny.toml", "--sizes", "20", cwd=tiny.parent)
+    (tinier.parent / "broken.py").write_text((tinier.parent / "broken.py").read_text().replace("== 32", "== -1"))
+    done = search("run", "tiny.toml", "--sizes", "20", cwd=tinier.parent)
     assert done.returncode == 0, done.stderr
-    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
+    assert {row.state for row in rows_in(tinier.parent)} <= {"COMPLETE", "PRUNED"}
 
 
 class Run(Session):
@@ -161,8 +168,8 @@ class Run(Session):
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tiny, search, finished, tell):
-    folder, dice = tiny.parent, random.Random(0)
+def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tinier, search, finished, tell):
+    folder, dice = tinier.parent, random.Random(0)
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
         with Run(folder) as run:
@@ -206,8 +213,8 @@ def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, 
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_ctrl_c_twice_leaves_at_once_and_the_same_command_finishes(tiny, search, tell):
-    with Run(tiny.parent) as run:
+def test_ctrl_c_twice_leaves_at_once_and_the_same_command_finishes(tinier, search, tell):
+    with Run(tinier.parent) as run:
         run.until_begun(3)
         os.killpg(run.process.pid, signal.SIGINT)
         time.sleep(0.05)
@@ -215,21 +222,21 @@ def test_ctrl_c_twice_leaves_at_once_and_the_same_command_finishes(tiny, search,
         os.killpg(run.process.pid, signal.SIGINT)
         assert run.process.wait(20) in (-signal.SIGINT, 130), run.text()
         took = time.monotonic() - begun
-    assert search("run", "tiny.toml", cwd=tiny.parent).returncode == 0
-    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
+    assert search("run", "tiny.toml", cwd=tinier.parent).returncode == 0
+    assert {row.state for row in rows_in(tinier.parent)} <= {"COMPLETE", "PRUNED"}
     tell("Ctrl-C twice", f"left {took:.1f} s after the second; the same command finished the study")
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced(tiny):
-    with Run(tiny.parent) as run:
+def test_a_worker_that_is_killed_is_replaced(tinier):
+    with Run(tinier.parent) as run:
         run.until_begun(3)
         found = subprocess.run(
             ["pgrep", "-P", str(run.process.pid), "-f", "spawn_main"], capture_output=True, text=True
         )
         os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
         assert run.process.wait(120) == 0, run.text()
-    assert {row.state for row in rows_in(tiny.parent)} <= {"COMPLETE", "PRUNED"}
+    assert {row.state for row in rows_in(tinier.parent)} <= {"COMPLETE", "PRUNED"}
 
 
 @pytest.mark.fault
