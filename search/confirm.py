@@ -20,7 +20,7 @@ ALIKE_BELOW = 0.05
 """It is as good as the leader once it is behind by more than the margin with less than this probability."""
 
 Place = tuple[int, int]
-"""A finalist, by the number of its exploring trial, and a chain."""
+"""An entrant, by the number of its exploring trial, and a chain."""
 
 
 def goes_on(values: Mapping[Place, float], entrants: Sequence[int], *, chains: int) -> int | None:

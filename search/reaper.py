@@ -68,7 +68,7 @@ class Reaper:
                 self._reap(trial, trials)
         return study.get_trials(deepcopy=False) if gone else trials
 
-    def fail(self, trial: FrozenTrial, reason: str) -> None:
+    def _fail(self, trial: FrozenTrial, reason: str) -> None:
         """End a trial for good that nobody runs."""
         self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -83,7 +83,7 @@ class Reaper:
         stops = is_last and deadly >= ATTEMPTS and not self.has_complete()
         if is_last and not stops:
             self.storage.set_trial_user_attr(trial._trial_id, "died", died)
-            self.fail(trial, reason)
+            self._fail(trial, reason)
             return
         self.storage.set_trial_user_attr(trial._trial_id, "died", died[:-1] if is_last else died)
         # In place, so the trial keeps its number and its params; what it reported stays, and it goes on from its

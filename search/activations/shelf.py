@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.activations.blocks import Layout, Values, refused, write
+from search.activations.blocks import Layout, NoRoom, Values, refused, write
 
 TICK = 1.0
 """Seconds after which who waits for a block that another process makes says that it waits."""
@@ -46,7 +46,7 @@ class Shelf:
 
     def tidy(self) -> None:
         """Remove what killed processes left, and what is more than the room."""
-        with suppress(OSError, NotImplementedError):  # the latter is filelock's, where there are no locks
+        with suppress(NoRoom), refused():
             if self.path.is_dir():
                 with self._lock("room"):
                     self._make_room(0)

@@ -17,7 +17,7 @@ REPORTS = {
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
     "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
-    "sizes": ("what the finalists of smaller sizes are worth at a larger one", 10),
+    "sizes": ("what was best at smaller sizes is worth at a larger one", 10),
     "between": ("what is taken and told at sizes that a study left out, against the truth", 500),
 }
 """What is printed from the tables: a module here, what it tells, and how many studies a table it replays by default."""

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -180,11 +179,9 @@ def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any =
 def pack(folder: Path, task: str) -> Table | None:
     """The table with the chains that have come to it, each there at every size; None before there is one."""
     table, sizes = stored(task), spec_of(task).task.sizes
-    for chain in count(table.chains if table is not None else 0):
-        files = [file_of(folder, (task, chain, size)) for size in sizes]
-        if not all(file.is_file() for file in files):
-            return table
-        read = [np.load(file) for file in files]
+    chain = table.chains if table is not None else 0
+    while all(file_of(folder, (task, chain, size)).is_file() for size in sizes):
+        read = [np.load(file_of(folder, (task, chain, size))) for size in sizes]
         one = Table(
             task=task,
             num_groups=int(read[0]["num_groups"]),
@@ -195,6 +192,7 @@ def pack(folder: Path, task: str) -> Table | None:
             **{name: np.stack([size[name] for size in read], axis=1)[:, :, None] for name in Cell.__dataclass_fields__},
         )
         table = one if table is None else joined(table, one)
+        chain += 1
     return table
 
 

@@ -1,4 +1,4 @@
-"""What finalists of smaller sizes are worth at a larger one: warm starts against cold ones, and a misleading source."""
+"""What was best at smaller sizes is worth at a larger one: warm starts against cold ones, and a misleading source."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
