@@ -85,7 +85,9 @@ class Reaper:
             self.storage.set_trial_user_attr(trial._trial_id, "died", died)
             self._fail(trial, reason)
             return
-        self.storage.set_trial_user_attr(trial._trial_id, "died", died[:-1] if is_last else died)
+        # Nobody's before it waits: an owner that was only suspended may wake while another claims the trial.
+        attributes = {"died": died[:-1] if is_last else died, "owner": None}
+        self.storage.set_trial_user_attrs(trial._trial_id, attributes)
         # In place, so the trial keeps its number and its params; what it reported stays, and it goes on from its
         # checkpoint, or passes over those steps.
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)

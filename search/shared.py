@@ -106,13 +106,18 @@ class SharedStorage(RDBStorage):
 
         def act() -> bool:
             nonlocal tried
-            # The connection may have broken after the commit, before its answer came.
-            if tried and RDBStorage.get_trial(self, trial_id).state == state:
+            # The connection may have broken after the commit, before its answer came. Or before it, and then the state
+            # may be what another has made of the trial since.
+            if tried and self._is_so(trial_id, state):
                 return True
             tried = True
             return RDBStorage.set_trial_state_values(self, trial_id, state, values)
 
         return self.patiently(act)
+
+    def _is_so(self, trial_id: int, state: TrialState) -> bool:
+        trial = RDBStorage.get_trial(self, trial_id)
+        return trial.state == state and self._held.get(trial_id) in (None, trial.user_attrs.get("owner"))
 
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
         """All of them in one transaction, where `set_trial_user_attr` takes one each."""

@@ -1,11 +1,15 @@
 """The queue of trials: exact budgets, one owner a trial, nothing lost when a process dies."""
 
 import itertools
+import sqlite3
 from collections import Counter
 
 import numpy as np
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from search.home import Home, Owner
 from search.results import read_results
@@ -149,6 +153,61 @@ def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(home, s
         with pytest.raises(LeaseLost):
             queue.finish(claim, TrialState.COMPLETE, {}, value=2.0)
     assert claim.study.trials[0].value == 1.0
+
+
+def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_trial_too(home, spec, monkeypatch):
+    writes = RDBStorage.set_trial_state_values
+    with Owner.new().present(home) as one, Owner.new().present(home) as other:
+        queue = open_queue(home, spec, one)
+        claim = queue.claim([20])
+
+        def away(*arguments):  # and when it is back another has come to the same end
+            monkeypatch.setattr(RDBStorage, "set_trial_state_values", writes)
+            storage = open_storage(home.url)
+            storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
+            storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
+            raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
+
+        queue.shared.patience = 10.0
+        monkeypatch.setattr(RDBStorage, "set_trial_state_values", away)
+        with pytest.raises(LeaseLost):
+            queue.finish(claim, TrialState.COMPLETE, {}, value=2.0)
+    assert claim.study.trials[0].value == 1.0
+
+
+def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_it(tmp_path, spec):
+    ends = []
+    for moment in range(100):
+        home = Home.of(f"at-{moment}", out=tmp_path, storage=None)
+        home.folder.mkdir()
+        with Owner.new().present(home) as gone:
+            late = open_queue(home, spec, gone)
+            mine = late.claim([20])
+        with Owner.new().present(home) as owner:
+            queue = open_queue(home, spec, owner)
+            moments = itertools.count()
+
+            def wakes(_, late=late, mine=mine, moment=moment, moments=moments):
+                if next(moments) == moment:
+                    try:
+                        late.finish(mine, TrialState.COMPLETE, {}, value=2.0)
+                        ends.append(True)
+                    except LeaseLost:
+                        ends.append(False)
+
+            event.listen(queue.shared.scoped_session, "after_commit", wakes)
+            theirs = queue.claim([20])
+            if len(ends) == moment:
+                break
+            trial = queue.storage.get_trial(mine.trial._trial_id)
+            if ends[moment]:
+                assert (trial.state, trial.value) == (TrialState.COMPLETE, 2.0)
+                assert theirs.trial.number == 1
+            else:
+                assert (trial.state, trial.user_attrs["owner"]) == (TrialState.RUNNING, str(owner))
+                assert theirs.trial.number == 0
+    assert ends == sorted(ends, reverse=True)
+    assert set(ends) == {True, False}
 
 
 @pytest.mark.parametrize(("reported", "value"), [([3.0, 2.0], 2.0), ([3.0, float("nan")], None)])
