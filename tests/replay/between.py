@@ -46,7 +46,8 @@ def replayed(replay: Replay, dice: np.random.Generator) -> Results:
     others = [place for place in range(replay.searched) if place not in anchors]
     rows: list[Row] = []
     for at in range(len(replay.table.sizes)):
-        tried = [*anchors, *dice.choice(others, TRIALS - len(anchors), replace=False).tolist()]
+        room = min(TRIALS - len(anchors), len(others))
+        tried = [*anchors, *dice.choice(others, room, replace=False).tolist()]
         rows += [replay.row(place, at, explores, number=number) for number, place in enumerate(tried)]
     study = replay.results(rows, chains=CHAINS)
     for at in range(len(replay.table.sizes)):

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from strategies import Family
+from tests.replay.__main__ import REPORTS
 from tests.replay.picks import RIVALS, confirmed, regret, study, unlucky, within
 from tests.replay.pruners import Foresight, Tally
 from tests.replay.samplers import SHARES
@@ -142,3 +143,9 @@ def test_a_report_has_a_row_for_each_thing_it_compares(table, name):
     texts = list(import_module(f"tests.replay.{name}").report([few], studies=1))
     assert texts
     assert all(text.row_count > 1 for text in texts)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_each_report_has_something_to_say_of_the_smallest_table(name):
+    few = Table.load("mobilenet")
+    assert [*import_module(f"tests.replay.{name}").report([few], studies=1)]
