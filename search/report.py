@@ -153,7 +153,7 @@ def _payoff(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         f"<h2>What it costs</h2>{legend(plots.families_of(verdicts))}"
         f'<div class="panels">{panels}</div>'
         '<p class="quiet">Line: the Pareto front; along it, a better score costs more seconds. Ringed: recommended. '
-        "Filled: contenders. Seconds are the mean of the confirm trials.</p>"
+        "Filled: contenders. Seconds are those of the fastest confirm trial.</p>"
         "<h2>What the search added</h2>"
         f"{to_html(payoff.against_anchors(gains, results.measure))}"
         '<p class="quiet">Anchors are what everybody would try, at their usual rates. Above: the best confirmed score '

@@ -13,14 +13,15 @@ from search.weighing import outcomes_covariance, weigh
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
-"""Costs that differ by less count as the same: measured seconds of a few runs do not tell them apart."""
+"""Costs that differ by less count as the same: measured seconds do not tell them apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
     """A finalist after its confirm trials: test score, its 90 % interval, P(best), and what a run costs.
 
-    The score is the mean over chains, without the luck of having come out first.
+    The score is the mean over chains, without the luck of having come out first. `seconds` are those of its fastest
+    run: whatever else a machine has to do, and a cache that is still empty, only add to them.
 
     `score`, `low` and `high` are in the measure's own unit: an accuracy of 0 to 1, or a mean squared error. `chains`
     are those it has run: one that can't contend any more gets no more of them.
@@ -42,7 +43,7 @@ class Contestant:
 class Verdict:
     """The answer at one size. `contestants` are sorted by score, the leader first; `chains` are the most any has run.
 
-    `recommended` is the cheapest to train of the contenders that came within the margin of the leader's score: that one
+    `recommended` is the cheapest to train of the contenders whose mean came within the margin of the leader's: that one
     may still be best is no reason to take it where it was seen to be worse (in replayed studies that cost a point).
 
     `failed` names families whose finalist failed in a chain, or has no finite score there: it can't be
@@ -121,7 +122,7 @@ def judge(results: Results, size: int) -> Verdict | None:
             low=float(low[i]),
             high=float(high[i]),
             p_best=float(found.p_best[i]),
-            seconds=float(np.mean([row.seconds or 0.0 for row in rows])),
+            seconds=min((row.seconds for row in rows if row.seconds is not None), default=0.0),
             contends=bool(found.contends[i]),
             chains=len(rows),
         )

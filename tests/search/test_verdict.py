@@ -169,6 +169,17 @@ def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_nois
     assert found.family == recommended
 
 
+def test_what_a_run_costs_is_what_it_takes_when_the_machine_has_nothing_else_to_do():
+    results = regression(squared_errors(np.random.default_rng(0), truth=[0.3, 0.3]))
+    loads = np.random.default_rng(1).choice([1.0, 4.0], size=len(results.rows))
+    loads[[row.chain == 5 for row in results.rows]] = 1.0  # of one chain they are what they are
+    busy = [replace(row, seconds=row.seconds * load) for row, load in zip(results.rows, loads, strict=True)]
+    unknown = [replace(row, seconds=None if row.chain == 2 else row.seconds) for row in busy]
+    at_rest, judged = judge(results, 50), judge(replace(results, rows=tuple(unknown)), 50)
+    assert judged == at_rest
+    assert sorted(c.seconds for c in judged.contestants) == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(("behind", "recommended"), [(0.005, "linear probing"), (0.15, "partial freezing")])
 def test_what_was_seen_to_be_worse_is_not_recommended_even_where_it_may_be_best(behind, recommended):
     # By chains alone: their luck is so large that nobody is ruled out.

@@ -167,6 +167,17 @@ def test_of_few_chains_scores_are_told_as_they_are(chains):
     assert np.allclose(weigh(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
 
 
+def test_as_good_as_the_leader_is_who_was_seen_to_be_with_the_luck_of_both():
+    told = 0
+    for seed in range(40):
+        scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5))
+        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        means = scores.mean(axis=0)
+        assert (found.as_good == found.contends & (means.max() - means <= 0.01)).all()
+        told += (found.scores[~found.as_good] >= found.scores.max() - 0.01).sum()
+    assert told > 0, "where luck is taken off more come near"
+
+
 def test_who_is_told_as_good_as_the_leader_is_not_ruled_out():
     for seed in range(40):
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
