@@ -52,7 +52,8 @@ class Measure:
 
     def margin(self, margin: float) -> str:
         """The margin of practical equivalence in words."""
-        return f"{100 * margin:g} {'% of the score' if self.relative else 'points'}"
+        unit = "% of the score" if self.relative else "point" if margin == 0.01 else "points"
+        return f"{100 * margin:g} {unit}"
 
     def _is_plain(self, score: float) -> bool:
         return self.percent or score == 0 or 1e-4 <= score < 1e6

@@ -22,8 +22,9 @@ class PhasePruner(BasePruner):
 
     It reads the schedule from `trial.params`, which are named as the fields of `strategies.FreezingStrategy`
     (`freeze_depth` at the least; others may be searched too), so the stock `PyTorchLightningPruningCallback` goes on
-    reporting plain epochs. Steps are epochs, counted from 0. `should_prune` raises `ValueError` for a trial whose
-    params make no strategy.
+    reporting plain epochs. What they do not say is as a strategy has it by default - `unfreeze_epoch` 0: suggest what
+    your script holds constant too, from a range of one value. Steps are epochs, counted from 0. `should_prune` raises
+    `ValueError` for a trial whose params make no strategy.
 
         study = optuna.create_study(pruner=PhasePruner(MedianPruner(), num_groups=5, epochs=20))
     """

@@ -238,12 +238,12 @@ def _how_to_read(results: Results) -> str:
         "search explores one draw of the examples. On two fresh draws each family's best trial then meets its best "
         "anchor, in validation, and the better one goes on: it is trained on "
         f"{draws}, those two included, and judged on the test set from those trials alone; the leader's score is "
-        "corrected for the luck of leading. A contender is best with "
+        "corrected for the luck of leading, and none is told higher. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
         "is the only contender, with a probability of at least 97.5 %. Who is ruled out may have scored more than a "
         "contender, if by how much it is behind the leader is better known. The recommended strategy is, of the "
-        "contenders that scored as well as the leader to within the margin, the cheapest to train, and of those within "
-        "a tenth of its cost the best. All trials are in "
+        "contenders that scored within the margin of the leader before that correction, the cheapest to train, by its "
+        "fastest confirm trial, and of those within a tenth of its cost the best. All trials are in "
         "<code>trials.csv</code>, beside this page.</p>"
     )
 

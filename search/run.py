@@ -85,14 +85,16 @@ def estimate(job: Job, *, console: Console) -> None:
     results = (
         replace(stored, spec=spec) if stored else Results(home=job.home, spec=spec, num_groups=num_groups, rows=())
     )
+    families = min(families, spec.search.trials)
     confirm = sum(results.most_confirms(size, families=families) for size in sizes)
+    how = f" ({families} families, {spec.confirm.chains} chains, play-offs)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"
     console.print(
         f"Study {job.home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
-        f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm trials "
-        f"({families} families, {spec.confirm.chains} chains, play-offs); {done} are done.\n"
+        f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm "
+        f"trials{how}; {done} are done.\n"
         f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {job.workers} "
         f"workers: {time_left if left else 'nothing is left to do'}.",
         soft_wrap=True,

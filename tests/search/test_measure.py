@@ -23,7 +23,8 @@ def test_a_score_and_its_interval_have_the_same_decimals(measure, score, low, hi
 
 
 def test_margins_are_points_of_accuracy_and_shares_of_an_error():
-    assert ACCURACY.margin(0.01) == "1 points"
+    assert ACCURACY.margin(0.01) == "1 point"
+    assert ACCURACY.margin(0.015) == "1.5 points"
     assert MSE.margin(0.05) == "5 % of the score"
 
 
