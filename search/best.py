@@ -95,7 +95,7 @@ def _between(results: Results, size: int) -> Best:
     found = between(results, judge_all(results), size)
     chosen, measure = found.contestant, results.measure
     status = (
-        f"between sizes: {size} was not run; the strategy is the leader of {found.source}, "
+        f"between sizes: {size} was not run; the strategy is what is recommended at {found.source}, "
         f"the score is told from {found.sizes[0]} and {found.sizes[1]}"
     )
     return Best(

@@ -27,7 +27,7 @@ class Between:
     """What to take at a size that was not run, and what to expect of it.
 
     sizes: the two confirmed ones that it is told from, those around it or the two nearest.
-    source: the one of them whose leader, `contestant`, is taken.
+    source: the one of them whose recommended `contestant` is taken.
     score, low, high: the predicted mean test score with its 90 % interval, in the measure's own unit.
     near_optimal: the strategies of the contestant's family that are near-optimal at one of the `sizes`.
     """
@@ -68,11 +68,11 @@ class FrostLine:
 
 
 def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Between:
-    """The leader of the nearest size, by ratio and the larger of two equally near, as it is.
+    """What is recommended at the nearest size, by ratio and the larger of two equally near, as it is.
 
-    The leader, since what is cheaper and within the margin of it at one size may not be at another. Replayed with
-    sizes left out (`python -m tests.replay between`), no mixture of several sizes' strategies did clearly better.
-    The score is on the power law through the leaders of the two sizes around. Raises `StudyError` below two
+    Replayed with sizes left out (`python -m tests.replay between`), neither that size's leader, which costs more, nor a
+    mixture of several sizes' strategies did clearly better. The score is on the power law through what is recommended
+    at the two sizes around. Raises `StudyError` below two
     confirmed sizes, and further beyond them than `BELOW` and `ABOVE` times.
     """
     sizes = sorted(verdicts)
@@ -90,7 +90,7 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
     source = min(sizes, key=lambda known: (max(known / size, size / known), -known))
     upper = next((place for place in range(1, len(sizes)) if sizes[place] > size), len(sizes) - 1)
     pair = sizes[upper - 1], sizes[upper]
-    chosen = verdicts[source].contestants[0]
+    chosen = verdicts[source].recommended
     score, low, high = _predicted(verdicts, pair, size)
     close = [strategy for known in pair for strategy in near_optimal(results, verdicts[known])]
     return Between(
@@ -106,11 +106,11 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
 
 
 def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int) -> tuple[float, float, float]:
-    # A power law: the logarithm of the error is straight on that of the size (Hestness et al., 2017). From leader to
-    # leader, whose scores were chosen alike; a family's own slope is bent by the size at which it was the leader.
+    # A power law: the logarithm of the error is straight on that of the size (Hestness et al., 2017). From
+    # recommended to recommended, chosen alike; a family's own slope is bent by the size at which it was chosen.
     measure = verdicts[pair[0]].measure
     curves = _log_errors(verdicts)
-    (one, one_half), (other, other_half) = (next(iter(curves[known].values())) for known in pair)
+    (one, one_half), (other, other_half) = (curves[known][verdicts[known].recommended.family] for known in pair)
     start, stop = log(pair[0]), log(pair[1])
     weight = min(max((log(size) - start) / (stop - start), -CARRIED), 1 + CARRIED)
     span = abs(weight * (1 - weight)) * (stop - start) ** 2
@@ -127,7 +127,7 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
 
 
 def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[float, float]]]:
-    """By size and family, the leader first: the logarithm of the error, and half its 90 % interval."""
+    """By size and family: the logarithm of the error, and half its 90 % interval."""
     measure = next(iter(verdicts.values())).measure
 
     def error(score: float) -> float:

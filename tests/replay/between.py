@@ -66,9 +66,9 @@ def larger_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
     return _around(verdicts, size)[1].contestants[0].strategy
 
 
-def nearest_recommended(verdicts: Verdicts, size: int) -> FreezingStrategy:
+def nearest_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
     nearest = min(verdicts, key=lambda known: (max(known / size, size / known), -known))
-    return verdicts[nearest].recommended.strategy
+    return verdicts[nearest].contestants[0].strategy
 
 
 def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
@@ -94,9 +94,9 @@ def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
     )
 
 
-OURS = "nearest's leader (ours)"
+OURS = "nearest's recommended (ours)"
 RULES: dict[str, Callable[[Verdicts, int], FreezingStrategy]] = {
-    "nearest's recommended": nearest_recommended,
+    "nearest's leader": nearest_leader,
     "next smaller's leader": smaller_leader,
     "next larger's leader": larger_leader,
     "both mixed": mixed,

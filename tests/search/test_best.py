@@ -50,7 +50,7 @@ def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished,
     found = find_best(results, 30)
     assert found.strategy == replace(judge(results, 40).contestants[0].strategy, epochs=4, steps_per_epoch=3)
     assert found.status == (
-        "between sizes: 30 was not run; the strategy is the leader of 40, the score is told from 20 and 40"
+        "between sizes: 30 was not run; the strategy is what is recommended at 40, the score is told from 20 and 40"
     )
     low, high = found.provenance["predicted_interval_90"]
     assert low < found.provenance["predicted_test_accuracy"] < high
