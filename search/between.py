@@ -72,8 +72,8 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
 
     Replayed with sizes left out (`python -m tests.replay between`), neither that size's leader, which costs more, nor a
     mixture of several sizes' strategies did clearly better. The score is on the power law through what is recommended
-    at the two sizes around. Raises `StudyError` below two
-    confirmed sizes, and further beyond them than `BELOW` and `ABOVE` times.
+    at the two sizes around. Raises `StudyError` below two confirmed sizes, and further beyond them than `BELOW` and
+    `ABOVE` times.
     """
     sizes = sorted(verdicts)
     if len(sizes) < 2:
