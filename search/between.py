@@ -70,8 +70,8 @@ class FrostLine:
 def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Between:
     """What is recommended at the nearest size, by ratio and the larger of two equally near, as it is.
 
-    Replayed with sizes left out (`python -m tests.replay between`), neither that size's leader, which costs more, nor a
-    mixture of several sizes' strategies did clearly better. The score is on the power law through what is recommended
+    Replayed with sizes left out (`python -m tests.replay between`), neither its leader, which costs no less, nor
+    a mixture of several sizes' strategies did clearly better. The score is on the power law through what is recommended
     at the two sizes around. Raises `StudyError` below two confirmed sizes, and further beyond them than `BELOW` and
     `ABOVE` times.
     """

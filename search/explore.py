@@ -12,8 +12,8 @@ from strategies import FreezingStrategy
 
 KEPT = 70.0
 """The best percentage of trials, at each epoch, that goes on. On the replay tables (`python -m tests.replay pruners`)
-the half that a median keeps costs 5 % less, but it prunes more than twice as many of the truly best tenth: full
-fine-tuning and freeze-then-unfreeze, which come from behind, three to five times as often."""
+the half that a median keeps costs 5 % less, but it prunes more than twice as many of the truly best tenth, above all
+of full fine-tuning and freeze-then-unfreeze, which come from behind."""
 
 
 def lesson(

@@ -119,8 +119,10 @@ class Results:
         """So many confirm trials the size comes to at the most; of so many families, until it is explored."""
         chains, entrants = self.spec.confirm.chains, self.entrants(size)
         play_off = min(PLAY_OFF, chains)
-        if not entrants:
-            return families * (chains + play_off)
+        if not entrants:  # each is a trial of its own
+            trials = self.spec.search.trials
+            through = min(families, trials)
+            return through * chains + (min(2 * families, trials) - through) * play_off
         ended = Counter(row.explored for row in self.confirmed(size) if row.is_finished)
         if self.is_confirmed(size):
             return ended.total()

@@ -85,9 +85,8 @@ def estimate(job: Job, *, console: Console) -> None:
     results = (
         replace(stored, spec=spec) if stored else Results(home=job.home, spec=spec, num_groups=num_groups, rows=())
     )
-    families = min(families, spec.search.trials)
     confirm = sum(results.most_confirms(size, families=families) for size in sizes)
-    how = f" ({families} families, {spec.confirm.chains} chains, play-offs)" if confirm else ""
+    how = f" ({spec.confirm.chains} chains of each family, play-offs)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"

@@ -20,7 +20,7 @@ class Weighed:
 
     `means` are as they were observed, `scores` without the leader's luck, and so are `low` and `high`. `contends`: it
     may still be best; `as_good`: and its mean is within the margin of the leader's, with all the luck in both: without
-    the leader's luck many come near that were seen to be worse (replayed, such a pick was .2 points worse on average).
+    the leader's luck many come near that were seen to be worse.
     """
 
     means: NDArray[np.float64]

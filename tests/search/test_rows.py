@@ -113,7 +113,10 @@ def test_a_run_that_failed_loses_the_play_off(spec, state):
 
 def test_the_most_that_is_to_run_is_never_less_than_what_has_run(spec):
     results = results_of(spec)
-    assert replace(results, rows=()).most_confirms(20, families=3) == 3 * (CHAINS + 2)
+    empty, trials = replace(results, rows=()), results.spec.search.trials
+    assert empty.most_confirms(20, families=2) == 2 * (CHAINS + 2)
+    assert empty.most_confirms(20, families=trials - 1) == (trials - 1) * CHAINS + 2, "so many trials there are"
+    assert empty.most_confirms(20, families=trials + 1) == trials * CHAINS
     assert results.most_confirms(20, families=6) == 2 * CHAINS + 2
     half = run(results, lambda number, chain: float(number))
     grown = results_of(spec, [*ROWS, row(5, FreezingStrategy(freeze_depth=0, head_lr=0.5), 0.1)])

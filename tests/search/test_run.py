@@ -72,7 +72,7 @@ def test_another_spec_under_the_name_is_refused_with_the_difference(finished, se
 def test_a_dry_run_estimates_and_writes_nothing(tiny, search):
     done = search("run", "tiny.toml", "--dry-run", cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
-    assert "20 exploring trials and up to 84 confirm trials" in done.stdout
+    assert "20 exploring trials and up to 76 confirm trials" in done.stdout
     assert "minutes" in done.stdout
     assert [path.name for path in tiny.parent.iterdir()] == ["tiny.toml"]
 
