@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
 
 if TYPE_CHECKING:
-    from search.best import best_strategy
     from search.pruning import PhasePruner
-    from search.spec import StudySpec
+    from search.spec.study_spec import StudySpec
+    from search.verdict.best import best_strategy
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,11 @@ __all__ = [
     "best_strategy",
 ]
 
-_HOMES = {"PhasePruner": "search.pruning", "StudySpec": "search.spec", "best_strategy": "search.best"}
+_HOMES = {
+    "PhasePruner": "search.pruning",
+    "StudySpec": "search.spec.study_spec",
+    "best_strategy": "search.verdict.best",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,8 +70,8 @@ def run(
     with _stopped_in_peace():
         from rich.console import Console
 
-        from search.job import Job
         from search.run import estimate, run_study
+        from search.run_config import Job
 
         job = Job.of(
             spec,
@@ -99,9 +99,9 @@ def worker(
     with _stopped_in_peace():
         from rich.console import Console
 
-        from search.job import Job
         from search.run import train
-        from search.shared import FIRST_PATIENCE, PATIENCE, patiently
+        from search.run_config import Job
+        from search.storage.retry import FIRST_PATIENCE, PATIENCE, patiently
 
         job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
         # Nobody may be there to start it again when it comes up while the database is restarted.
@@ -113,9 +113,9 @@ def worker(
 @app.command()
 def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """Write a study's page (report.html) and its trials (trials.csv) anew."""
-    from search.home import Home
-    from search.report import write_report
-    from search.results import load_results
+    from search.report.page import write_report
+    from search.storage.location import Home
+    from search.verdict.load import load_results
 
     page = write_report(load_results(Home.of(_name(study), out=out, storage=storage)))
     print(page)
@@ -134,9 +134,9 @@ def best(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Print the recommended strategy at a size, run or between those that were, to save or to paste."""
-    from search.best import find_best
-    from search.home import Home
-    from search.results import load_results
+    from search.storage.location import Home
+    from search.verdict.best import find_best
+    from search.verdict.load import load_results
     from strategies import format_strategy
 
     found = find_best(load_results(Home.of(_name(study), out=out, storage=storage)), size, unconfirmed=unconfirmed)
@@ -154,8 +154,8 @@ def dashboard(
     ] = False,
 ) -> None:
     """Open optuna-dashboard on a study's database, on this machine only, to read."""
-    from search.dashboard import serve
-    from search.home import Home
+    from search.report.dashboard import serve
+    from search.storage.location import Home
 
     try:
         serve(Home.of(_name(study), out=out, storage=storage), port=port, allow_writes=allow_writes)
@@ -172,8 +172,8 @@ def groups(
 
     from rich.console import Console
 
-    from search.anatomy import anatomy, table
-    from search.spec import StudySpec, find_study_file
+    from search.spec.study_spec import StudySpec, find_study_file
+    from search.task.summary import anatomy, table
 
     file = find_study_file(spec)
     study = StudySpec.from_file(file)
@@ -189,9 +189,9 @@ def groups(
 @app.command(name="list")
 def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """List the studies there are, and how far each is."""
-    from search.results import known_homes, load_results
-    from search.storage import shown
-    from search.verdict import judge_all
+    from search.storage.url import shown
+    from search.verdict.judge import judge_all
+    from search.verdict.load import known_homes, load_results
 
     homes = known_homes(out=out, storage=storage)
     if not homes:
@@ -213,7 +213,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The study's name; writes studies/NAME.toml.")],
 ) -> None:
     """Write a commented study file to start from."""
-    from search.spec import NAME, NAMES
+    from search.spec.study_spec import NAME, NAMES
 
     file = Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml"
     if not NAME.fullmatch(file.stem) or (file.parent != Path("studies") and not name.endswith(".toml")):
@@ -258,7 +258,7 @@ def _stopped_in_peace() -> Iterator[None]:
 
     Before and after it trains there is nothing to put back, so it leaves at once, in the midst of whatever it does.
     """
-    from search.stopping import Stopped
+    from search.workers.signals import Stopped
 
     def leave(number: int, frame: object) -> None:
         _say_how_to_go_on()
@@ -282,7 +282,7 @@ def _say_how_to_go_on() -> None:
 
 
 def _name(study: str) -> str:
-    from search.best import study_name
+    from search.verdict.best import study_name
 
     return study_name(study)
 

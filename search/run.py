@@ -11,20 +11,21 @@ from threading import Thread
 import optuna
 from rich.console import Console
 
-from search.display import Progress, answer
 from search.errors import FrostlineError, SpecError, StudyError, TaskError
-from search.home import OUT
-from search.job import Job
-from search.report import write_report
-from search.results import load_results, read_results, stored_spec
-from search.rows import Results
-from search.shared import PATIENCE, patiently
-from search.stopping import stopping
-from search.storage import opened, shown
-from search.study import TrialQueue
-from search.verdict import Verdict, judge_all
-from search.watch import Watch
-from search.workers import run_workers
+from search.progress import Watch
+from search.report.page import write_report
+from search.report.terminal import Progress, answer
+from search.run_config import Job
+from search.storage.database import opened
+from search.storage.location import OUT
+from search.storage.retry import PATIENCE, patiently
+from search.storage.url import shown
+from search.study.queue import TrialQueue
+from search.verdict.judge import Verdict, judge_all
+from search.verdict.load import load_results, read_results, stored_spec
+from search.verdict.rows import Results
+from search.workers.local import run_workers
+from search.workers.signals import stopping
 
 AT_THE_END = 4.0
 """Seconds in which a run that was stopped may put its trials back."""
@@ -42,7 +43,7 @@ def run_study(job: Job, *, console: Console) -> None:
     results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=say)
     verdicts = judge_all(results)
     page = write_report(results)
-    from search.dashboard import publish  # a second to import, which a run that begins need not wait for
+    from search.report.dashboard import publish  # a second to import, which a run that begins need not wait for
 
     publish(results, verdicts)
     _say(console, results, verdicts, page)
@@ -76,7 +77,7 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
 
 def estimate(job: Job, *, console: Console) -> None:
     """Say what a run would do and about how long it would take, from a few epochs trained here; writes nothing."""
-    from search.timing import seconds_per_trial
+    from search.training.timing import seconds_per_trial
 
     spec, sizes, stored = job.spec, job.sizes, job.stored()
     with _naming(job.file):
@@ -108,7 +109,7 @@ def _note(console: Console, note: str) -> None:
 def _engine(job: Job) -> Callable[..., None]:
     if job.engine == "local":
         return partial(run_workers, count=job.workers)
-    from search.ray_engine import run_on_ray
+    from search.workers.ray_engine import run_on_ray
 
     return partial(run_on_ray, address=job.address)
 

@@ -13,9 +13,9 @@ from strategies.strategy import Family, FreezingStrategy
 
 if TYPE_CHECKING:
     from strategies.callback import FreezingCallback
+    from strategies.freeze import set_trainable, trained_parameters
     from strategies.groups import LayerGroup, layer_groups
     from strategies.optim import param_groups
-    from strategies.thaw import set_trainable, trained_parameters
 
 __all__ = [
     "Family",
@@ -37,8 +37,8 @@ _NEEDS_TORCH = {
     "LayerGroup": "strategies.groups",
     "layer_groups": "strategies.groups",
     "param_groups": "strategies.optim",
-    "set_trainable": "strategies.thaw",
-    "trained_parameters": "strategies.thaw",
+    "set_trainable": "strategies.freeze",
+    "trained_parameters": "strategies.freeze",
 }
 
 

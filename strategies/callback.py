@@ -8,9 +8,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from strategies.freeze import set_trainable, trained_parameters
 from strategies.groups import Groups, LayerGroup, layer_groups
 from strategies.optim import check_apart
-from strategies.preflight import (
+from strategies.schedule import Schedule
+from strategies.strategy import FreezingStrategy
+from strategies.trainer_checks import (
     check_averaging,
     check_devices,
     check_length,
@@ -20,9 +23,6 @@ from strategies.preflight import (
     module_called,
     rates_of,
 )
-from strategies.schedule import Schedule
-from strategies.strategy import FreezingStrategy
-from strategies.thaw import set_trainable, trained_parameters
 
 
 class FreezingCallback(Callback):

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from strategies.dotted import join, prefixes
+from strategies.module_names import join, prefixes
 from strategies.partition import partition
 
 

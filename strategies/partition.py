@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from strategies.dotted import join, leader, short, under
-from strategies.execution import steps
+from strategies.forward_order import steps
 from strategies.joins import joins
-from strategies.kinds import (
+from strategies.layer_kinds import (
     is_chain,
     is_convolution,
     is_downsampling,
@@ -19,6 +18,7 @@ from strategies.kinds import (
     joins_before,
     size,
 )
+from strategies.module_names import join, leader, short, under
 
 FEWEST = 4
 """Parts are opened, the largest first, until there are this many or nothing is left to open."""

@@ -7,8 +7,8 @@ from dataclasses import MISSING, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, Self, get_args
 
-from strategies.checks import check_choice, check_int, checked_float, shown
 from strategies.schedule import Schedule, Scheduler
+from strategies.validation import check_choice, check_int, checked_float, shown
 
 Parameters = Literal["all", "norm", "bias"]
 BatchNorm = Literal["train", "still"]

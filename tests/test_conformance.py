@@ -80,7 +80,7 @@ def timm_vit() -> nn.Module:
 
 
 def small_cnn() -> nn.Module:
-    from search.tasks.networks import small_cnn
+    from search.models.builtin import small_cnn
 
     return small_cnn()
 

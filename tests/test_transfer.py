@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from search.spec import StudySpec
-from search.tasks.task import Task
-from search.trial import score_on_test, train
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+from search.workers.trial import score_on_test, train
 from strategies import FreezingStrategy
 
 pytestmark = pytest.mark.slow

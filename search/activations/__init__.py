@@ -1,5 +1,1 @@
-"""What frozen layers make of the examples, computed once: by key, in memory and in files that all processes share."""
-
-from search.activations.store import ActivationStore, Budget, NotFinite, halved
-
-__all__ = ["ActivationStore", "Budget", "NotFinite", "halved"]
+"""Outputs of frozen layers, computed once and shared by trials, processes and later runs."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from search.activations.blocks import BrokenBlock, Layout, NoRoom, Values, check, layout_of, mapped, read
-from search.activations.shelf import Shelf
+from search.activations.block_file import BrokenBlock, Layout, NoRoom, Values, check, layout_of, mapped, read
+from search.activations.block_folder import Shelf
 
 Compute = Callable[[], Iterator[Values]]
 

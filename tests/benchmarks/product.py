@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from cases import Case, write_data, write_weights
 
-from search import trial
-from search.anatomy import forward_flops
-from search.frozen import FrozenLayers
-from search.home import Home, Owner
-from search.precision import arithmetic_of
-from search.space import fixed_params
-from search.spec import StudySpec
-from search.storage import open_storage
-from search.study import TrialQueue
-from search.tasks.module import predict
-from search.tasks.task import Task
-from search.trial import Outcome, run_trial
-from search.workers import run_workers
+from search.activations.frozen_prefix import FrozenLayers
+from search.models.flops import forward_flops
+from search.spec.study_spec import StudySpec
+from search.storage.database import open_storage
+from search.storage.location import Home
+from search.storage.owner import Owner
+from search.study.queue import TrialQueue
+from search.study.space import fixed_params
+from search.task.task import Task
+from search.training.module import predict
+from search.training.precision import arithmetic_of
+from search.workers import trial
+from search.workers.local import run_workers
+from search.workers.trial import Outcome, run_trial
 from strategies import FreezingStrategy
 
 
@@ -76,7 +77,7 @@ class Product:
 
     def __init__(self, case: Case, folder: Path) -> None:
         torch.set_num_threads(case.threads)
-        if not torch.cuda.is_available():  # as a worker does: see `search.workers`
+        if not torch.cuda.is_available():  # as a worker does: see `search.workers.local`
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.spec = spec_of(case, folder.parent)
         self.home = _home(folder)

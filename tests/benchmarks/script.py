@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from search.tasks.loading import EndlessSampler
+from search.data.batches import EndlessSampler
 
 Stages = list[list[nn.Module]]
 

@@ -24,9 +24,9 @@ from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from search.home import Home
-from search.spec import StudySpec
-from search.work import joined
+from search.spec.study_spec import StudySpec
+from search.storage.location import Home
+from search.workers.worker import joined
 from tests.faults.crew import Crew
 from tests.faults.worker import Work
 from tests.postgres import Postgres, programs

@@ -11,10 +11,10 @@ from multiprocessing.process import BaseProcess
 
 from optuna.trial import TrialState
 
-from search.results import read_results
-from search.rows import Results
-from search.shared import shared
-from search.storage import open_storage
+from search.storage.database import open_storage
+from search.storage.rdb import shared
+from search.verdict.load import read_results
+from search.verdict.rows import Results
 from tests.faults import worker
 from tests.faults.worker import Work
 

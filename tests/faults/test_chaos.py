@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from search.home import Home
-from search.results import load_results
+from search.storage.location import Home
+from search.verdict.load import load_results
 from tests.faults.crew import Crew, check
 from tests.faults.worker import Work
 

@@ -18,8 +18,8 @@ from dataclasses import replace
 
 import pytest
 
-from search.deadline import HUNG
-from search.home import sqlite_file
+from search.storage.url import sqlite_file
+from search.workers.watchdog import HUNG
 from tests.faults.crew import Crew, check
 from tests.faults.worker import STUDY, Work
 

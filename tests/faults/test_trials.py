@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from search.home import OUT, Home
-from search.results import load_results
+from search.storage.location import OUT, Home
+from search.verdict.load import load_results
 from tests.faults.test_faults import fill_up, small_disk
 from tests.search.sessions import Session
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from search import leases
-from search.deadline import Deadline
-from search.home import Home
-from search.spec import StudySpec
-from search.study import Claim, TrialQueue
-from search.work import joined, run_trials
+from search.spec.study_spec import StudySpec
+from search.storage import heartbeat
+from search.storage.location import Home
+from search.study.queue import Claim, TrialQueue
+from search.workers.watchdog import Deadline
+from search.workers.worker import joined, run_trials
 
 GROUPS = 4
 STUDY = {
@@ -32,7 +32,7 @@ class Work:
 
     out: its folder. log: the file to which all write what they did. pause: seconds an epoch. zone: its host's.
     hangs: whether its second trial hangs.
-    beat, grace: seconds, of `search.leases`; those of the product would take minutes.
+    beat, grace: seconds, of `search.storage.heartbeat`; those of the product would take minutes.
     """
 
     out: str
@@ -64,7 +64,7 @@ def main(work: Work) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ["TZ"] = work.zone
     time.tzset()
-    leases.BEAT, leases.GRACE = work.beat, work.grace
+    heartbeat.BEAT, heartbeat.GRACE = work.beat, work.grace
     spec = work.study
     with (
         joined(work.home, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,

@@ -8,10 +8,10 @@ from math import exp, log
 import numpy as np
 from rich.table import Table as Text
 
-from search.between import between
 from search.errors import StudyError
-from search.rows import Results, Row
-from search.verdict import Contestant, Verdict, judge_all
+from search.verdict.judge import Contestant, Verdict, judge_all
+from search.verdict.other_sizes import between
+from search.verdict.rows import Results, Row
 from strategies import FreezingStrategy
 from tests.replay.search import Replay
 from tests.replay.table import Table

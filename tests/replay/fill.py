@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from search.home import Home
+from search.storage.location import Home
 from tests.replay.grid import SMALL, Grid, spec_of
 from tests.replay.table import TABLES, Cell, Table, joined, stacked
 
@@ -116,9 +116,9 @@ def _begin(folder: str) -> None:
 def _loaded(task: str) -> Any:
     import torch
 
-    from search.frozen import FrozenLayers
-    from search.tasks.source import with_source_weights
-    from search.tasks.task import Task
+    from search.activations.frozen_prefix import FrozenLayers
+    from search.task.task import Task
+    from search.training.source_task import with_source_weights
 
     home = Home.of(task, out=Path("studies"), storage=None)
     loaded = Task.load(spec_of(task), cache=home.folder / "cache")
@@ -151,8 +151,9 @@ def train_block(block: Block) -> tuple[Block, float]:
 
 def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any = None) -> Cell:
     """Train one strategy by the product's `train`, and test every epoch's weights."""
-    from search.tasks.module import eval_batch, predict
-    from search.trial import train
+    from search.device import eval_batch
+    from search.training.module import predict
+    from search.workers.trial import train
     from tests.replay.recorder import Recorder
 
     recorder = Recorder()
@@ -161,7 +162,7 @@ def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any =
     for epoch, weights in enumerate(recorder.weights):
         outcome.model.load_state_dict(weights, strict=False)
         test = outcome.reader.test(epoch) if outcome.reader is not None else task.data.test
-        logits = predict(outcome.model, test, batch_size=eval_batch(task.spec.train))
+        logits = predict(outcome.model, test, batch_size=eval_batch(task.spec.train.batch_size))
         right.append((logits.argmax(1) == targets).numpy())
     loss = np.array(recorder.val_loss, dtype=np.float32)
     loss[~np.isfinite(loss)] = np.inf

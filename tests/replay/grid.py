@@ -6,7 +6,7 @@ from itertools import product
 from math import log
 from pathlib import Path
 
-from search.spec import StudySpec
+from search.spec.study_spec import StudySpec
 from strategies import FreezingStrategy
 
 HERE = Path(__file__).parent

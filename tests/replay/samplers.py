@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from rich.table import Table as Text
 
-from search import explore
+from search.study import sampling as explore
 from strategies import FreezingStrategy
 from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table

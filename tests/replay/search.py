@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import optuna
 
-from search.home import Home
-from search.rows import Results, Row
-from search.space import anchors, fixed_params, suggest
+from search.storage.location import Home
+from search.study.space import anchors, fixed_params, suggest
+from search.verdict.rows import Results, Row
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
 from tests.replay.table import Table

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table as Text
 
-from search.explore import lesson
-from search.rows import Row
-from search.verdict import judge
+from search.study.sampling import lesson
+from search.verdict.judge import judge
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 from tests.replay.picks import CHAINS, confirmed
 from tests.replay.samplers import phase, tpe

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.verdict import judge_all
+from search.verdict.judge import judge_all
 from tests.replay.between import CHAINS, OURS, TRIALS, compare, replayed, shown
 from tests.replay.grid import Grid
 from tests.replay.search import Replay

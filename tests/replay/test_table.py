@@ -123,7 +123,7 @@ def test_a_tables_outcomes_are_those_of_its_best_epochs(task):
 def test_a_few_cells_trained_again_come_out_the_same():
     import torch
 
-    from search.tasks.task import Task
+    from search.task.task import Task
 
     table = Table.load("digits")
     task = Task.load(spec_of("digits")).with_weights({k: torch.from_numpy(v) for k, v in table.weights.items()})

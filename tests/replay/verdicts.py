@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Text
 
-from search.confirm import LEAST_CHAINS, wanted
-from search.weighing import Weighed, outcomes_covariance, weigh
+from search.verdict.confirm import LEAST_CHAINS, wanted
+from search.verdict.statistics import Weighed, outcomes_covariance, weigh
 from tests.replay.table import Table
 
 Array = NDArray[np.float64]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from search.home import Home
-from search.spec import StudySpec
+from search.spec.study_spec import StudySpec
+from search.storage.location import Home
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from search.home import Home, Owner
-from search.results import read_results
-from search.spec import StudySpec
-from search.storage import open_storage
-from search.study import TrialQueue
+from search.spec.study_spec import StudySpec
+from search.storage.database import open_storage
+from search.storage.location import Home
+from search.storage.owner import Owner
+from search.study.queue import TrialQueue
+from search.verdict.load import read_results
 
 GROUPS = 4
 

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 from search.errors import FrostlineError, StudyError
-from search.home import Home
-from search.job import Job
-from search.results import load_results
 from search.run import run_study
+from search.run_config import Job
+from search.storage.location import Home
+from search.verdict.load import load_results
 from tests.search.sessions import Session
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from search.tasks.networks import small_cnn
+from search.models.builtin import small_cnn
 from strategies import layer_groups
 
 

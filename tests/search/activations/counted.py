@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from search.activations import ActivationStore, Budget
-from search.activations.blocks import Values
+from search.activations.block_file import Values
+from search.activations.store import ActivationStore, Budget
 
 MB = 10**6
 ROWS = 8

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from search.activations import ActivationStore, Budget
+from search.activations.store import ActivationStore, Budget
 from tests.search.activations.counted import BOTH, DISK, MB, NOTHING, ROWS, Block, in_memory, left_in
 
 

@@ -10,7 +10,8 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from search.activations import ActivationStore, blocks
+from search.activations import block_file as blocks
+from search.activations.store import ActivationStore
 from tests.search.activations.counted import BOTH, DISK, MB, Block, left_in
 
 
@@ -88,7 +89,7 @@ def test_no_flipped_bit_is_ever_read(tmp_path):
 def test_the_last_bytes_of_a_disk_are_left_to_others(tiny_disk, said, monkeypatch):
     store = ActivationStore(tiny_disk, DISK, say=said.append)
     assert Block("a", width=1400).is_in(store)
-    monkeypatch.setattr("search.activations.shelf.SPARE", 200_000)
+    monkeypatch.setattr("search.activations.block_folder.SPARE", 200_000)
     assert Block("b", width=1400).of(store) is None
     assert [line.startswith("The disk takes no more activations") for line in said] == [True]
     ActivationStore(tiny_disk, DISK)
@@ -138,7 +139,9 @@ def test_a_full_disk_makes_room_of_its_own_old_blocks(tiny_disk):
 
 def test_a_disk_that_is_full_when_it_is_written_to(tiny_disk, said, monkeypatch):
     # As with a quota: there seems to be room.
-    monkeypatch.setattr("search.activations.shelf.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10 * MB}))
+    monkeypatch.setattr(
+        "search.activations.block_folder.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10 * MB})
+    )
     assert Block("large", width=10_000).of(ActivationStore(tiny_disk, DISK, say=said.append)) is None
     assert left_in(tiny_disk) == set()
     assert len(said) == 1

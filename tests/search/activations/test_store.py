@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.activations import ActivationStore, Budget, NotFinite, halved
-from search.activations.shelf import Shelf
+from search.activations.block_folder import Shelf
+from search.activations.store import ActivationStore, Budget, NotFinite, halved
 from tests.search.activations.counted import BOTH, DISK, MB, MEMORY, ROWS, Block, in_memory, left_in
 
 
@@ -74,7 +74,7 @@ RACER = """
 import sys, time, torch
 from pathlib import Path
 from typing import BinaryIO
-from search.activations import ActivationStore, Budget
+from search.activations.store import ActivationStore, Budget
 folder, memory = Path(sys.argv[1]), int(sys.argv[2])
 def compute():
     with open(folder.parent / "log", "a") as log: log.write("computed\\n")
@@ -111,7 +111,7 @@ WRITER = """
 import sys, time, torch
 from pathlib import Path
 from typing import BinaryIO
-from search.activations import ActivationStore, Budget
+from search.activations.store import ActivationStore, Budget
 def compute():
     yield (torch.ones(10, 1000),)
     yield (torch.ones(10, 1000),)

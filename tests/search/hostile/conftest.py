@@ -17,10 +17,10 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.cli import main
-from search.home import Home
-from search.predictions import save_outcomes
-from search.spec import StudySpec
-from search.storage import open_storage
+from search.spec.study_spec import StudySpec
+from search.storage.database import open_storage
+from search.storage.location import Home
+from search.verdict.predictions import save_outcomes
 
 SECRET = "hunter2-s3cr3t"
 RUNS_CODE = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class")
@@ -114,9 +114,9 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def hearing() -> None:
-    import search.dashboard
+    import search.report.dashboard
     import search.run
-    import search.tasks.task  # noqa: F401  (what is imported later would be heard: torch asks for its libraries)
+    import search.task.task  # noqa: F401  (what is imported later would be heard: torch asks for its libraries)
 
     sys.addaudithook(_hear)  # for the rest of the process: Python takes none of them back
 

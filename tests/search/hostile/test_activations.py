@@ -8,8 +8,8 @@ import zlib
 import pytest
 import torch
 
-from search.activations import ActivationStore, Budget
-from search.activations.blocks import MAGIC
+from search.activations.block_file import MAGIC
+from search.activations.store import ActivationStore, Budget
 
 
 def block(known, *, magic=MAGIC, checksum=None, tail=b""):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from search.data.images import ImageFormat, prepare
+from search.data.load import load_data
 from search.errors import FrostlineError
-from search.tasks.data import load_data
-from search.tasks.images import ImageFormat, prepare
 from tests.search.hostile.archives import ARCHIVES, array, zipped
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.evidence import section
 from search.files import BrokenArchive, read_arrays, replacing
-from search.home import Home
-from search.results import load_results
-from search.verdict import judge
+from search.report.test_examples import section
+from search.storage.location import Home
+from search.verdict.judge import judge
+from search.verdict.load import load_results
 from tests.search.hostile.archives import ARCHIVES, bomb
 
 ARRAYS = {

@@ -3,7 +3,7 @@
 import pytest
 from typer.main import get_command
 
-import search.dashboard
+import search.report.dashboard
 from search import best_strategy
 from search.cli import app
 from search.errors import FrostlineError
@@ -61,7 +61,7 @@ def no_server(monkeypatch):
     def serve(*arguments, **options):
         raise AssertionError("the dashboard was served")
 
-    monkeypatch.setattr(search.dashboard, "make_server", serve)
+    monkeypatch.setattr(search.report.dashboard, "make_server", serve)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

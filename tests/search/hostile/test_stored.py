@@ -14,9 +14,9 @@ from io import StringIO
 import numpy as np
 import pytest
 
-from search.home import Home
-from search.report import render, trials_csv
-from search.results import load_results
+from search.report.page import render, trials_csv
+from search.storage.location import Home
+from search.verdict.load import load_results
 
 CODE = {
     "task": {"data": "canary:fire", "sizes": [20]},

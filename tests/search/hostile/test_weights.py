@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from search.errors import TaskError
-from search.sections import Checkpoint, Model
-from search.tasks.models import find_network
-from search.tasks.networks import lenet
-from search.tasks.weights import load_weights
+from search.models.builtin import lenet
+from search.models.registry import find_network
+from search.models.weights import load_weights
+from search.spec.tables import Checkpoint, Model
 from tests.search.hostile.archives import bomb, zipped
 
 

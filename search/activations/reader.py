@@ -1,0 +1,227 @@
+"""What a run reads in each epoch: examples as they are, or what its frozen layers make of them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor, nn
+
+from search.activations.boundaries import Resumed, Stages, Values
+from search.activations.frozen_prefix import FrozenLayers
+from search.activations.store import halved
+from search.data.batches import Reading
+from search.data.examples import Examples, taken
+from search.device import eval_batch
+from strategies import FreezingStrategy
+
+SMALL = 32 * 10**6
+"""Blocks of fewer bytes together are copied for each run rather than looked into one by one."""
+
+
+def reader_of(
+    layers: FrozenLayers, strategy: FreezingStrategy, backbone: nn.Module, *, chain: int, size: int
+) -> "Reader | None":
+    """What a run of the strategy on that fresh backbone reads; None if that is the examples alone."""
+    task, epochs = layers.task, layers.task.spec.train.epochs
+    schedule = strategy.schedule(task.num_groups, epochs)
+    frozen = [schedule.frozen_prefix(epoch) for epoch in range(epochs)]
+    at = tuple(max((b for b in layers.cuts.boundaries if b <= prefix), default=0) for prefix in frozen)
+    if not any(at) or not strategy.pretrained or not layers.hold(backbone):
+        return None
+    return Reader(layers, at, stages=layers.cuts.on(backbone), chain=chain, size=size)
+
+
+class Part:
+    """Some examples of a task, and their values at the boundaries.
+
+    rows: the examples in the steps in which a chain's subset grows with the sizes; a smaller size's are part of a
+    larger one's. reads: how many examples a run reads at each boundary. expected: how many other runs, at any.
+    views: how many augmented ones of an example take turns; None where it is always read as it is.
+    """
+
+    def __init__(
+        self,
+        layers: FrozenLayers,
+        examples: Examples,
+        *,
+        name: tuple[object, ...],
+        rows: list[slice],
+        reads: dict[int, int],
+        expected: float = 0,
+        views: float | None = None,
+    ) -> None:
+        self.layers = layers
+        self.examples = examples
+        self.name = name
+        self.rows = rows
+        self.views = views
+        kept = layers.kept(int(views or 1) * len(examples)) if views != inf else ()
+        self.kept = sorted(kept, reverse=True)
+        own = Counter[int]()
+        for boundary, read in reads.items():
+            own[max((one for one in kept if one <= boundary), default=0)] += read
+        # Worth its computation where an example is read once on the whole.
+        self.fills = {boundary: own[boundary] + expected >= len(examples) for boundary in kept}
+        self._blocks: dict[tuple[int, int | None], list[Values] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def at(self, boundary: int) -> Examples:
+        """The examples as they are read at a boundary; at 0 as they are."""
+        return Examples(Activations(self, boundary), self.examples.targets) if boundary else self.examples
+
+    def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> Resumed:
+        """What the backbone goes on from for those examples (B,); `passes` (B,) say which views."""
+        if passes is None or self.views is None:
+            values = self._of(boundary, indices, None)
+        else:
+            shown = passes if self.views == inf else passes % int(self.views)
+            several = [(shown == view).nonzero().squeeze(1) for view in torch.unique(shown)]
+            apart = [self._of(boundary, indices[where], int(shown[where[0]])) for where in several]
+            back = torch.cat(several).argsort()
+            values = tuple(torch.cat(parts)[back.to(parts[0].device)] for parts in zip(*apart, strict=True))
+        return self._resumed(boundary, values, indices, passes)
+
+    def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> Resumed:
+        needed = self.layers.cuts.needs_inputs(boundary)
+        return Resumed(boundary, values, taken(self.examples.inputs, indices, passes) if needed else None)
+
+    def _of(self, boundary: int, indices: Tensor, view: int | None, *, before: int | None = None) -> Values:
+        """Values of one view: from the nearest boundary where they are kept, below `before`, computed from there."""
+        passes = None if view is None else torch.full_like(indices, view)
+        for kept in self.kept:
+            if kept > boundary or (before is not None and kept >= before):
+                continue
+            if (blocks := self._kept(kept, view)) is not None:
+                dtypes = self.layers.cuts.dtypes(kept)
+                gathered = _gathered(blocks, self.rows, indices)
+                found = tuple(value.to(dtype) for value, dtype in zip(gathered, dtypes, strict=True))
+                if kept == boundary:
+                    return found
+                return self.layers.values(self._resumed(kept, found, indices, passes), boundary)
+        return self.layers.values(taken(self.examples.inputs, indices, passes), boundary)
+
+    def _kept(self, boundary: int, view: int | None) -> list[Values] | None:
+        """The blocks of a boundary, one a step of rows; None where they are not to be had."""
+        place = (boundary, view)
+        if place not in self._blocks:
+            blocks = [block for rows in self.rows if (block := self._block(boundary, rows, view)) is not None]
+            self._blocks[place] = _joined(blocks) if len(blocks) == len(self.rows) else None
+        return self._blocks[place]
+
+    def _block(self, boundary: int, rows: slice, view: int | None) -> Values | None:
+        layers = self.layers
+
+        def compute() -> Iterator[Values]:
+            for indices in torch.split(
+                torch.arange(rows.start, rows.stop), eval_batch(layers.task.spec.train.batch_size)
+            ):
+                values = tuple(value.cpu() for value in self._of(boundary, indices, view, before=boundary))
+                yield halved(values) if layers.half else values
+
+        return layers.store.get(
+            layers.key(self.examples, rows, boundary, view, name=self.name),
+            rows=rows.stop - rows.start,
+            compute=compute,
+            nbytes=layers.nbytes(boundary) * (rows.stop - rows.start),
+            fill=self.fills[boundary],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activations:
+    """Inputs of N examples as what a backbone goes on from at a boundary."""
+
+    part: Part
+    boundary: int
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def subset(self, indices: Tensor) -> "Activations":
+        raise TypeError("Subsets are drawn of the examples themselves.")
+
+    def take(self, indices: Tensor, passes: Tensor | None) -> Resumed:
+        return self.part.take(self.boundary, indices, passes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InEpochs:
+    """A part of the data, read in each epoch at the boundary below what trains in it."""
+
+    part: Part
+    boundaries: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def at(self, epoch: int) -> Examples:
+        return self.part.at(self.boundaries[epoch])
+
+
+class Reader:
+    """What one run reads: its training, validation and test examples, in each epoch where its frozen groups end.
+
+    stages: the run's own backbone, to go on from there.
+    """
+
+    def __init__(
+        self, layers: FrozenLayers, boundaries: tuple[int, ...], *, stages: Stages, chain: int, size: int
+    ) -> None:
+        self.layers = layers
+        self.boundaries = boundaries
+        self.stages = stages
+        task, spec = layers.task, layers.task.spec
+        train, validation = task.split(chain=chain, size=size)
+        epochs = Counter(boundary for boundary in boundaries if boundary)
+        # Exploring trials share one chain. What is filled on the way to a later boundary costs no more than its bytes.
+        others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if chain == 0 else 0.0
+        others *= spec.space.freeze_depth is None
+        steps = task.growth(chain=chain, size=size)
+
+        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> InEpochs:
+            part = Part(
+                layers,
+                examples,
+                name=(chain, name),
+                rows=[step[place] for step in steps if step[place].start < step[place].stop],
+                reads={boundary: n * epoch for boundary, n in epochs.items()},
+                expected=others * epoch,
+                views=views,
+            )
+            return InEpochs(part, boundaries)
+
+        length = spec.train.steps * spec.train.batch_size if spec.train.steps else len(train)
+        views = spec.train.views if spec.train.augment else None
+        self.parts: tuple[Reading, Reading] = (
+            read(train, 0, "train", epoch=length, views=views),
+            read(validation, 1, "validation", epoch=len(validation)),
+        )
+
+    def test(self, epoch: int) -> Examples:
+        """The test examples, as the weights of that epoch go on from."""
+        boundary, test = self.boundaries[epoch], self.layers.task.data.test
+        reads = {boundary: len(test) * self.layers.task.spec.confirm.chains}
+        part = Part(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
+        return part.at(boundary)
+
+
+def _joined(blocks: list[Values]) -> list[Values]:
+    """Small blocks end to end: a batch is then found by one indexing."""
+    if sum(tensor.nbytes for block in blocks for tensor in block) > SMALL:
+        return blocks
+    return [tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))]
+
+
+def _gathered(blocks: list[Values], rows: list[slice], indices: Tensor) -> Values:
+    if len(blocks) == 1:
+        return tuple(tensor[indices] for tensor in blocks[0])
+    values = tuple(tensor.new_empty((len(indices), *tensor.shape[1:])) for tensor in blocks[0])
+    for block, step in zip(blocks, rows, strict=True):
+        here = (indices >= step.start) & (indices < step.stop)
+        for tensor, value in zip(block, values, strict=True):
+            value[here] = tensor[indices[here] - step.start]
+    return values

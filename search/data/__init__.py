@@ -1,0 +1,1 @@
+"""Labelled examples: one file a source, and the splits and batches made of them."""

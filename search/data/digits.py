@@ -1,0 +1,43 @@
+"""The digits of scikit-learn: a task of ten classes, and a source task of five of them."""
+
+import torch
+from torch import Tensor
+
+from search.data.examples import Examples, TaskData
+
+
+def digits() -> TaskData:
+    """scikit-learn's 1,797 digits of 8x8, all ten classes: 847 to draw from, 500 to test on."""
+    inputs, targets, _, pool, test = _digits_parts()
+    return TaskData(
+        pool=Examples(inputs[pool], targets[pool]),
+        test=Examples(inputs[test], targets[test]),
+        classes=tuple("0123456789"),
+    )
+
+
+def digits_source() -> TaskData:
+    """450 other images of the digits 0-4, all to train on; none is held out for a test."""
+    inputs, targets, source, _, _ = _digits_parts()
+    return TaskData(
+        pool=Examples(inputs[source], targets[source]),
+        test=Examples(inputs[:0], targets[:0]),
+        classes=tuple("01234"),
+    )
+
+
+def _digits_parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    # Three disjoint parts of one fixed shuffle: the source must not leak into the target. Its 450 images halve
+    # what is left of the classes 0-4; pool and test share the rest in equal proportions.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    inputs = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
+    targets = torch.tensor(bunch.target, dtype=torch.int64)
+    few = torch.nonzero(targets < 5).squeeze(1)
+    many = torch.nonzero(targets >= 5).squeeze(1)
+    source, rest = train_test_split(few, train_size=450, stratify=targets[few], random_state=0)
+    rest = torch.cat([rest, many])
+    test, pool = train_test_split(rest, train_size=500, stratify=targets[rest], random_state=0)
+    return inputs, targets, source, pool, test

@@ -1,0 +1,191 @@
+"""Labelled examples, and the two sets of them that make a task."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from search.errors import TaskError
+
+Tensors = Tensor | dict[str, Tensor]
+
+
+Batch = tuple[Tensor | dict[str, Tensor], Tensor]
+"""Inputs and targets of some examples, as a network takes them."""
+
+
+class Raw(Protocol):
+    """Inputs that a network's preprocessing must turn into numbers first: `Images`, `Texts`."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: Tensor) -> Self: ...
+
+
+class Stored(Raw, Protocol):
+    """Inputs kept elsewhere, or in another form, and made when they are asked for.
+
+    `passes` (B,) says how often each example has come before: which of its augmented views is wanted; with None it
+    is the plain one.
+    """
+
+    def take(self, indices: Tensor, passes: Tensor | None) -> Any: ...
+
+    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """All that those inputs are made from."""
+
+
+Inputs = Tensor | dict[str, Tensor] | Stored | Raw
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples(Dataset[Batch]):
+    """Labelled examples: N inputs, and `targets`: class indices, int64 (N,), or numbers, float32 (N,) or (N, K).
+
+    A map-style data set whose batches are gathered by one indexing operation: `DataLoader` hands a batch's
+    indices, or pairs of index and pass, to `__getitems__`, and `collate_fn=gathered` leaves the result alone.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> Batch:
+        inputs, targets = self.__getitems__([index])
+        one = {key: value[0] for key, value in inputs.items()} if isinstance(inputs, dict) else inputs[0]
+        return one, targets[0]
+
+    def __getitems__(self, indices: list[int] | list[tuple[int, int]]) -> Batch:
+        chosen = torch.as_tensor(indices)
+        return self.take(chosen) if chosen.ndim == 1 else self.take(*chosen.unbind(1))
+
+    def take(self, indices: Tensor, passes: Tensor | None = None) -> Batch:
+        """A batch of those examples (B,), augmented as their `passes` (B,) say, or plain."""
+        return taken(self.inputs, indices, passes), self.targets[indices]
+
+    def at(self, epoch: int) -> "Examples":
+        """What is read in an epoch: these examples in every one."""
+        return self
+
+    def subset(self, indices: Tensor) -> "Examples":
+        targets = self.targets[indices]
+        if isinstance(self.inputs, Tensor):
+            return Examples(self.inputs[indices], targets)
+        if isinstance(self.inputs, dict):
+            return Examples({key: value[indices] for key, value in self.inputs.items()}, targets)
+        return Examples(self.inputs.subset(indices), targets)
+
+
+def taken(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
+    """Those inputs (B,) as a network takes them."""
+    if isinstance(inputs, Tensor):
+        return inputs[indices]
+    if isinstance(inputs, dict):
+        return {key: value[indices] for key, value in inputs.items()}
+    if not hasattr(inputs, "take"):
+        raise TypeError(f"{type(inputs).__name__} must be prepared for a network before batches are made.")
+    return inputs.take(indices, passes)
+
+
+def content(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+    """All that those inputs (B,) are made from, `augmented` or plain: others have another."""
+    if isinstance(inputs, Tensor):
+        return (inputs[indices],)
+    if isinstance(inputs, dict):
+        return tuple((key, inputs[key][indices]) for key in sorted(inputs))
+    assert hasattr(inputs, "content")
+    return inputs.content(indices, augmented=augmented)  # type: ignore[no-any-return]
+
+
+def gathered(batch: Any) -> Batch:
+    """The `collate_fn` of `Examples`, whose batches are already stacked."""
+    inputs, targets = batch
+    return inputs, targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskData:
+    """A task: the pool, the test set (empty where only a source is made of it), the classes' names.
+
+    `classes` is () for regression. `notes` are lines that tell the user what was done to the data. `fingerprint` is
+    another one where the data have changed since ("": nothing is known of that).
+    """
+
+    pool: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.pool) == 0:
+            raise TaskError("The pool has no examples.")
+        for part, examples in (("pool", self.pool), ("test", self.test)):
+            _check_inputs(examples, part=part)
+            check = _check_indices if self.classes else _check_numbers
+            check(examples.targets, part, len(self.classes))
+        if len(self.test) and self.pool.targets.shape[1:] != self.test.targets.shape[1:]:
+            shapes = " and ".join(str(tuple(part.targets.shape)) for part in (self.pool, self.test))
+            raise TaskError(f"The pool's and the test set's targets differ in shape: {shapes}.")
+
+    @property
+    def kind(self) -> Literal["classification", "regression"]:
+        return "regression" if self.pool.targets.is_floating_point() else "classification"
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a head must put out: one a class, or one a target column."""
+        if self.classes:
+            return len(self.classes)
+        return 1 if self.pool.targets.ndim == 1 else self.pool.targets.shape[1]
+
+
+def _check_inputs(examples: Examples, *, part: str) -> None:
+    inputs, targets = examples.inputs, examples.targets
+    tensors = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    known = all(isinstance(tensor, Tensor) for tensor in tensors) or hasattr(inputs, "subset")
+    if not tensors or not known or not isinstance(targets, Tensor):
+        raise TaskError(f"The {part} set's inputs and targets must be torch tensors.")
+    for tensor in tensors:
+        if len(tensor) != len(targets):
+            raise TaskError(f"The {part} set has {len(tensor)} inputs and {len(targets)} targets.")
+        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
+            broken = torch.nonzero(~tensor.isfinite())
+            raise TaskError(
+                f"The {part} set has {len(broken)} inputs that are NaN or infinite, the first at [{_at(broken)}]."
+            )
+
+
+def _check_indices(targets: Tensor, part: str, classes: int) -> None:
+    if targets.ndim != 1 or targets.dtype != torch.int64:
+        raise TaskError(f"The {part} set's targets must be class indices, int64 of shape (N,), got {_kind(targets)}.")
+    if len(targets) == 0:
+        return
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= classes:
+        raise TaskError(f"The {part} set has targets from {low} to {high}; allowed: 0 to {classes - 1}.")
+
+
+def _check_numbers(targets: Tensor, part: str, _: int) -> None:
+    if targets.ndim not in (1, 2) or targets.dtype != torch.float32:
+        raise TaskError(
+            f"The {part} set has no classes, so its targets must be numbers, float32 of shape (N,) or (N, K), "
+            f"got {_kind(targets)}."
+        )
+    broken = torch.nonzero(~targets.isfinite())
+    if len(broken):
+        raise TaskError(
+            f"The {part} set's targets must be finite; {len(broken)} are not, the first at [{_at(broken)}]."
+        )
+
+
+def _at(places: Tensor) -> str:
+    return ", ".join(map(str, places[0].tolist()))
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

@@ -1,0 +1,256 @@
+"""Images as a task's inputs: raw ones of any size and mode, and the squares a network takes, plain or augmented."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from search.data.decoding import FILTERS, Bytes, ImageSource, decoded
+from search.data.examples import Examples, TaskData
+from search.errors import TaskError
+
+Draws = NDArray[np.float64]
+UNREADABLE = 0.01
+"""The largest share of images that may be unreadable; beyond it the data are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Images:
+    """N raw images, read when they are prepared: row `rows[i]` of the source, turned by `turns[i]` quarters."""
+
+    source: ImageSource
+    rows: Tensor
+    turns: Tensor
+
+    @classmethod
+    def of(cls, source: ImageSource) -> "Images":
+        """All images of a source, upright."""
+        return cls(source=source, rows=torch.arange(len(source)), turns=torch.zeros(len(source), dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """One image as it was read, of whatever size and mode. Raises what reading it raises."""
+        return self.source.image(int(self.rows[index]))
+
+    def subset(self, indices: Tensor) -> "Images":
+        return replace(self, rows=self.rows[indices], turns=self.turns[indices])
+
+    def identities(self) -> list[Hashable]:
+        return [self.source.identity(row) for row in self.rows.tolist()]
+
+    def as_they_are(self) -> "ImageFormat":
+        """A format that changes little, for a network that asks for none: squares of the first image's shorter side.
+
+        Grey images stay grey and pixels become 0..1. The first image is the first that can be read.
+        """
+        for index in range(len(self)):
+            try:
+                with self[index] as image:
+                    side, grey = min(image.size), image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+            except Exception:
+                continue
+            channels = 1 if grey else 3
+            return ImageFormat(size=side, resize=side, mean=(0.0,) * channels, std=(1.0,) * channels)
+        raise TaskError(f"None of {len(self)} images can be read, the first is {self.source.name(int(self.rows[0]))}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFormat:
+    """The images a network takes: shorter side resized to `resize`, the centre `size` x `size`, (x - mean) / std.
+
+    One mean and one std a channel, of values in 0..1: one channel is grey, three are RGB.
+    """
+
+    size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.resize:
+            raise ValueError(f"`size` must be from 1 to `resize` = {self.resize}, got {self.size}.")
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
+            raise ValueError(f"`mean` and `std` must be 1 or 3 numbers, std > 0, got {self.mean} and {self.std}.")
+        if self.interpolation not in FILTERS:
+            raise ValueError(f"`interpolation` must be one of {', '.join(FILTERS)}, got {self.interpolation!r}.")
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """N images ready for a network: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
+
+    What an augmented view looks like is a pure function of (seed, row, view), so all trials, whatever their
+    subset, see the same views; `views` of them take turns, or with `inf` each pass shows a new one.
+    """
+
+    pixels: Bytes
+    rows: Tensor
+    turns: Tensor
+    format: ImageFormat
+    augment: tuple[str, ...] = ()
+    views: float = inf
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, indices: Tensor) -> "Pictures":
+        return replace(self, rows=self.rows[indices], turns=self.turns[indices])
+
+    def take(self, indices: Tensor, passes: Tensor | None) -> Tensor:
+        """float32 (B, C, size, size), normalised; the centres, or with `passes` (B,) the augmented views they show."""
+        if self.augment and passes is not None:
+            pixels = self._augmented(indices, passes if self.views == inf else passes % int(self.views))
+        else:
+            pixels = self.pixels_of(indices)
+        mean, std = (torch.tensor(value)[:, None, None] * 255 for value in (self.format.mean, self.format.std))
+        return pixels.float().sub_(mean).div_(std)
+
+    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """All that those inputs are made from; views are drawn by the rows' numbers."""
+        rows = self.rows[indices]
+        plain = (self.pixels[rows.numpy()], self.turns[indices], repr(self.format))
+        return (*plain, rows, self.augment, self.seed) if augmented else plain
+
+    def pixels_of(self, indices: Tensor) -> Tensor:
+        """uint8 (B, C, size, size): the centres, as one would show them."""
+        return self._turned(_centre(self._stored(indices), self.format.size), indices)
+
+    def _augmented(self, indices: Tensor, views: Tensor) -> Tensor:
+        size = self.format.size
+        batch = self._stored(indices) if "crop" in self.augment else _centre(self._stored(indices), size)
+        out = torch.empty(len(batch), batch.shape[1], size, size, dtype=torch.uint8)
+        rows = self.rows[indices].tolist()
+        for number, (row, view) in enumerate(zip(rows, views.tolist(), strict=True)):
+            rng = np.random.default_rng([self.seed, row, view])
+            picture = batch[number]
+            for name, change in AUGMENTATIONS.items():
+                draws = rng.random(5)
+                if name in self.augment:
+                    picture = change(picture, draws, size)
+            out[number] = picture
+        return self._turned(out, indices)
+
+    def _stored(self, indices: Tensor) -> Tensor:
+        return torch.from_numpy(self.pixels[self.rows[indices].numpy()])
+
+    def _turned(self, pixels: Tensor, indices: Tensor) -> Tensor:
+        turns = self.turns[indices]
+        if not turns.any():
+            return pixels
+        return torch.stack([torch.rot90(one, turn, (-2, -1)) for one, turn in zip(pixels, turns.tolist(), strict=True)])
+
+
+def _centre(pixels: Tensor, size: int) -> Tensor:
+    edge = round((pixels.shape[-1] - size) / 2)
+    return pixels[..., edge : edge + size, edge : edge + size]
+
+
+def _random_crop(picture: Tensor, draws: Draws, size: int) -> Tensor:
+    """A random part of half to all of the area, its sides at most 4:3, resized to the whole (Szegedy et al., 2015)."""
+    side = picture.shape[-1]
+    area, ratio = (0.5 + 0.5 * draws[0]) * side**2, (3 / 4) ** (1 - 2 * draws[1])
+    height, width = (min(side, max(1, round((area * part) ** 0.5))) for part in (ratio, 1 / ratio))
+    top, left = int(draws[2] * (side - height + 1)), int(draws[3] * (side - width + 1))
+    part = picture[None, :, top : top + height, left : left + width]
+    return interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+
+
+def _random_flip(picture: Tensor, draws: Draws, size: int) -> Tensor:
+    """Left and right exchanged, every other time."""
+    return picture.flip(-1) if draws[4] < 0.5 else picture
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, Draws, int], Tensor]] = {"crop": _random_crop, "flip": _random_flip}
+"""What a training view may do to a picture, in this order; each takes five numbers drawn from [0, 1)."""
+
+
+def prepare(
+    examples: Examples,
+    format: ImageFormat,
+    *,
+    augment: tuple[str, ...] = (),
+    views: float = inf,
+    seed: int = 0,
+    cache: Path | None = None,
+    where: str,
+) -> tuple[Examples, list[str]]:
+    """Raw images as a network takes them, each decoded once, and lines that tell of the ones that can't be read.
+
+    With a folder `cache` the pixels are kept there, shared by processes and runs. Raises `TaskError` for inputs
+    that are no images, and where more than 1 % of the images, or all of a class, can't be read.
+    """
+    images = examples.inputs
+    if not isinstance(images, Images):
+        raise TaskError(f"{where}: the network takes images; these data are {type(images).__name__.lower()}s.")
+    for name in augment:
+        if name not in AUGMENTATIONS:
+            raise TaskError(f"{where}: augment = {name!r} is not known; allowed: {', '.join(AUGMENTATIONS)}.")
+    used, position = np.unique(images.rows.numpy(), return_inverse=True)
+    pixels, reasons = decoded(
+        images.source,
+        used,
+        channels=format.channels,
+        side=format.resize,
+        interpolation=format.interpolation,
+        cache=cache,
+        where=where,
+    )
+    broken = torch.tensor(sorted(reasons), dtype=torch.int64)
+    positions = torch.from_numpy(position)
+    kept = torch.nonzero(~torch.isin(positions, broken)).squeeze(1)
+    notes = []
+    if reasons:
+        first = [f"{images.source.name(int(used[number]))} ({reasons[number]})" for number in sorted(reasons)[:3]]
+        named = "; ".join(first) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+        text = f"{where}: {len(reasons)} of {len(used)} images can't be read: {named}."
+        targets = examples.targets
+        lost = not targets.is_floating_point() and len(set(targets.tolist())) > len(set(targets[kept].tolist()))
+        if lost or len(reasons) > UNREADABLE * len(used):
+            raise TaskError(f"{text} At most {UNREADABLE:.0%} are skipped, and no whole class: repair or remove them.")
+        notes.append(f"{text} They are skipped.")
+    pictures = Pictures(
+        pixels=pixels,
+        rows=positions[kept],
+        turns=images.turns[kept],
+        format=format,
+        augment=augment,
+        views=views,
+        seed=seed,
+    )
+    return Examples(pictures, examples.targets[kept]), notes
+
+
+def rotations(data: TaskData) -> TaskData:
+    """The task of telling how an image was turned, by 0, 90, 180 or 270 degrees (Gidaris et al., 2018).
+
+    Made of images without looking at their labels; four examples an image. Raises `TaskError` for other data.
+    """
+
+    def turned(examples: Examples) -> Examples:
+        quarters = torch.arange(4).repeat(len(examples))
+        inputs = examples.inputs
+        if isinstance(inputs, Images):
+            images = inputs.subset(torch.arange(len(inputs)).repeat_interleave(4))
+            return Examples(replace(images, turns=images.turns + quarters), quarters)
+        if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[2] != inputs.shape[3]:
+            raise TaskError("Rotations can only be told of images; these data are not images, or not square.")
+        return Examples(torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1), quarters)
+
+    names = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
+    return replace(data, pool=turned(data.pool), test=turned(data.test), classes=names)

@@ -1,0 +1,251 @@
+"""torchvision's data sets by their names, with their own download."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+
+from search.data.decoding import stamp
+from search.data.examples import Examples, TaskData
+from search.data.images import Images
+from search.data.options import check_known
+from search.data.splits import Classes, Part, Share, arranged, share
+from search.errors import TaskError
+from search.user_code import one_line
+
+POOLS, TESTS = ("trainval", "train", "train-standard"), ("test", "val")
+"""What data sets with a `split` call the part to learn from and the part to test on, best first."""
+
+NOT_OPTIONS = {"root", "train", "download", "transform", "target_transform", "transforms", "loader"}
+
+
+class FromDataset:
+    """Images of a map-style data set whose items are pairs (PIL image, target), read when they are asked for."""
+
+    def __init__(self, dataset: Any, *, key: str | None, threads: bool) -> None:
+        self.dataset = dataset
+        self.threads = threads
+        self._key = key
+        self._places = places(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def image(self, index: int) -> Image.Image:
+        return self.dataset[index][0]  # type: ignore[no-any-return]
+
+    def name(self, index: int) -> str:
+        return f"{type(self.dataset).__name__}[{index}]"
+
+    def identity(self, index: int) -> Hashable:
+        return self._places[index]
+
+    def key(self) -> str | None:
+        return self._key
+
+
+def places(dataset: Any) -> list[Hashable]:
+    """Of each item the data set that it comes from, which may be within others, and its number there."""
+    if isinstance(dataset, Subset):
+        inner = places(dataset.dataset)
+        return [inner[index] for index in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        return [place for part in dataset.datasets for place in places(part)]
+    # torchvision's describe themselves alike where they are made twice of the same files.
+    described = (type(dataset).__name__, repr(dataset) if hasattr(dataset, "root") else id(dataset))
+    return [(*described, index) for index in range(len(dataset))]
+
+
+def torchvision_data(
+    name: str,
+    *,
+    where: str,
+    root: str = "data",
+    download: bool = True,
+    test: Share | None = None,
+    part: Part | None = None,
+    classes: Classes | None = None,
+    **options: Any,
+) -> TaskData:
+    """The data set of that class, "torchvision/NAME", kept in the folder `root`.
+
+    It is downloaded where it isn't there yet. Its own training and test part are taken, by `train` or `split`;
+    where it has none, a test set is held out. Other options go to the class. Raises `TaskError`.
+    """
+    maker = _maker(name.removeprefix("torchvision/"), where=where)
+    parameters = _parameters(maker)
+    own = [key for key in parameters if key not in NOT_OPTIONS]
+    check_known(options, ["root", "download", "test", "part", "classes", *own], where=where)
+    places = {"root": root} if "root" in parameters else {}
+
+    def load(**chosen: Any) -> Any:
+        return _load(maker, {**places, **chosen}, download=download and "download" in parameters, where=where)
+
+    if "train" in parameters:
+        pool, held = load(**options, train=True), load(**options, train=False)
+    elif "split" in parameters:
+        pool = _first_split(load, POOLS if "split" not in options else (options["split"],), options, where=where)
+        tests = tuple(split for split in TESTS if split != options.get("split"))
+        held = _first_split(load, tests, options, where=where)
+    else:
+        pool, held = load(**options), None
+    _check_first(pool, where=where)
+    targets = [labels(dataset, where=where) for dataset in (pool, held) if dataset is not None]
+    names = class_names(pool, targets)
+    key = f"{name} {options} {Path(root).resolve()}"
+    parts = [
+        Examples(
+            Images.of(FromDataset(dataset, key=f"{key} {dataset!r} {_stamp(dataset, root)}", threads=True)), target
+        )
+        for dataset, target in zip((pool, held), targets, strict=False)
+    ]
+    data = TaskData(pool=parts[0], test=parts[1] if held else parts[0].subset(torch.arange(0)), classes=names)
+    hold_out = share(test, own=held is not None, where=where)
+    return arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+
+
+def _maker(name: str, *, where: str) -> type[Any]:
+    from torchvision import datasets
+
+    bases = ("DatasetFolder", "ImageFolder", "VisionDataset")
+    known = [one for one in datasets.__all__ if one not in bases and isinstance(getattr(datasets, one), type)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise TaskError(
+            f"{where} is not known; allowed: a class of torchvision.datasets, as torchvision/CIFAR10{hint}."
+        )
+    return getattr(datasets, name)  # type: ignore[no-any-return]
+
+
+def _parameters(maker: type[Any]) -> list[str]:
+    """What its constructor takes by name; with `**kwargs` (EMNIST, ImageNet) also what its bases' do."""
+    names: list[str] = []
+    for base in maker.__mro__:
+        parameters = inspect.signature(base).parameters.values()
+        names += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        if not any(one.kind == one.VAR_KEYWORD for one in parameters):
+            break
+    return names
+
+
+def _load(maker: Callable[..., Any], arguments: dict[str, Any], *, download: bool, where: str) -> Any:
+    try:
+        return maker(**arguments)
+    except (RuntimeError, FileNotFoundError) as error:  # not there yet
+        if not download:
+            place = Path(arguments.get("root", ".")).resolve()
+            raise TaskError(
+                f"{where} is not in {place} ({one_line(error)}): put it there, or, where its class can, let it be "
+                "downloaded: download = true."
+            ) from error
+    except Exception as error:  # what lies there is not as the class expects it
+        raise TaskError(f"{where} can't be read: {one_line(error)}.") from error
+    folder = Path(arguments["root"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{maker.__name__}.lock"):
+            return maker(**arguments, download=True)
+    except Exception as error:
+        raise TaskError(
+            f"{where} is not in {folder.resolve()} and can't be downloaded ({one_line(error)}): fetch it where there "
+            "is a network, with torchvision, copy it there, or name its folder: root = ..."
+        ) from error
+
+
+def _check_first(dataset: Any, *, where: str) -> None:
+    try:
+        with _files_left_open():
+            kinds = [type(part) for part in dataset[0]]
+    except Exception as error:
+        raise TaskError(f"{where}: its first item can't be read: {one_line(error)}") from error
+    if len(kinds) != 2 or not issubclass(kinds[0], Image.Image):
+        found = ", ".join(kind.__name__ for kind in kinds)
+        raise TaskError(f"{where} is no data set of labelled images: its first item is ({found}).")
+
+
+def _stamp(dataset: Any, root: str) -> str:
+    """What changes with the images: the arrays that the data set keeps, the files that it names, or its folder."""
+    kept = list(vars(dataset).values())
+    arrays = [array for array in map(_numbers, kept) if array is not None]
+    known = blake2b(digest_size=16)
+    for array in arrays:
+        known.update(array.data)
+    named = [one[0] if isinstance(one, tuple) else one for part in kept if isinstance(part, list) for one in part]
+    files = [Path(one) for one in named if isinstance(one, str | Path)]
+    folder = Path(dataset.root or root)
+    if not arrays and not any(map(Path.is_file, files)) and folder.resolve() != Path(root).resolve():
+        files = sorted(folder.rglob("*"))
+    return known.hexdigest() + stamp(filter(Path.is_file, files))
+
+
+def _numbers(kept: Any) -> NDArray[Any] | None:
+    found = kept.numpy() if isinstance(kept, Tensor) else kept
+    return np.ascontiguousarray(found) if isinstance(found, np.ndarray) and found.dtype.kind in "biuf" else None
+
+
+def _first_split(load: Callable[..., Any], names: Sequence[str], options: dict[str, Any], *, where: str) -> Any:
+    for name in names:
+        try:
+            return load(**{**options, "split": name})
+        except TaskError as error:
+            if not isinstance(error.__cause__, ValueError):  # which is how a class says that it has no such split
+                raise
+            reason = error
+    raise reason
+
+
+def labels(dataset: Any, *, where: str) -> Tensor:
+    """Class indices (N,) of a data set's items, from an attribute where it has them at hand, else by reading."""
+    with _files_left_open():
+        first = dataset[0][1] if len(dataset) else 0
+    for attribute in ("targets", "_labels", "labels", "y"):
+        known = getattr(dataset, attribute, None)
+        # Attributes of other data sets may bear the name and mean something else.
+        if known is not None and len(known) == len(dataset) and _is_index(known[0]) and int(known[0]) == first:
+            return torch.as_tensor(known).to(torch.int64)
+    with _files_left_open():
+        read = [dataset[index][1] for index in range(len(dataset))]
+    if not all(_is_index(one) for one in read):
+        raise TaskError(f"{where}: the targets must be class indices, got a {type(first).__name__} for the first item.")
+    return torch.tensor([int(one) for one in read], dtype=torch.int64)
+
+
+@contextmanager
+def _files_left_open() -> Iterator[None]:
+    # Images that a data set opens and nobody looks at; closing them might take them from a data set that keeps them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+def _is_index(target: Any) -> bool:
+    try:
+        return bool(int(target) == target)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def class_names(dataset: Any, targets: list[Tensor]) -> tuple[str, ...]:
+    """The names that a data set gives its classes, else their numbers."""
+    needed = max((int(target.max()) + 1 for target in targets if len(target)), default=0)
+    for attribute in ("classes", "categories"):
+        names = getattr(dataset, attribute, None)
+        if isinstance(names, list | tuple) and len(names) >= needed:
+            return tuple(str(name[0] if isinstance(name, list | tuple) else name) for name in names)
+    count = sum(map(len, targets))
+    if needed > count:
+        raise TaskError(f"The targets go up to {needed - 1} in {count} examples; classes are numbered from 0.")
+    return tuple(str(number) for number in range(needed))

@@ -1,0 +1,63 @@
+"""Checks of a backbone on examples: the width of its features, the order of its layer groups."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.data.examples import Tensors
+from search.errors import TaskError
+from search.user_code import one_line
+from strategies import LayerGroup
+
+
+def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
+    """The width F of the features that the backbone makes of these inputs. Raises `TaskError` unless (N, F)."""
+    size = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+    shown = {k: tuple(v.shape) for k, v in inputs.items()} if isinstance(inputs, dict) else tuple(inputs.shape)
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            features = backbone(inputs)
+    except Exception as error:
+        raise TaskError(f"[model] backbone fails on inputs of shape {shown}: {one_line(error)}") from error
+    finally:
+        backbone.train(was_training)
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != size:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise TaskError(f"[model] backbone must return features of shape ({size}, F), got {shape}.")
+    return features.shape[1]
+
+
+def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> None:
+    """Raises `TaskError` unless the layer groups run in their order on these inputs, the input side first.
+
+    Freezing a leading group that runs behind a thawed one would be no prefix: nothing before it is constant.
+    """
+    first: dict[int, int] = {}
+    calls: list[int] = []
+    home = {id(parameter): index for index, group in enumerate(groups) for parameter in group.parameters}
+
+    def watch(module: nn.Module, arguments: Any) -> None:
+        for parameter in module.parameters(recurse=False):
+            index = home[id(parameter)]
+            first.setdefault(index, len(calls))
+        calls.append(1)
+
+    leaves = [m for m in backbone.modules() if next(m.children(), None) is None]
+    hooks = [module.register_forward_pre_hook(watch) for module in leaves]
+    try:
+        feature_width(backbone, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    order = sorted(first, key=lambda index: (first[index], index))
+    if order != sorted(order):
+        ran = ", ".join(groups[index].name for index in order)
+        listed = ", ".join(group.name for group in groups)
+        raise TaskError(
+            f"[model] backbone: its layer groups run in the order {ran}, but are listed as {listed}; "
+            "give [model] groups = [...], glob patterns over parameter names, one a group, input side first."
+        )

@@ -1,0 +1,49 @@
+"""Floating-point operations of a forward pass, by layer group."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from search.data.examples import Tensors
+from strategies import LayerGroup
+
+
+def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> list[int]:
+    """Floating-point operations of one forward pass in each layer group, counted by `FlopCounterMode`.
+
+    What a container does itself (attention between its layers) counts for the group it belongs to; an `nn.LSTM`'s
+    layers share its count by their weights, each of which is used once a time step.
+    """
+    counter = FlopCounterMode(display=False)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused operations have no formula
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    backbone.requires_grad_(False)  # the counter trips over a module that takes a parameter as its input (PiT's token)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of TF32 on another maker's GPUs, whenever a flag of oneDNN is set
+            with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
+                backbone.eval()(inputs)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        torch.backends.mha.set_fastpath_enabled(fast)
+    root = type(backbone).__name__
+    counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
+    result = [0.0] * len(groups)
+    for path, module in backbone.named_modules():
+        prefix = f"{root}.{path}" if path else root
+        own = counts.get(prefix, 0) - sum(counts.get(f"{prefix}.{child}", 0) for child, _ in module.named_children())
+        if own <= 0:
+            continue
+        direct = {id(parameter) for parameter in module.parameters(recurse=False)}
+        weights = [sum(p.numel() for p in g.parameters if id(p) in direct and p.ndim > 1) for g in groups]
+        if not any(weights):
+            weights = [int(any(m is module for m in group.modules)) for group in groups]
+        for index, weight in enumerate(weights):
+            result[index] += own * weight / max(sum(weights), 1)
+    return [round(count) for count in result]

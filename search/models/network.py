@@ -1,0 +1,98 @@
+"""Networks by name: backbones of ours, of the libraries, and of the user's own code."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from search.data.images import ImageFormat
+from search.data.texts import Texts
+from search.errors import TaskError
+from search.spec.tables import Model
+from search.user_code import one_line
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """A network taken apart: the backbone maps a batch of inputs to features (N, F).
+
+    neck: what a pretrained network has between features and output, a BERT's pooler; it belongs to the head.
+    head: the user's own, from features to outputs; by default a linear layer is put there.
+    module: the user's own `LightningModule` around both, which then brings its own steps and metrics.
+    """
+
+    backbone: nn.Module
+    neck: nn.Module | None = None
+    head: nn.Module | None = None
+    module: LightningModule | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """What a study's `[model]` names, before any weights are loaded.
+
+    build: a fresh one, its weights random (or as the user's function makes them).
+    pretrained: weights by name -> state dict of the backbone, the neck's with "neck." before their names.
+    images, encode: how it sees images, None for as they are; and what it makes of texts, None for nothing.
+    replaced: the names (prefixes) of what a whole model's state dict has and the backbone has not: its classifier.
+    renamed: what a state dict of an older release calls a parameter -> what it is called now.
+    """
+
+    build: Callable[[], Parts]
+    pretrained: Callable[[str], dict[str, Tensor]] | None = None
+    images: ImageFormat | None = None
+    encode: Callable[[Texts], dict[str, Tensor]] | None = None
+    replaced: tuple[str, ...] = ()
+    renamed: Callable[[str], str] = str
+
+
+def build(network: Network, model: Model) -> Parts:
+    """A fresh network. Raises `TaskError` where its builder does."""
+    return built(network.build, model)
+
+
+def built(make: Callable[[], Made], model: Model) -> Made:
+    """What a builder of `[model]` makes. Raises `TaskError` where it raises anything."""
+    try:
+        return make()
+    except TaskError:
+        raise
+    except Exception as error:
+        options = f" with options {model.options}" if model.options else ""
+        raise TaskError(f"[model] backbone = {model.backbone!r}{options} can't be built: {one_line(error)}") from error
+
+
+def extra(package: str, where: str) -> Any:
+    """A package that only some networks need. Raises `TaskError` where it is not installed."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or it tells of each of its ten tries
+    try:
+        return import_module(package)
+    except ImportError:
+        raise TaskError(f"{where} needs {package}: pip install 'frostline[{package}]'.") from None
+
+
+def image_format(
+    model: Model,
+    *,
+    size: int,
+    resize: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    interpolation: str = "bilinear",
+) -> ImageFormat:
+    """How a network sees images, with what `[model]` says instead."""
+    if model.image_size is not None:
+        size, resize = model.image_size, round(model.image_size * resize / size)
+    mean, std = tuple(model.mean or mean), tuple(model.std or std)
+    if len(mean) != len(std):
+        raise TaskError(f"[model] mean has {len(mean)} values and std {len(std)}; they need one a channel.")
+    try:
+        return ImageFormat(size=size, resize=resize, mean=mean, std=std, interpolation=interpolation)
+    except ValueError as error:
+        raise TaskError(f"[model] backbone = {model.backbone!r}: {error}") from None

@@ -1,0 +1,185 @@
+"""A backbone's weights: by the library's name for them, from a file, or one module of a checkpoint."""
+
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from os.path import isfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.errors import TaskError
+from search.files import BrokenArchive, check_size
+from search.models.network import Network
+from search.spec.tables import Checkpoint, Model
+
+_FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # where files keep the state dict, the likeliest first
+
+
+def load_weights(model: Model, network: Network, backbone: nn.Module) -> dict[str, Tensor] | None:
+    """The state dict that `[model] weights` names, checked against the backbone; None for "source" and "none".
+
+    Files are read without running code (`weights_only`). What a whole model's file has beyond the backbone, its
+    own classifier, is left out. Raises `TaskError`.
+    """
+    weights = model.weights
+    if weights in ("source", "none"):
+        return None
+    where, module = f"[model] weights = {weights!r}", ""
+    if isinstance(weights, Checkpoint):
+        where, module = f"[model] weights: {weights.checkpoint!r}", weights.module
+        state = read_module(Path(weights.checkpoint), module, where=where)
+    elif _is_file(weights):
+        state = read_module(Path(weights), "", where=where)
+    elif network.pretrained is not None:
+        state = network.pretrained(weights)
+    else:
+        raise TaskError(
+            f"{where}: {model.backbone} has none of its own; allowed: a file, "
+            '{ checkpoint = ..., module = ... }, "source", "none".'
+        )
+    renamed = {network.renamed(key): value for key, value in state.items()}
+    if not renamed.keys() & backbone.state_dict().keys() and (
+        prefix := _prefix(state, set(backbone.state_dict()), network.renamed)
+    ):
+        inside = ".".join(filter(None, [module, prefix[:-1]]))
+        raise TaskError(
+            f"{where} does not fit the backbone: its names begin with {prefix!r}. Say "
+            f'weights = {{ checkpoint = ..., module = "{inside}" }}.'
+        )
+    return fitting(renamed, backbone, replaced=network.replaced, where=where)
+
+
+def read_module(file: Path, module: str, *, where: str) -> dict[str, Tensor]:
+    """The state dict of one module ("" = all) of a state-dict file or a (Lightning) checkpoint.
+
+    `torch.compile`'s "_orig_mod." is no part of a name; a name may also lead through nested tables of a file, as in
+    "model_ema" or "teacher.backbone".
+    """
+    content = _read(file, where)
+    if not isinstance(content, Mapping):
+        kind = "a whole pickled object" if isinstance(content, _Inert) else f"a {type(content).__name__}"
+        raise TaskError(f"{where} holds {kind}, no state dict.")
+    main = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+    rest = {key: value for key, value in content.items() if key not in _WRAPPERS}
+    states = [state for part in (*main, rest) if (state := dict(_tensors(part)))]
+    prefix = _plain(f"{module}.") if module else ""
+    for state in states:
+        if found := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
+            return found
+    if not states:
+        raise TaskError(f"{where} holds no tensors.")
+    known = dict.fromkeys(key.partition(".")[0] for state in states for key in sorted(state) if "." in key)
+    raise TaskError(f"{where} has no module {module!r}; it has: {', '.join([*known][:12]) or 'no modules'}.")
+
+
+def fitting(
+    state: Mapping[str, Tensor], backbone: nn.Module, *, replaced: tuple[str, ...] = (), where: str
+) -> dict[str, Tensor]:
+    """The part of a state dict that is the backbone's. Raises `TaskError` naming the keys that do not fit."""
+    wanted = backbone.state_dict()
+    names = {_plain(key): key for key in wanted}  # the backbone may be a compiled one
+    state = {names.get(key, key): value for key, value in state.items()}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in wanted and not k.startswith((*replaced, "neck."))]
+    wrong = [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    other = [
+        f"{key} is {state[key].dtype}, not {tensor.dtype}"
+        for key, tensor in wanted.items()
+        if key in state and state[key].is_complex() != tensor.is_complex()
+    ]
+    # Of the right shape: a file may say of one number that it is a thousand million.
+    broken = [] if wrong else [key for key in wanted if key in state and not state[key].isfinite().all()]
+    for kind, keys in (
+        ("it lacks", missing),
+        ("it has unknown", extra),
+        ("it has other shapes:", wrong),
+        ("it has other types:", other),
+        ("not finite:", broken),
+    ):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise TaskError(f"{where} does not fit the backbone: {kind} {', '.join(keys[:3])}{more}.")
+    return {key: state.get(key, tensor) for key, tensor in wanted.items()} | {
+        key: tensor for key, tensor in state.items() if key.startswith("neck.") and key not in wanted
+    }
+
+
+class _Inert:
+    """What stands in a checkpoint for an object of some class or other, a hyperparameter: none of its code is run."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _read(file: Path, where: str) -> Any:
+    if not isfile(file):
+        raise TaskError(f"{where}: there is no such file.")
+    strangers: list[Any] = []
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        if zipfile.is_zipfile(file):
+            with file.open("rb") as stream:
+                check_size(stream)
+        strangers = _strangers(file)
+        with torch.serialization.safe_globals(strangers):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise TaskError(f"{where} needs safetensors: pip install 'frostline[timm]'.") from None
+    except BrokenArchive as error:
+        raise TaskError(f"{where} can't be read: {error}.") from error
+    except Exception as error:
+        if strangers or (isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error)):
+            raise TaskError(
+                f"{where} holds more than tensors and plain values, and is not run as code: save its state dict alone."
+            ) from error
+        raise TaskError(f"{where} can't be read: it is no file of weights, or a damaged one.") from error
+
+
+def _strangers(file: Path) -> list[Any]:
+    """The classes that a checkpoint names and `weights_only` does not know, each to be read as `_Inert`."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # not in today's format: `torch.load` says what it is
+        return []
+    return [(_Inert, name) for name in names]
+
+
+def _tensors(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield _plain(f"{prefix}{key}"), value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value, f"{prefix}{key}.")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_orig_mod.", "")
+
+
+def _prefix(state: Mapping[str, Tensor], wanted: set[str], renamed: Callable[[str], str]) -> str:
+    """The prefix under which a state dict has the most of the names that are wanted; "" if there is none."""
+
+    def count(prefix: str) -> int:
+        return sum(renamed(key.removeprefix(prefix)) in wanted for key in state if key.startswith(prefix))
+
+    prefixes = dict.fromkeys(key[: end + 1] for key in state for end, character in enumerate(key) if character == ".")
+    return max(prefixes, key=count, default="") if any(map(count, prefixes)) else ""
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(_FILES) or isfile(weights)  # which a name that no file can have does not break

@@ -1,0 +1,1 @@
+"""The page, the tables and the terminal output that show a verdict."""

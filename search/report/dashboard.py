@@ -1,0 +1,123 @@
+"""optuna-dashboard on a study's storage, for this machine only, with our verdicts and figures in it."""
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+import plotly.graph_objects as go
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object, wsgi
+
+from search.errors import StorageError
+from search.report import winners
+from search.report.style import short
+from search.storage.database import open_storage, opened
+from search.storage.location import Home
+from search.verdict.judge import Verdict
+from search.verdict.load import load_results
+from search.verdict.other_sizes import frost_line
+from search.verdict.rows import Results
+
+HOST = "127.0.0.1"
+OURS = ("127.0.0.1", "localhost", "[::1]")
+"""The names under which a browser on this machine reaches it; another was made to point here (DNS rebinding)."""
+READS = ("GET", "HEAD")
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class _Threaded(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        logging.getLogger(__name__).debug(format, *args)
+
+
+def serve(home: Home, *, port: int, allow_writes: bool = False) -> None:
+    """Serve optuna-dashboard on loopback until interrupted: it has no login, so it is not for a network.
+
+    It deletes studies and writes notes only with `allow_writes`.
+    Raises `StudyError` for an unknown study, `StorageError` where the port is taken.
+    """
+    load_results(home, with_outcomes=False)
+    application = guarded(wsgi(open_storage(home.url)), allow_writes=allow_writes)
+    try:
+        server = make_server(HOST, port, application, _Threaded, _Quiet)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise StorageError(f"--port {port} can't be had: {error.strerror}; name another.") from None
+        raise
+    print(f"http://{HOST}:{server.server_port}/dashboard/ shows {home.name!r}; Ctrl-C ends it.", flush=True)
+    server.serve_forever()
+
+
+def guarded(application: Application, *, allow_writes: bool) -> Application:
+    """The application for requests that are meant for this machine, and, unless allowed, only for those that read.
+
+    A page of another site that the same browser shows may send requests here too: it is known by its `Origin`.
+    """
+
+    def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
+        if _name(host) not in OURS or (origin is not None and origin != f"http://{host}"):
+            reason = "This dashboard answers on this machine only."
+        elif environ["REQUEST_METHOD"] not in READS and not allow_writes:
+            reason = "This dashboard only reads; start it with --allow-writes to change what is stored."
+        else:
+            return application(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [reason.encode()]
+
+    return guard
+
+
+def _name(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
+    """Put the verdicts into the stored studies as notes, and the answer's figures into the confirming one.
+
+    optuna-dashboard shows both. What is there already is not written again. Raises `StorageError`.
+    """
+    home = results.home
+    if not verdicts:
+        return
+    with opened(home.url) as storage:
+        assert storage is not None
+        told = {home.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
+        for name, text in {**told, home.confirm_name: "\n\n".join(told.values())}.items():
+            study = optuna.load_study(study_name=name, storage=storage)
+            if get_note(study) == text:
+                continue
+            if name == home.confirm_name:  # before the note, which says that they are there
+                for place, figure in _figures(results, verdicts).items():
+                    save_plotly_graph_object(study, figure, graph_object_id=place)
+            save_note(study, text)
+
+
+def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.Figure]:
+    figures = {
+        "who-wins-where": winners.strategy_map(verdicts),
+        "how-good": winners.scores(verdicts),
+        "frost-line": winners.frost(frost_line(results, verdicts), results.groups),
+    }
+    # Stored in pieces of 2 kB, a transaction each: a template alone would be four.
+    return {name: figure.update_layout(template=None) for name, figure in figures.items()}
+
+
+def _told(verdict: Verdict) -> str:
+    lines = [f"**{verdict.size} labels: {verdict.sentence}**", ""]
+    for contestant in verdict.contestants:
+        score = verdict.measure.interval(contestant.score, contestant.low, contestant.high)
+        status = "contends" if contestant.contends else "ruled out"
+        lines.append(f"- {contestant.family}: {score}, P(best) {contestant.p_best:.2f}, {status}")
+    best = verdict.recommended
+    params = ", ".join(f"{name} {short(value)}" for name, value in best.strategy.to_params().items())
+    return "\n".join([*lines, "", f"Recommended: {best.family}, {params}"])

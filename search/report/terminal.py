@@ -1,0 +1,123 @@
+"""Progress while a study runs, and the answer when it ends: one calm display, or plain lines without a terminal."""
+
+import time
+from collections.abc import Callable
+from textwrap import fill
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.verdict.judge import Verdict
+from search.verdict.rows import Results
+from strategies import Family
+
+
+class Progress:
+    """A live table of the sizes on a terminal; elsewhere one line whenever a size gets its verdict."""
+
+    def __init__(self, console: Console, sizes: list[int]) -> None:
+        self.console = console
+        self.sizes = sizes
+        self.started = time.monotonic()
+        self.done_before: int | None = None
+        self.verdicts: dict[int, Verdict] = {}
+        self._explored: set[int] = set()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+            self._live.update(Text("Loading the data and the model ..."), refresh=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, at)
+
+    def update(self, results: Results, judge: Callable[[int], Verdict | None]) -> None:
+        """Show how far the study is; `judge` is asked once for each size that has just been confirmed."""
+        for size in self.sizes:
+            explored = bool(results.finalists(size))
+            if self._live is None and explored and size not in self._explored:
+                self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
+            if explored:
+                self._explored.add(size)
+            if size not in self.verdicts and results.is_confirmed(size) and (verdict := judge(size)) is not None:
+                self.verdicts[size] = verdict
+                if self._live is None:
+                    took = _clock(time.monotonic() - self.started)
+                    self.console.print(f"{size} labels: {verdict.sentence}, {took}", soft_wrap=True)
+        if self._live is not None:
+            self._live.update(self._table(results), refresh=True)
+
+    def _table(self, results: Results) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), title=self._title(results), title_justify="left")
+        for heading in ("labels", "explore", "", "confirm", ""):
+            table.add_column(heading, justify="right" if heading == "labels" else "left")
+        table.add_column("verdict", overflow="ellipsis", no_wrap=True)
+        for size in self.sizes:
+            explored, budget, confirmed, chains = _counts(results, size)
+            verdict = self.verdicts.get(size)
+            table.add_row(
+                str(size),
+                ProgressBar(total=budget, completed=explored, width=16),
+                f"{explored}/{budget}",
+                ProgressBar(total=max(chains, 1), completed=confirmed, width=16),
+                f"{confirmed}/{chains}" if results.finalists(size) else "",
+                verdict.sentence if verdict else "",
+            )
+        return table
+
+    def _title(self, results: Results) -> str:
+        counts = [_counts(results, size) for size in self.sizes]
+        done = sum(explored + confirmed for explored, _, confirmed, _ in counts)
+        total = sum(budget + chains for _, budget, _, chains in counts)
+        if self.done_before is None:
+            self.done_before = done
+        elapsed = time.monotonic() - self.started
+        left = ""
+        if done > self.done_before + 3:
+            left = f", about {_clock(elapsed / (done - self.done_before) * (total - done))} left"
+        return f"{results.home.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
+
+
+def answer(verdict: Verdict, *, width: int | None = None) -> str:
+    """The answer at one size in a few lines, wrapped to a terminal's width if there is one."""
+    best, shown = verdict.recommended, verdict.measure.interval
+    params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
+    entries = {
+        label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in contestants)
+        for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
+    }
+    if verdict.failed:
+        entries["failed"] = ", ".join(verdict.failed)
+    entries["recommended"] = f"{best.family}: {params}"
+    lines = [f"{verdict.size} labels: {verdict.sentence}"]
+    lines += [f"  {label:<12} {text or 'none'}" for label, text in entries.items()]
+    if width is None:
+        return "\n".join(lines)
+    return "\n".join(fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
+    explored = results.explored(size)
+    return (
+        sum(row.is_finished for row in explored),
+        max(results.spec.search.trials, len(explored)),
+        sum(row.is_finished for row in results.confirmed(size)),
+        results.most_confirms(size, families=len(Family)),  # a clear verdict needs fewer
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

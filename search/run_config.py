@@ -1,0 +1,92 @@
+"""What is asked of a run: a study file and options, checked as far as nothing must be loaded for it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from search.errors import SpecError
+from search.spec.study_spec import StudySpec, find_study_file
+from search.storage.database import check_parent, opened
+from search.storage.location import OUT, Home
+from search.study.create import check_stored
+from search.verdict.load import read_results, stored_spec
+from search.verdict.rows import Results
+
+Engine = Literal["local", "ray"]
+"""Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A study file and the options of a run, checked as far as nothing must be loaded for it."""
+
+    file: Path
+    spec: StudySpec
+    home: Home
+    sizes: list[int]
+    workers: int
+    engine: Engine = "local"
+    address: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        study: str,
+        *,
+        storage: str | None = None,
+        sizes: list[int] | None = None,
+        trials: int | None = None,
+        workers: int = 2,
+        out: Path = OUT,
+        seed: int | None = None,
+        engine: Engine = "local",
+        address: str | None = None,
+    ) -> Self:
+        """The job of that study file or name. Raises `SpecError` and `StorageError`."""
+        file = find_study_file(study)
+        spec = StudySpec.from_file(file)
+        search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
+        if search:
+            spec = spec.changed(search=search)
+        for size in sizes or []:
+            if size not in spec.task.sizes:
+                allowed = ", ".join(map(str, spec.task.sizes))
+                raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
+        home = Home.of(file.stem, out=out, storage=storage)
+        check_parent(home.url, made_by_us=storage is None)
+        if address is not None and engine == "local":
+            raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
+        return cls(
+            file=file,
+            spec=spec,
+            home=home,
+            sizes=sizes or spec.task.sizes,
+            workers=workers,
+            engine=engine,
+            address=address,
+        )
+
+    def joining(self) -> Self:
+        """The job with the budgets of the study as it is stored, where those have grown."""
+        with opened(self.home.url) as storage:
+            stored = None if storage is None else stored_spec(storage, self.home)
+        if stored is None:
+            return self
+        ours = self.spec
+        spec = ours.changed(
+            task={"sizes": sorted({*ours.task.sizes, *stored.task.sizes})},
+            search={"trials": max(ours.search.trials, stored.search.trials)},
+            confirm={"chains": max(ours.confirm.chains, stored.confirm.chains)},
+        )
+        return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == ours.task.sizes else self.sizes)
+
+    def stored(self) -> Results | None:
+        """What is stored of the study, seen with the budgets of this job; None if there is nothing yet.
+
+        Raises `StudyError` where it was stored with another spec.
+        """
+        with opened(self.home.url) as storage:
+            if storage is None or stored_spec(storage, self.home) is None:
+                return None
+            check_stored(storage, self.home, self.spec)
+            return replace(read_results(storage, self.home, with_outcomes=False), spec=self.spec)

@@ -1,0 +1,1 @@
+"""Study files: parsed and checked into one `StudySpec`."""

@@ -1,0 +1,1 @@
+"""The study's folder and database, and who owns a running trial."""

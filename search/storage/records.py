@@ -1,0 +1,100 @@
+"""What a study and its trials store of themselves, checked as it is read: a database may have been written by anyone.
+
+Nothing stored is evaluated, imported or taken for a path.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from search.errors import LONGEST, StudyError, printable
+from search.spec.study_spec import NAME
+from search.spec.tables import Count
+
+
+def _share(value: float) -> float:
+    if value < 0 or value > 1:  # NaN is neither: a score that is not to be had
+        raise ValueError("must be from 0 to 1")
+    return value
+
+
+Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Share = Annotated[float, AfterValidator(_share)]
+Text = Annotated[str, AfterValidator(lambda text: printable(text[:LONGEST]))]
+
+
+class _Attributes(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @classmethod
+    def of(cls, attributes: dict[str, Any], *, where: str) -> Self:
+        """These attributes; others are not looked at. Raises `StudyError`, which names `where` they are stored."""
+        try:
+            return cls.model_validate(attributes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise StudyError(f"{where} is none of ours: {place} = {first['input']!r:.200}: {first['msg']}.") from None
+
+
+class StudyAttributes(_Attributes):
+    """What a study stores of itself."""
+
+    spec: dict[str, Any]
+    num_groups: Annotated[int, Field(ge=1, le=10_000)]
+    kind: Literal["classification", "regression"] = "classification"
+    groups: list[Text] = []
+
+
+class TrialAttributes(_Attributes):
+    """What a trial stores of itself, as a `Row` has it; `size` is a confirm trial's."""
+
+    size: Count | None = None
+    chain: Natural = 0
+    best_epoch: Natural | None = None
+    epochs: Natural | None = None
+    seconds: Seconds | None = None
+    trainable_parameters: Natural | None = None
+    seed: Natural | None = None
+    anchor: bool = False
+    learned_at: Count | None = None
+    explored: Natural | None = None
+    test_accuracy: Share | None = None
+    test_loss: float | None = None
+    test_macro_f1: float | None = None
+    test_auroc: float | None = None
+    test_mse: float | None = None
+    test_mae: float | None = None
+    test_r2: float | None = None
+    test_se: float | None = None
+    test_examples: Count | None = None
+    reason: Text | None = None
+    outcomes: str | None = None
+
+
+_STUDY = re.compile(rf"(?P<name>{NAME.pattern})/(?:confirm|n=(?P<size>[1-9][0-9]{{0,8}}))")
+
+
+def name_of(study_name: str) -> str | None:
+    """The name under which Optuna's study of that name belongs to one of ours; None for somebody else's."""
+    match = _STUDY.fullmatch(study_name)
+    return match["name"] if match else None
+
+
+def size_of(study_name: str) -> int | None:
+    """The size that a study of ours explores; None where it confirms."""
+    match = _STUDY.fullmatch(study_name)
+    return int(match["size"]) if match and match["size"] else None
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn what Optuna runs into, where what is stored is not what it wrote, into a `StudyError` that names `where`."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise StudyError(f"{where} can't be read: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Data, network and weights of a study, checked against each other."""

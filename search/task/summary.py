@@ -1,0 +1,60 @@
+"""A backbone's layer groups in figures: what each holds, what it costs, and what each freeze depth would train."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from search.models.flops import forward_flops
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+from strategies import FreezingStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One layer group, or the head (the last one): its parameters, its share of the forward FLOPs, and how many
+    parameters train at the freeze depth that equals its index."""
+
+    name: str
+    parameters: int
+    share: float
+    trained: int
+
+
+def anatomy(spec: StudySpec) -> list[Part]:
+    """The layer groups of a study's backbone, input side first, then the head. Raises `FrostlineError`."""
+    task = Task.look_at(spec)
+    groups = task.groups
+    flops = forward_flops(task.parts.backbone, groups, task.example)
+    trained = [task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) for depth in range(len(groups) + 1)]
+    # A linear head is a share too small to be told; it is what is left of the whole.
+    first = next(iter(task.example.values())) if isinstance(task.example, dict) else task.example
+    total = sum(flops) + 2 * trained[-1] * len(first)
+    sizes = [sum(parameter.numel() for parameter in group.parameters) for group in groups]
+    return [
+        Part(name=name, parameters=size, share=cost / total, trained=left)
+        for name, size, cost, left in zip(
+            [*(group.name for group in groups), "head"],
+            [*sizes, trained[-1]],
+            [*flops, total - sum(flops)],
+            trained,
+            strict=True,
+        )
+    ]
+
+
+def table(parts: Sequence[Part]) -> Table:
+    """The layer groups as a table for a terminal."""
+    result = Table(box=None, padding=(0, 2, 0, 0))
+    for heading, justify in (
+        ("depth", "right"), ("layer group", "left"), ("parameters", "right"), ("FLOPs", "right"), ("trains", "right"),
+        ("", "left")
+    ):  # fmt: skip
+        result.add_column(heading, justify=justify, no_wrap=heading != "")  # type: ignore[arg-type]
+    whole = parts[0].trained
+    for index, part in enumerate(parts):
+        count = f"{part.trained:,} ({100 * part.trained / whole:.3g} %)"
+        meaning = "everything" if index == 0 else "the head" if part is parts[-1] else "from here on"
+        result.add_row(str(index), part.name, f"{part.parameters:,}", f"{100 * part.share:.1f} %", count, meaning)
+    return result

@@ -1,0 +1,1 @@
+"""One Lightning run of one strategy, from its network to its test scores."""

@@ -1,0 +1,95 @@
+"""What `precision = "auto"` comes to on this machine, for this network."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import product
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from search.device import Arithmetic, device_of
+from search.errors import StudyError
+from search.files import replacing
+from search.seeds import seeded
+from search.storage.location import Home
+from search.task.task import Task
+from search.training.module import loss_of
+from search.training.trainer import build_optimizer
+from strategies import FreezingStrategy, param_groups
+
+WORTH = 0.9
+"""What is not plain float32 must take at most this share of its time, or the plain stays."""
+ENOUGH = 2.0
+"""Seconds of steps after which the fastest so far counts."""
+
+
+def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arithmetic:
+    """What `[train] precision` comes to: for "auto", what trains this network fastest here.
+
+    Which that is depends on the network as much as on the hardware: on a CPU with bfloat16 units a ResNet-18 takes
+    0.7 of the time and a MobileNetV2 1.3 times the time in it. So it is measured, once a study, and kept in the
+    study's folder: all its trials run in the same.
+    """
+    if task.spec.train.precision == "32-true":
+        return Arithmetic()
+    file = home.folder / "precision.json"
+    with home.lock("precision"):
+        if not file.is_file():
+            with replacing(file) as stream:
+                stream.write(json.dumps(asdict(fastest(task))).encode())
+    try:
+        known = json.loads(file.read_text())
+        found = Arithmetic(bfloat16=known["bfloat16"], channels_last=known["channels_last"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        found = None
+    if found is None or {type(value) for value in asdict(found).values()} != {bool}:
+        raise StudyError(
+            f"{file} does not say what the study's trials run in; it was "
+            '{"bfloat16": true or false, "channels_last": true or false}.'
+        )
+    say(f"[train] precision = 'auto': {found} trains {task.spec.model.backbone} fastest here.")
+    return found
+
+
+def fastest(task: Task) -> Arithmetic:
+    """The arithmetic in which a step of full fine-tuning takes the least time."""
+    seconds = {
+        arithmetic: _step(task, arithmetic)
+        for arithmetic in (Arithmetic(bfloat16=b, channels_last=c) for b, c in product((False, True), repeat=2))
+    }
+    best = min(seconds, key=lambda arithmetic: seconds[arithmetic])
+    return best if seconds[best] <= WORTH * seconds[Arithmetic()] else Arithmetic()
+
+
+def _step(task: Task, arithmetic: Arithmetic) -> float:
+    """Seconds of one training step, the best of a few; infinite where it can't be taken."""
+    train, strategy = task.spec.train, FreezingStrategy.full_fine_tuning()
+    device = device_of(train.accelerator)
+    batch = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
+    inputs, targets = move_data_to_device(batch, device)
+    with seeded(0):
+        backbone, head, _ = task.start(strategy, chain=0)
+        backbone, head = backbone.to(device).train(), head.to(device).train()
+        arithmetic.lay_out(backbone)
+        optimizer = build_optimizer(train, param_groups(backbone, head, strategy, groups=task.spec.model.groups))
+        best, begun = float("inf"), 0.0
+        for step in range(4):
+            started = time.perf_counter()
+            try:
+                with arithmetic.autocast(device):
+                    features = backbone(inputs)
+                loss_of(head(features.float()), targets).backward()  # type: ignore[no-untyped-call]
+            except RuntimeError:  # an operation that has no bfloat16 kernel on this device
+                return float("inf")
+            optimizer.step()
+            optimizer.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if step:  # the first warms up
+                best = min(best, time.perf_counter() - started)
+            begun = begun or started
+            if time.perf_counter() - begun > ENOUGH and step:
+                break
+    return best

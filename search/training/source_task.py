@@ -1,0 +1,86 @@
+"""The source task: train the backbone on labels of our own, or on none, once per study."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from search.data.batches import train_loader
+from search.device import eval_batch
+from search.errors import TaskError
+from search.files import replacing
+from search.models.checks import feature_width
+from search.models.network import build
+from search.models.registry import find_network
+from search.models.weights import fitting, read_module
+from search.seeds import derive_seed, seeded
+from search.spec.study_spec import StudySpec
+from search.storage.location import Home
+from search.task.prepare import prepared
+from search.task.task import Task, source_data
+from search.training.module import TaskModule, predict
+from search.training.trainer import build_optimizer, lean_trainer
+
+
+def with_source_weights(task: Task, home: Home) -> Task:
+    """The task with its backbone's weights: from the study's folder, or trained and put there first.
+
+    One process trains while the others wait; the file appears whole or not at all.
+    """
+    if task.spec.model.weights != "source":
+        return task
+    file = home.folder / f"source-{_key(task.spec)}.pt"
+    with home.lock("source"):
+        if not file.is_file():
+            _save(train_source(task.spec, cache=home.folder / "cache"), file)
+    where = f"The source task's weights {file}"
+    state = fitting(read_module(file, "", where=where), build(task.network, task.spec.model).backbone, where=where)
+    return task.with_weights(state)
+
+
+def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Tensor]:
+    """Train the backbone on the source task with a Lightning run; returns its state dict."""
+    assert spec.source is not None
+    network = find_network(spec.model)
+    data, notes = prepared(source_data(spec), network, spec, cache=cache, where="[source] data")
+    print("\n".join(notes), end="")
+    seed = derive_seed(spec.search.seed, "source")
+    with seeded(seed):
+        backbone = build(network, spec.model).backbone
+        first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
+        head = nn.Linear(feature_width(backbone, first), data.outputs)
+        groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]
+        model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups))
+        loader = train_loader(data.pool, batch_size=spec.train.batch_size, steps=spec.source.steps_per_epoch, seed=seed)
+        model.train()
+        lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
+    if len(data.test):
+        _print_score(
+            spec.source.data, predict(model, data.test, batch_size=eval_batch(spec.train.batch_size)), data.test.targets
+        )
+    state = model.backbone.state_dict()
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; take a smaller one.")
+    return state
+
+
+def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
+    if targets.is_floating_point():
+        error = (outputs - targets.reshape(outputs.shape)).square().mean().item()
+        print(f"Source task {name}: mean squared error {error:.4f} on {len(targets)} test examples.")
+    else:
+        accuracy = (outputs.argmax(1) == targets).float().mean().item()
+        print(f"Source task {name}: accuracy {accuracy:.3f} on {len(targets)} test examples.")
+
+
+def _key(spec: StudySpec) -> str:
+    # Whatever the weights depend on; a study file that was changed gets weights of its own.
+    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "deadline": 1.0, "gpus": 0.0})
+    model = spec.model
+    made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)
+    return f"{derive_seed(spec.search.seed, made_by):08x}"
+
+
+def _save(state: dict[str, Tensor], file: Path) -> None:
+    with replacing(file) as stream:
+        torch.save(state, stream)

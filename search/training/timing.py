@@ -1,0 +1,39 @@
+"""How long a trial takes here, from a few epochs of training."""
+
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import lightning.pytorch  # noqa: F401  (its import sets the log level that is lowered below)
+import torch
+
+from search.spec.study_spec import StudySpec
+from search.study.space import anchors
+from search.task.task import Task
+from search.training.fit import train
+from strategies import FreezingStrategy
+
+
+def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
+    """The backbone's layer groups, the families that will be tried, and the seconds of a full fine-tuning trial.
+
+    Raises `FrostlineError` where the task is not right.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(spec.train.threads)
+    with TemporaryDirectory() as cache:  # decoded images: they may be too many for memory
+        return _seconds(Task.load(spec, cache=Path(cache)), size)
+
+
+def _seconds(task: Task, size: int) -> tuple[int, int, float]:
+    spec = task.spec
+    families = {strategy.family(task.num_groups) for strategy in anchors(spec, num_groups=task.num_groups)}
+    seconds = {}
+    for epochs in (1, 1, 4):  # the first run warms up
+        short = replace(task, spec=spec.changed(train={"epochs": epochs}))
+        seconds[epochs] = train(short, FreezingStrategy.full_fine_tuning(), size=size, chain=0).seconds
+    an_epoch = max(seconds[4] - seconds[1], 0.0) / 3
+    return task.num_groups, max(len(families), 1), seconds[1] + an_epoch * (spec.train.epochs - 1)

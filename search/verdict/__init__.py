@@ -1,0 +1,1 @@
+"""Which strategy wins at each size, and how sure that is: numbers only."""

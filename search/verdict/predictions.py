@@ -1,0 +1,141 @@
+"""What a study's folder keeps of its confirm trials: who got which test example right, and what was predicted.
+
+    confirm/000012-3f2a9c01.npz   a trial: `outcome` (N,), `predicted` (N, C) or (N, K), `test`: the name of
+    confirm/test-5b0c7e21.npz     the test set: `targets`, `classes`, and of images `shown` and `thumbnails`
+
+numpy only; nothing pickled is ever read.
+"""
+
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.files import BrokenArchive, read_arrays, replacing
+from search.storage.location import Home
+from search.verdict.rows import Row
+
+Arrays = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TestSet:
+    """The test set as far as it is kept; `shown` (M,) and `thumbnails` (M, h, w, 3) are empty but for images."""
+
+    __test__ = False  # pytest: this is no test
+
+    targets: NDArray[Any]
+    classes: tuple[str, ...]
+    shown: NDArray[np.int64]
+    thumbnails: NDArray[np.uint8]
+
+    def is_sound(self) -> bool:
+        """Whether the parts fit each other: a file in a shared folder may be anybody's."""
+        targets, shown, pictures = self.targets, self.shown, self.thumbnails
+        if targets.ndim == 0 or not _are_finite(targets) or shown.ndim != 1 or shown.dtype.kind not in "iu":
+            return False
+        if self.classes and (targets.ndim > 1 or targets.dtype.kind not in "iu" or not _within(targets, self.classes)):
+            return False
+        pictured = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3 and pictures[:1].size
+        return len(shown) == 0 or bool(pictured and len(pictures) == len(shown) and _within(shown, targets))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predictions:
+    """What one strategy's confirm trials predicted of the test set, one (N, C) or (N, K) a chain."""
+
+    test: TestSet
+    chains: tuple[int, ...]
+    predicted: tuple[NDArray[np.float32], ...]
+
+
+def save_outcomes(home: Home, number: int, *, outcome: NDArray[Any], predicted: NDArray[Any], test: Arrays) -> str:
+    """Write a confirm trial's file, and that of the test set where it is not there yet; returns the trial's."""
+    known = blake2b(repr([(key, test[key].dtype, test[key].shape) for key in test]).encode(), digest_size=4)
+    for content in test.values():
+        known.update(content.tobytes())
+    name = f"test-{known.hexdigest()}.npz"
+    if not home.outcomes_file(name).is_file():
+        _write(home.outcomes_file(name), test)
+    # A name of its own: the same folder may serve several databases, each with a trial of this number.
+    own = f"{number:06}-{uuid4().hex[:8]}.npz"
+    _write(home.outcomes_file(own), {"outcome": outcome, "predicted": predicted, "test": np.array(name)})
+    return own
+
+
+def read_outcome(home: Home, name: str | None) -> NDArray[Any] | None:
+    """Each test example's outcome (N,) in that file; None where it is not to be had."""
+    outcome = None if name is None else _read(home.outcomes_file(name), "outcome").get("outcome")
+    return outcome if outcome is not None and outcome.ndim == 1 and _are_finite(outcome) else None
+
+
+def read_predictions(home: Home, rows: list[Row]) -> Predictions | None:
+    """What these confirm trials of one strategy predicted; None where the study's folder does not tell."""
+    files = {row.chain: _read(home.outcomes_file(row.outcomes), "predicted", "test") for row in rows if row.outcomes}
+    names = {str(file["test"]) for file in files.values() if file}
+    if len(names) != 1 or not (kept := _read(home.outcomes_file(names.pop()))):
+        return None
+    test = TestSet(
+        targets=kept.get("targets", np.empty(0)),
+        classes=tuple(map(str, kept.get("classes", np.empty(0)).ravel())),
+        shown=kept.get("shown", np.empty(0, dtype=np.int64)),
+        thumbnails=kept.get("thumbnails", np.empty((0, 1, 1, 3), dtype=np.uint8)),
+    )
+    found = {chain: file["predicted"] for chain, file in sorted(files.items()) if file}
+    width = len(test.classes) or test.targets[:1].size
+    shape = (len(test.targets) if test.targets.ndim else 0, width)
+    if not test.is_sound() or any(one.shape != shape or one.dtype.kind not in "biuf" for one in found.values()):
+        return None
+    return Predictions(
+        test=test, chains=tuple(found), predicted=tuple(array.astype(np.float32) for array in found.values())
+    )
+
+
+def precision_recall(scores: NDArray[Any], positive: NDArray[np.bool_], recalls: NDArray[Any]) -> NDArray[np.float64]:
+    """The best precision at each of these recalls or above, from scores (N,): the interpolated curve.
+
+    `positive` (N,) says which examples are of the class; at least one is.
+    """
+    precision, recall = _thresholds(scores, positive)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return np.asarray(best[np.minimum(np.searchsorted(recall, recalls - 1e-9), len(best) - 1)])
+
+
+def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
+    """Precision, averaged over the steps in recall (not interpolated), from scores (N,)."""
+    precision, recall = _thresholds(scores, positive)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def _thresholds(scores: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(positive[order])[last_of_ties]
+    return hits / (last_of_ties + 1), hits / positive.sum()
+
+
+def _write(file: Path, arrays: Arrays) -> None:
+    with replacing(file) as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
+    """These arrays of a file, or all; empty where it is not there, not whole, not ours, or a link to elsewhere."""
+    try:
+        return {} if file.is_symlink() else read_arrays(file, *names)
+    except (BrokenArchive, OSError, ValueError):  # the last two: of a name that can't be a file's
+        return {}
+
+
+def _are_finite(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "biuf" and bool(np.isfinite(array).all())
+
+
+def _within(indices: NDArray[Any], sequence: Sized) -> bool:
+    """Whether all of them are places of the sequence."""
+    return bool(((indices >= 0) & (indices < len(sequence))).all())

@@ -1,0 +1,92 @@
+"""What a process needs to run a study's trials: loaded and made once, whoever hands it the trials."""
+
+import gc
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from search.spec.study_spec import StudySpec
+from search.storage.location import Home
+
+if TYPE_CHECKING:
+    from search.activations.frozen_prefix import FrozenLayers
+    from search.device import Arithmetic
+    from search.study.queue import Claim, Failure, TrialQueue
+    from search.task.task import Task
+
+
+def load_task(spec: StudySpec, home: Home) -> "Task":
+    """The study's task, loaded and checked, in a process that is made ready to train. Raises `FrostlineError`."""
+    keep_utc()
+    quieten()
+    import torch
+
+    from search.task.task import Task
+
+    torch.set_num_threads(spec.train.threads)
+    if not torch.cuda.is_available():
+        # Every optimizer step asks for an accelerator; that there is none takes its libraries 0.2 ms to find out,
+        # unless it is said. A step of a linear probe on stored features takes 0.5 ms.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    task = Task.load(spec, cache=home.folder / "cache")
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collections after each trial need not look at it
+    return task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A study's queue, its task with the pretrained weights, what its frozen layers make, and its arithmetic."""
+
+    queue: "TrialQueue"
+    task: "Task"
+    layers: "FrozenLayers | None"
+    arithmetic: "Arithmetic"
+
+    @classmethod
+    def of(cls, queue: "TrialQueue", task: "Task") -> Self:
+        """Trains the source task's weights where they are not there yet. Raises `FrostlineError`."""
+        from search.activations.frozen_prefix import FrozenLayers
+        from search.digest import digest
+        from search.training.precision import arithmetic_of
+        from search.training.source_task import with_source_weights
+
+        home, say = queue.home, queue.say
+        task = with_source_weights(task, home)
+        if task.weights is not None:
+            queue.check_weights(digest(*task.weights.items()))
+        arithmetic = arithmetic_of(task, home, say=say)
+        layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
+        return cls(queue=queue, task=task, layers=layers, arithmetic=arithmetic)
+
+    def run(self, claim: "Claim", progress: Callable[[], None]) -> "Failure | None":
+        """Run a claimed trial, as `search.workers.trial.run_trial` does."""
+        from search.workers.trial import run_trial
+
+        return run_trial(
+            self.queue, claim, self.task, layers=self.layers, arithmetic=self.arithmetic, progress=progress
+        )
+
+
+def keep_utc() -> None:
+    """Let the time of day, which Optuna stores, be one on all hosts."""
+    os.environ["TZ"] = "UTC"
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
+def quieten() -> None:
+    """Keep what Lightning and Optuna say of themselves out of the log."""
+    import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Known and meant: frozen parts are in eval mode, data that lies in memory needs no worker processes.
+    for message in (".*module.s. in eval mode", ".*does not have many workers", ".*no `val_dataloader`", ".*LeafSpec"):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

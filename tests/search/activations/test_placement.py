@@ -1,0 +1,95 @@
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.activations.placement import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, worthwhile
+
+# ResNet-50 at 224 px in float16: after the stem and each of the four stages, the last one pooled.
+NBYTES = (401_408, 1_605_632, 802_816, 401_408, 4_096)
+GFLOP = (0.24, 1.60, 3.66, 6.60, 8.18)
+RESNET50 = [
+    Boundary(index=index, nbytes=nbytes, flops=gflop * 1e9)
+    for index, (nbytes, gflop) in enumerate(zip(NBYTES, GFLOP, strict=True), start=1)
+]
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "kept"),
+    [(0.01, ()), (0.1, (5,)), (4, (4, 5)), (10, (3, 4, 5)), (100, (2, 3, 4, 5))],
+)
+def test_of_a_resnet50_the_features_and_late_boundaries_are_kept_and_never_the_stem(gigabytes, kept):
+    for in_memory in (0, int(1e9), int(1e11)):
+        assert worthwhile(RESNET50, examples=5000, room=int(gigabytes * 1e9), in_memory=in_memory) == kept
+
+
+def test_what_is_faster_computed_than_read_is_kept_only_where_reading_is_fast():
+    cheap = Boundary(index=1, nbytes=10_000, flops=1e6)  # 10 us to compute, 2 from memory, 29 from a file
+    boundaries = [cheap, Boundary(index=2, nbytes=40, flops=2e6)]
+    assert worthwhile(boundaries, examples=100, room=10**7, in_memory=0) == (2,)
+    assert worthwhile(boundaries, examples=100, room=10**7, in_memory=10**7) == (1, 2)
+
+
+def test_features_are_kept_whatever_they_spare():
+    late = Boundary(index=1, nbytes=1000, flops=1e9)
+    assert worthwhile([late, Boundary(index=2, nbytes=1000, flops=1.01e9)], examples=1, room=2000, in_memory=0) == (
+        1,
+        2,
+    )
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[Boundary]:
+    groups = draw(st.integers(1, 6))
+    flops = 0.0
+    chain = []
+    for index in range(1, groups + 1):
+        flops += draw(st.integers(1, 100)) * 1e7
+        if index == groups or draw(st.booleans()):
+            chain.append(Boundary(index=index, nbytes=draw(st.integers(1, 400)) * 1000, flops=flops))
+    return chain
+
+
+def spared(kept: tuple[Boundary, ...], groups: int, rate: float) -> float:
+    """Seconds over all depths, where a run reads the last boundary kept."""
+    total = 0.0
+    for depth in range(1, groups + 1):
+        for one in [one for one in kept if one.index <= depth][-1:]:
+            total += seconds(one, rate)
+    return total
+
+
+def seconds(one: Boundary, rate: float) -> float:
+    return one.flops / FLOP_RATE - one.nbytes / rate
+
+
+def sound(kept: tuple[Boundary, ...], features: Boundary, rate: float) -> bool:
+    """Whether each but the features spares enough over the one before."""
+    before = [0.0, *(seconds(one, rate) for one in kept)]
+    least = LEAST * features.flops / FLOP_RATE
+    pairs = zip(kept, before, strict=False)
+    return all(one is features or seconds(one, rate) >= previous + least for one, previous in pairs)
+
+
+@given(chains(), st.integers(0, 2_000_000), st.booleans())
+def test_the_greedy_choice_is_sound_and_at_most_a_tenth_below_the_best(chain, room, in_memory):
+    rate = MEMORY_RATE if in_memory else DISK_RATE
+    features, groups = chain[-1], chain[-1].index
+    chosen = worthwhile(chain, examples=10, room=room, in_memory=room if in_memory else 0)
+    kept = tuple(one for one in chain if one.index in chosen)
+    assert tuple(one.index for one in kept) == chosen
+    assert sum(one.nbytes for one in kept) * 10 <= room
+    assert sound(kept, features, rate)
+    features_fit = features.nbytes * 10 <= room
+    assert (features in kept) == features_fit
+    possible = [
+        some
+        for count in range(len(chain) + 1)
+        for some in combinations(chain, count)
+        if sum(one.nbytes for one in some) * 10 <= room
+        and sound(some, features, rate)
+        and (features in some) == features_fit
+    ]
+    best = max(spared(some, groups, rate) for some in possible)
+    assert spared(kept, groups, rate) >= 0.9 * best - 1e-12

@@ -1,0 +1,250 @@
+"""What is frozen is computed once, and nobody can tell from the losses."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+from search.activations.frozen_prefix import FrozenLayers
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+from search.workers.trial import PruningCallback, score_on_test, train
+from strategies import FreezingStrategy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def task_of(**tables):
+    content = {
+        "task": {"data": "digits", "sizes": [40, 80]},
+        "model": {"backbone": "small_cnn", "weights": "none"},
+        "train": {"epochs": 4, "steps_per_epoch": 5, "accelerator": "cpu"},
+    }
+    task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
+    weights = task.start(FreezingStrategy(freeze_depth=0), chain=0)[0].state_dict()
+    return task.with_weights(weights) if task.parts.module is None else task
+
+
+def layers_of(task, folder, *, said=None):
+    return FrozenLayers.of(task, cache=folder, say=(said if said is not None else []).append)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return task_of()
+
+
+def curve(task, strategy, *, size=80, chain=0, **options):
+    study = optuna.create_study()
+    outcome = train(
+        task, strategy, size=size, chain=chain, callbacks=[PruningCallback(study.ask(), "val_loss")], **options
+    )
+    return list(study.trials[0].intermediate_values.values()), outcome
+
+
+PROBING = FreezingStrategy(freeze_depth=4, head_lr=0.01)
+STRATEGIES = {
+    "linear probing": PROBING,
+    "last group": FreezingStrategy(freeze_depth=3, head_lr=0.01),
+    "last group, thawing": FreezingStrategy(freeze_depth=3, unfreeze_epoch=2, head_lr=0.01),
+    "two groups": FreezingStrategy(freeze_depth=2, unfreeze_epoch=1, head_lr=0.01),
+    "freeze, then unfreeze": FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01),
+    "gradual": FreezingStrategy(freeze_depth=0, epochs_per_group=1, head_lr=0.01),
+    "full": FreezingStrategy(freeze_depth=0, head_lr=0.01),
+    "biases": FreezingStrategy(freeze_depth=1, parameters="bias", l2_sp=0.1, head_lr=0.01),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
+def test_losses_and_test_scores_are_the_same_with_the_store_on_and_off(task, tmp_path, strategy):
+    layers = layers_of(task, tmp_path)
+    plain, without = curve(task, strategy, keep_best=True)
+    cached, outcome = curve(task, strategy, keep_best=True, layers=layers)
+    assert cached == pytest.approx(plain, abs=1e-5)
+    expected = score_on_test(without.model, task.data.test, batch_size=256)
+    scores = score_on_test(outcome.model, outcome.test(task), batch_size=256)
+    assert scores.values["test_loss"] == pytest.approx(expected.values["test_loss"], abs=1e-5)
+
+
+class Counting:
+    """Counts the examples that frozen layers are run on."""
+
+    def __init__(self, layers, monkeypatch):
+        self.examples = Counter()
+        values = layers.values
+
+        def count(start, boundary):
+            made = values(start, boundary)
+            self.examples[boundary] += len(made[0])
+            return made
+
+        monkeypatch.setattr(layers, "values", count)
+
+
+def test_an_example_goes_through_frozen_layers_once_a_study(task, tmp_path, monkeypatch):
+    layers = layers_of(task, tmp_path)
+    counting = Counting(layers, monkeypatch)
+    curve(task, PROBING, size=40, layers=layers)
+    kept = layers.kept(32)
+    assert 4 in kept
+    assert counting.examples == dict.fromkeys(kept, 40), "each boundary on the way to the last"
+    curve(task, PROBING, size=80, layers=layers)
+    assert counting.examples == dict.fromkeys(kept, 80), "the smaller size's are part of the larger one's"
+    curve(task, replace(PROBING, head_lr=0.1), size=40, layers=layers)
+    curve(task, STRATEGIES["freeze, then unfreeze"], size=80, layers=layers)
+    for boundary in kept:
+        curve(task, replace(PROBING, freeze_depth=boundary), size=80, layers=layers)
+    again = layers_of(task, tmp_path)  # another process, or a later run
+    later = Counting(again, monkeypatch)
+    curve(task, PROBING, size=80, layers=again)
+    assert counting.examples == dict.fromkeys(kept, 80)
+    assert later.examples == {}
+
+
+def test_other_weights_and_other_data_are_never_mixed_up(task, tmp_path, monkeypatch):
+    first = layers_of(task, tmp_path)
+    curve(task, PROBING, layers=first)
+    other_weights = {name: 1.01 * tensor for name, tensor in task.weights.items()}
+    pool = task.data.pool
+    brighter = replace(task.data, pool=replace(pool, inputs=pool.inputs * 1.01))
+    for changed in (task.with_weights(other_weights), replace(task, data=brighter)):
+        layers = layers_of(changed, tmp_path)
+        counting = Counting(layers, monkeypatch)
+        cached, _ = curve(changed, PROBING, layers=layers)
+        assert counting.examples[4] == 80
+        assert cached == pytest.approx(curve(changed, PROBING)[0], abs=1e-5)
+
+
+def test_what_fits_no_budget_is_computed_again_to_the_same_losses(task, tmp_path, monkeypatch):
+    small = replace(task, spec=task.spec.changed(activations={"memory": 1e-6, "disk": 1e-6}))
+    said = []
+    layers = layers_of(small, tmp_path, said=said)
+    counting = Counting(layers, monkeypatch)
+    cached, _ = curve(small, PROBING, layers=layers)
+    assert cached == pytest.approx(curve(task, PROBING)[0], abs=1e-5)
+    assert counting.examples[4] > 80
+    assert len(said) == 1
+    assert said[0].startswith("[activations] memory = 1e-06, disk = 1e-06: no room for all that is worth keeping of ")
+    assert not list(tmp_path.rglob("*.act"))
+
+
+def test_nothing_is_kept_where_both_budgets_are_zero(task, tmp_path):
+    off = replace(task, spec=task.spec.changed(activations={"memory": 0.0, "disk": 0.0}))
+    assert layers_of(off, tmp_path) is None
+
+
+def test_half_precision_moves_a_linear_probe_by_little(task, tmp_path):
+    half = replace(task, spec=task.spec.changed(activations={"dtype": "float16"}))
+    kept, _ = curve(half, PROBING, layers=layers_of(half, tmp_path))
+    plain, _ = curve(task, PROBING)
+    assert kept == pytest.approx(plain, abs=1e-3)
+    assert kept != pytest.approx(plain, abs=1e-7)
+
+
+def test_weights_that_a_function_makes_anew_are_kept_apart(tmp_path):
+    task = task_of()
+    bare = replace(task, weights=None)  # as with [model] weights = "none": each chain has random ones
+    layers = layers_of(bare, tmp_path)
+    for chain in (0, 1, 0):
+        cached, _ = curve(bare, PROBING, chain=chain, layers=layers)
+        assert cached == pytest.approx(curve(bare, PROBING, chain=chain)[0], abs=1e-5)
+
+
+OWN = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = F.dropout(self.one(x.flatten(1)).relu(), 0.2, self.training)
+        x = F.dropout(self.two(x).relu(), 0.2, self.training)
+        return F.dropout(self.three(x).relu(), 0.2, self.training)
+
+
+class Normed(Dropping):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, track_running_stats=False, affine=False)
+
+    def forward(self, x):
+        return super().forward(self.norm(x.flatten(1)))
+
+
+class Noisy(Dropping):
+    def forward(self, x):
+        return super().forward(x) + 0.1 * torch.randn(len(x), 16)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda name, **tables: task_of(model={"backbone": f"own_nets:{name}", "weights": "none"}, **tables)
+
+
+@pytest.mark.parametrize("name", ["Normed", "Noisy"])
+def test_features_that_are_no_function_of_each_example_are_not_kept(own, tmp_path, name):
+    said = []
+    assert layers_of(own(name), tmp_path / "cache", said=said) is None
+    assert said == [
+        f"[model] backbone = 'own_nets:{name}': what it makes of an example depends on the others, or on chance; its "
+        "frozen layers run in each trial."
+    ]
+
+
+def test_dropout_draws_the_same_random_numbers_with_the_store_and_without(own, tmp_path):
+    task = own("Dropping")
+    for strategy in (FreezingStrategy(freeze_depth=1), FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)):
+        plain, _ = curve(task, strategy)
+        assert curve(task, strategy, layers=layers_of(task, tmp_path / "cache"))[0] == pytest.approx(plain, abs=1e-5)
+
+
+def test_code_that_was_edited_under_the_same_weights_finds_nothing_of_before(own, tmp_path, monkeypatch):
+    import own_nets
+
+    task = own("Dropping")
+    curve(task, FreezingStrategy(freeze_depth=3), layers=layers_of(task, tmp_path / "cache"))
+    monkeypatch.setattr(own_nets.Dropping, "forward", lambda self, x: self.three(self.two(self.one(x.flatten(1)))))
+    layers = layers_of(task, tmp_path / "cache")
+    counting = Counting(layers, monkeypatch)
+    curve(task, FreezingStrategy(freeze_depth=3), layers=layers)
+    assert counting.examples[3] >= 80
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_best_epoch_before_a_thaw_has_that_epochs_weights(task, tmp_path, store):
+    wild = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01, backbone_lr_ratio=100.0)
+    layers = layers_of(task, tmp_path) if store else None
+    losses, outcome = curve(task, wild, keep_best=True, layers=layers)
+    assert outcome.best_epoch == 1
+    assert losses[1] < losses[3]
+    _, held_out = task.split(chain=0, size=80)
+    outcome.model.eval()
+    with torch.no_grad():
+        again = torch.nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
+    assert again == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("views", [1, 3, float("inf")])
+def test_augmented_views_are_the_same_with_the_store_and_without(tmp_path, views):
+    images = torch.randint(0, 256, (100, 12, 12), dtype=torch.uint8).numpy()
+    np.savez(tmp_path / "images.npz", x=images, y=np.arange(100) % 4, x_test=images[:20] + 1, y_test=np.arange(20) % 4)
+    task = task_of(
+        task={"data": str(tmp_path / "images.npz"), "sizes": [40]},
+        model={"backbone": "small_cnn", "weights": "none", "image_size": 8},
+        train={"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu", "augment": ["crop", "flip"], "views": views},
+    )
+    for strategy in (PROBING, STRATEGIES["last group, thawing"]):
+        plain, _ = curve(task, strategy, size=40)
+        cached, _ = curve(task, strategy, size=40, layers=layers_of(task, tmp_path / "cache"))
+        assert cached == pytest.approx(plain, abs=1e-5)

@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search.report.costs import against_anchors, cost, front, gains
+from search.storage.location import Home
+from search.verdict.judge import judge_all
+from search.verdict.load import load_results
+from search.verdict.metric import MEASURES
+from tests.search.report.test_winners import VERDICTS, contestant, verdict
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_the_front_is_what_nothing_dominates(kind):
+    rng = np.random.default_rng(0)
+    sign = MEASURES[kind].sign
+    for _ in range(50):
+        # Few values, so that there are ties in both.
+        found = [
+            contestant(str(place), 0.5 + 0.1 * rng.integers(5), 0.1, seconds=1.0 + rng.integers(5))
+            for place in range(6)
+        ]
+        best = front(replace(verdict(50, [1.0], kind=kind), contestants=tuple(found)))
+
+        def dominates(one, other):
+            better = sign * (one.score - other.score)
+            return better >= 0 and one.seconds <= other.seconds and (better > 0 or one.seconds < other.seconds)
+
+        assert not any(dominates(one, other) for one in found for other in best)
+        for left in found:
+            twin = any((b.score, b.seconds) == (left.score, left.seconds) for b in best)
+            assert twin or any(dominates(b, left) for b in best)
+        assert [b.seconds for b in best] == sorted({b.seconds for b in best}), "cheapest first"
+
+
+def test_a_panel_a_size_with_its_finalists_its_front_and_the_recommended():
+    panels = cost(VERDICTS)
+    assert list(panels) == sorted(VERDICTS)
+    for size, figure in panels.items():
+        drawn = {trace.name: trace for trace in figure.data}
+        for c in VERDICTS[size].contestants:
+            assert (drawn[c.family].x, drawn[c.family].y) == ((c.seconds,), (pytest.approx(100 * c.score),))
+        assert len(drawn["Pareto front"].x) == len(front(VERDICTS[size]))
+        assert drawn["recommended"].x == (VERDICTS[size].recommended.seconds,)
+
+
+@pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
+def test_panels_share_an_axis_on_which_everything_is_in_sight(dear, kind):
+    far = replace(VERDICTS[200], recommended=contestant("full fine-tuning", 0.8, 0.5, seconds=dear))
+    far = replace(far, contestants=(*far.contestants, far.recommended))
+    axes = [figure.layout.xaxis for figure in cost({50: VERDICTS[50], 200: far}).values()]
+    low, high = axes[0].range
+    assert {(axis.type, axis.range) for axis in axes} == {(kind, (low, high))}
+    assert low < (0 if kind else 1.0) < (np.log10(dear) if kind else dear) < high
+
+
+def test_one_finalist_has_a_panel_too():
+    low, high = cost({50: verdict(50, [1.0])})[50].layout.xaxis.range
+    assert low < 1.0 < high
+
+
+def test_what_the_search_added_is_told_in_confirmed_scores_alone(results):
+    verdicts = judge_all(results)
+    for gain in gains(results, verdicts):
+        anchors = {row.number for row in results.explored(gain.size) if row.anchor}
+        contestants = verdicts[gain.size].contestants
+        for kind, best in ((True, gain.anchor), (False, gain.found)):
+            ours = [c for c in contestants if (c.explored in anchors) is kind]
+            assert best is (max(ours, key=lambda c: c.score) if ours else None)
+        assert gain.searched == {c.family: c.explored not in anchors for c in contestants}
+    figure = against_anchors(gains(results, verdicts), results.measure)
+    shown = [y for trace in figure.data if trace.name for y in trace.y]
+    confirmed = [100 * c.score for v in verdicts.values() for c in v.contestants]
+    assert shown
+    assert all(any(y == pytest.approx(score) for score in confirmed) for y in shown)
+
+
+@pytest.mark.parametrize("anchor", [True, False])
+def test_where_all_finalists_are_of_one_kind_the_other_is_left_out(results, anchor):
+    changed = replace(results, rows=tuple(replace(row, anchor=anchor) for row in results.rows))
+    found = gains(changed, judge_all(changed))
+    assert all((gain.found is None) is anchor and (gain.anchor is None) is not anchor for gain in found)
+    lengths = {trace.name: len(trace.x) for trace in against_anchors(found, results.measure).data if trace.name}
+    assert sorted(lengths.values()) == [0, len(found)]

@@ -1,0 +1,120 @@
+"""The dashboard answers this machine alone, only reads, and knows the verdicts."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from shutil import copytree
+from wsgiref.simple_server import WSGIServer, make_server
+
+import optuna
+import pytest
+from optuna_dashboard import get_note, save_note, wsgi
+
+from search.report.dashboard import _Quiet, guarded, publish
+from search.storage.database import open_storage
+from search.storage.location import Home
+from search.verdict.judge import judge_all
+from search.verdict.load import load_results
+from search.verdict.rows import Results
+
+
+@pytest.fixture
+def home(finished, tmp_path) -> Home:
+    """A finished study that may be written to."""
+    copytree(finished / "studies" / "tiny", tmp_path / "tiny")
+    return Home.of("tiny", out=tmp_path, storage=None)
+
+
+def studies(home: Home) -> dict[str, optuna.Study]:
+    storage = open_storage(home.url)
+    names = [study.study_name for study in storage.get_all_studies()]
+    return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
+
+
+@pytest.fixture(params=[False, True], ids=["reads", "writes"])
+def server(home, request) -> Iterator[WSGIServer]:
+    server = make_server(
+        "127.0.0.1", 0, guarded(wsgi(open_storage(home.url)), allow_writes=request.param), handler_class=_Quiet
+    )
+    server.allows = request.param
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ask(server: WSGIServer, method: str, path: str, *, host: str | None = None, origin: str | None = None) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    headers = {"Host": host or f"127.0.0.1:{server.server_port}", **({"Origin": origin} if origin else {})}
+    connection.request(method, path, headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_this_machines_own_names_are_answered_and_no_other(server):
+    port = server.server_port
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "localhost"):
+        assert ask(server, "GET", "/api/studies", host=host) == 200
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        f"127.0.0.1.evil.example:{port}",
+        "localhost:x",
+        ":80",
+        "[::2]",
+    ):
+        assert ask(server, "GET", "/api/studies", host=host) == 403
+
+
+def test_a_page_of_another_site_is_not_answered(server):
+    here = f"127.0.0.1:{server.server_port}"
+    assert ask(server, "GET", "/api/studies", host=here, origin=f"http://{here}") == 200
+    for origin in ("http://evil.example", "null", f"https://{here}", "http://127.0.0.1:1"):
+        assert ask(server, "GET", "/api/studies", host=here, origin=origin) == 403
+        assert ask(server, "DELETE", "/api/studies/1", host=here, origin=origin) == 403
+
+
+def test_it_deletes_a_study_only_where_that_is_allowed(server, home):
+    before = len(studies(home))
+    status = ask(server, "DELETE", "/api/studies/1")
+    assert (status in (200, 204)) == server.allows
+    assert len(studies(home)) == before - server.allows
+    for method, path in (("POST", "/api/studies"), ("PUT", "/api/studies/2/note"), ("PATCH", "/")):
+        assert server.allows or ask(server, method, path) == 403
+
+
+def test_notes_and_figures_tell_the_verdicts(home):
+    results = publish_all(home)
+    found = studies(home)
+    everything = get_note(found[home.confirm_name])
+    for size, verdict in judge_all(results).items():
+        note = get_note(found[home.explore_name(size)])
+        assert f"{size} labels: {verdict.sentence}" in note
+        assert all(contestant.family in note for contestant in verdict.contestants)
+        assert note in everything
+    attributes = stored(home)[home.confirm_name]
+    for name in ("who-wins-where", "how-good", "frost-line"):
+        assert f"dashboard:plot_data:{name}:0" in attributes
+
+
+def test_what_is_there_is_not_written_again_and_what_changed_is(home):
+    publish_all(home)
+    before = stored(home)
+    publish_all(home)
+    assert stored(home) == before
+    save_note(studies(home)[home.confirm_name], "an older verdict")
+    publish_all(home)
+    assert get_note(studies(home)[home.confirm_name]) != "an older verdict"
+
+
+def publish_all(home: Home) -> Results:
+    results = load_results(home)
+    publish(results, judge_all(results))
+    return results
+
+
+def stored(home: Home) -> dict[str, dict[str, object]]:
+    return {name: study._storage.get_study_system_attrs(study._study_id) for name, study in studies(home).items()}

@@ -1,0 +1,117 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from search.errors import SpecError
+from search.spec.study_spec import EMBEDDED, Space, StudySpec, find_study_file
+
+DIGITS = (EMBEDDED / "digits.toml").read_text()
+
+
+def read(tmp_path: Path, text: str, name: str = "study.toml") -> StudySpec:
+    (tmp_path / name).write_text(text)
+    return StudySpec.from_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("file", sorted(EMBEDDED.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_study_file_is_valid(file):
+    StudySpec.from_file(file)
+
+
+def test_the_starter_is_valid_and_names_every_key():
+    import search
+
+    text = (Path(search.__file__).parent / "starter.toml").read_text()
+    spec = StudySpec.from_dict(tomllib.loads(text), where="starter")
+    for table, model in StudySpec.model_fields.items():
+        assert f"[{table}]" in text
+        for key in getattr(spec, table).__class__.model_fields:
+            assert f"{key} = " in text, f"{model}: {key}"
+    commented = "\n".join(line.removeprefix("# ") for line in text.splitlines() if " = " in line or line[:1] == "[")
+    defaults = StudySpec.from_dict(tomllib.loads(commented), where="starter, all of it")
+    # What the space and the network's own ways are by default depends on the network.
+    model = defaults.model.model_copy(update=dict.fromkeys(("groups", "image_size", "mean", "std")))
+    defaults = defaults.model_copy(update={"space": Space(), "model": model})
+    assert defaults == spec, "a default the starter shows is not the default"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trials = 16", "trials = -3", "[search] trials = -3: must be greater than or equal to 1"),
+        ("trials = 16", "trials = true", "[search] trials = True: must be a valid integer"),
+        ("seed = 0", "sead = 0", "[search] sead is not a known key; allowed: trials, sampler, pruner, seed"),
+        ("[search]", "[serch]", "[serch] is not a known table; allowed: task, model"),
+        ('data = "digits" ', "", "[task] data is missing"),
+        ("[50, 100, 200, 400, 800]", "[50, 50]", "[task] sizes = [50, 50]: each may stand there once"),
+        ("[50, 100, 200, 400, 800]", "[]", "[task] sizes = []: must not be empty"),
+        ("batch_size = 32", 'augment = ["flip", "flip"]', "augment = ['flip', 'flip']: each may stand there"),
+        ("sizes", 'options = "x"\nsizes', "[task] options = 'x': must be a table of keyword arguments, { name = value"),
+        ('weights = "source"', "weights = 3", "[model] weights = 3: must be a name, a file, or { checkpoint = "),
+        ('weights = "source"', 'weights = { module = "a" }', "must be a name, a file, or { checkpoint = "),
+        ("val_loss", "val_f1", "[task] metric = 'val_f1': must be 'val_loss' or 'val_accuracy'"),
+        ("epochs = 20", 'epochs = "x"', "[train] epochs = 'x': must be a valid integer"),
+        ("[search]", "[space]\nhead_lr = -1\n[search]", "[space]: head_lr = -1: `head_lr` must be finite and greater"),
+        ("[search]", '[space]\nhead_lr = "x"\n[search]', "[space] head_lr = 'x': must be a number, a list"),
+        ("[search]", "[space]\nhead_lr = {low = 1}\n[search]", "[space] head_lr = {'low': 1}: must be a number"),
+        ("[search]", "[space]\nhead_lr = {low = 3, high = 1}\n[search]", "low = 3 must be at most high = 1"),
+        ("[search]", "[space]\nfreeze_depth = 1.5\n[search]", "`freeze_depth` must be a whole number, got 1.5"),
+        ("[search]", "[space]\nfreeze_depth = [1, 1]\n[search]", "names at least one value, and each once"),
+        ('weights = "source"', 'weights = "none"', '[source] and weights = "source" go together'),
+        ("[task]", "[task", "not a TOML file"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, message):
+    assert old in DIGITS
+    with pytest.raises(SpecError) as caught:
+        read(tmp_path, DIGITS.replace(old, new, 1))
+    assert str(caught.value).startswith(f"{tmp_path / 'study.toml'}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.toml", "ü.toml", "a'b.toml", f"{'x' * 101}.toml", "<b>.toml", "...toml", "-x.toml"]
+)
+def test_names_that_could_do_harm_are_refused(tmp_path, name):
+    with pytest.raises(SpecError, match="a study is named by its file"):
+        read(tmp_path, DIGITS, name)
+
+
+def test_a_study_is_found_by_file_by_name_and_among_the_embedded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_study_file("digits") == EMBEDDED / "digits.toml"
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "digits.toml").write_text(DIGITS)
+    assert find_study_file("digits") == Path("studies/digits.toml")
+    assert find_study_file("studies/digits.toml") == Path("studies/digits.toml")
+    with pytest.raises(SpecError, match=r"known studies: bert-sentiment, .*digits"):
+        find_study_file("nosuch")
+    with pytest.raises(SpecError, match="there is no such study file"):
+        find_study_file("nosuch.toml")
+
+
+def test_only_budgets_may_grow(tmp_path):
+    stored = read(tmp_path, DIGITS)
+    grown = stored.changed(task={"sizes": [25, 50, 100, 200, 400, 800]}, search={"trials": 20}, confirm={"chains": 9})
+    assert grown.differences(stored) == []
+    assert len(stored.differences(grown)) == 3
+    other = stored.changed(search={"seed": 1}, train={"batch_size": 16})
+    assert other.differences(stored) == ["search.seed is 1, stored is 0", "train.batch_size is 16, stored is 32"]
+
+
+def test_the_spec_survives_the_database(tmp_path):
+    spec = read(tmp_path, DIGITS + "\n[space]\nhead_lr = {low = 1e-3, high = 1, log = true}\nfreeze_depth = [0, 2]")
+    assert StudySpec.from_dict(spec.model_dump(mode="json", exclude_none=True), where="the database") == spec
+
+
+def test_only_what_has_weights_has_a_from_scratch_arm():
+    def has(weights, **space):
+        content = {"task": {"data": "digits", "sizes": [50]}, "model": {"backbone": "lenet", "weights": weights}}
+        return StudySpec.from_dict({**content, "space": space}, where="test").has_from_scratch
+
+    assert has("w.pt")
+    assert not has("none")
+    assert not has("w.pt", pretrained=True)
+    assert has("none", pretrained=[True, False])

@@ -1,0 +1,261 @@
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+
+import psycopg
+import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
+
+from search.errors import StorageError, StudyError
+from search.storage.database import check_parent, exists, open_storage, sqlite_file
+from search.storage.location import Home
+from search.storage.owner import Owner, sweep
+from search.storage.rdb import shared
+from search.storage.url import check_url, shown
+from search.verdict.load import load_results
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("study.db", "is not a database URL; for a file write sqlite:///study.db; allowed: sqlite:///"),
+        ("mysql://u@h/d", "can't hold a study; allowed: sqlite:///"),
+        ("sqlite://", "can't hold a study"),
+        ("sqlite:///:memory:", "can't hold a study"),
+        ("", "is not a database URL; allowed"),
+        ("://", "is not a database URL"),
+    ],
+)
+def test_a_url_that_can_not_be_is_refused_with_what_to_type(url, message):
+    with pytest.raises(StorageError) as caught:
+        check_url(url)
+    assert message in str(caught.value)
+
+
+def test_passwords_are_not_shown():
+    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(StorageError, match="there is no folder '/no/such'"):
+        check_parent("sqlite:////no/such/x.db", made_by_us=False)
+
+
+def test_reading_makes_no_database(tmp_path):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    assert not exists(home.url)
+    with pytest.raises(StudyError, match="There is no study 'digits': nothing is stored at sqlite:///"):
+        load_results(home)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
+    file = tmp_path / "x.db"
+    file.write_text("something else altogether, and long enough for a header")
+    with pytest.raises(StorageError, match=r"x.db' fails: file is not a database"):
+        exists(f"sqlite:///{file}")
+    assert file.read_text().startswith("something else")
+
+
+@pytest.mark.fault
+def test_a_corrupt_database_is_one_line(tmp_path, tell):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    home.folder.mkdir()
+    open_storage(home.url, create=True)._backend.engine.dispose()
+    file = sqlite_file(home.url)
+    content = bytearray(file.read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    file.write_bytes(content)
+    with pytest.raises(StorageError) as caught:
+        load_results(home)
+    assert "\n" not in str(caught.value)
+    tell("corrupt database", "refused in one line")
+
+
+def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
+    file = tmp_path / "x.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table cats (name text)")
+    with pytest.raises(StudyError, match="There is no study 'digits'"):
+        load_results(Home.of("digits", out=tmp_path, storage=f"sqlite:///{file}"))
+
+
+def test_sqlite_runs_in_wal_mode(tmp_path):
+    file = tmp_path / "x.db"
+    storage = open_storage(f"sqlite:///{file}", create=True)
+    storage.get_all_studies()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("name", ["a b", "a{b}", "a%20b", "a?b", "a#b", "ü"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    home = Home.of("digits", out=tmp_path / name, storage=None)
+    home.folder.mkdir(parents=True)
+    open_storage(home.url, create=True)
+    assert (home.folder / "study.db").is_file()
+    assert exists(home.url)
+
+
+def test_an_unreachable_server_is_one_line_without_the_password():
+    pytest.importorskip("psycopg", reason="needs the extra `postgres`")
+    with pytest.raises(StorageError) as caught:
+        exists("postgresql://me:secret@127.0.0.1:1/db")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_owner_is_gone_when_its_block_ends(tmp_path):
+    home = Home.of("digits", out=tmp_path, storage=None)
+    with Owner.new().present(home) as owner:
+        assert Owner.parse(str(owner)) == owner
+        assert not owner.is_gone(home)
+        renamed = Owner("this-host-once-had-another-name", owner.token)
+        assert not renamed.is_gone(home)
+    assert owner.is_gone(home)
+    assert renamed.is_gone(home), "who shares a database file is on this host"
+    server = Home.of("digits", out=tmp_path, storage="postgresql://host/db")
+    assert not renamed.is_gone(server), "of other hosts nothing is known"
+
+
+def test_who_shares_a_database_file_shares_its_locks(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'x.db'}"
+    one, other = (Home.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
+    with Owner.new().present(one) as owner:
+        assert not owner.is_gone(other)
+
+
+def test_a_copied_folder_makes_nobody_look_dead(tmp_path):
+    home, copy = (Home.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
+    with Owner.new().present(home) as owner:
+        shutil.copytree(home.folder, copy.folder)
+        assert not owner.is_gone(copy), "there its lock would be free"
+        sweep(copy)
+        assert not [*(copy.folder / "locks").glob("owner-*")]
+        assert not owner.is_gone(home)
+    assert owner.is_gone(home)
+
+
+def test_whoever_reaches_a_file_by_a_link_meets_at_the_same_locks(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.db").symlink_to(tmp_path / "a.db")
+    one, other = (
+        Home.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}") for file in ("a.db", "elsewhere/b.db")
+    )
+    assert one.lock("queue").lock_file == other.lock("queue").lock_file
+    with Owner.new().present(one) as owner:
+        assert not owner.is_gone(other)
+
+
+def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
+    url, seen, fails = postgres.url(), [], [True]
+
+    def fail(connection, cursor, text, *_):
+        if "version_info" in text and fails and connection.engine.url.database:
+            fails.clear()
+            raise OperationalError(text, {}, psycopg.OperationalError("too many connections"))
+
+    def say(note):
+        count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
+        limit = time.monotonic() + 5  # the server takes a moment to see that one has gone
+        while "answers again" not in note and postgres.sql(count, "postgres") != "0":
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        seen.append(note)
+
+    shared(open_storage(url, create=True)).engine.dispose()
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", fail)
+    try:
+        shared(open_storage(url, create=True, patience=60, say=say)).engine.dispose()
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", fail)
+    assert not fails
+    assert len(seen) == 2
+
+
+def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
+    # Opening it now would stamp its version a second time, and the maker would fail.
+    file = tmp_path / "x.db"
+    open_storage(f"sqlite:///{file}", create=True)
+    with sqlite3.connect(file) as connection:
+        connection.execute("delete from alembic_version")
+    assert not exists(f"sqlite:///{file}")
+    with pytest.raises(StorageError, match="There is no database at"):
+        open_storage(f"sqlite:///{file}")
+    open_storage(f"sqlite:///{file}", create=True)
+    assert exists(f"sqlite:///{file}")
+
+
+@pytest.mark.fault
+def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tell):
+    class Died(BaseException):
+        pass
+
+    left = [0]
+
+    def die(connection, cursor, text, *_):
+        if text.strip().startswith(("CREATE", "INSERT")):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Died
+
+    def content(file):
+        with closing(sqlite3.connect(file)) as connection:
+            return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+
+    whole = tmp_path / "whole.db"
+    shared(open_storage(f"sqlite:///{whole}", create=True)).engine.dispose()
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", die)
+    try:
+        for statement in range(1, 1000):
+            file, left[0] = tmp_path / f"{statement}.db", statement
+            try:
+                open_storage(f"sqlite:///{file}", create=True)
+            except Died:
+                shared(open_storage(f"sqlite:///{file}", create=True)).engine.dispose()
+                assert content(file) == content(whole), f"died before statement {statement}"
+                assert exists(f"sqlite:///{file}")
+            else:
+                break
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", die)
+    assert statement > 15
+    assert any("ix_studies_study_name" in row for row in content(whole))
+    tell("SIGKILL while the tables are made", "made whole by the next")
+
+
+def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("FROSTLINE_DB", f"sqlite:///{tmp_path}/own.db")
+    home = Home.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
+    assert home.url == f"sqlite:///{tmp_path}/own.db"
+    assert shown(home.storage) == "env:FROSTLINE_DB"
+
+
+@pytest.mark.parametrize("storage", ["env:", "env:FROSTLINE_NOT_SET", "env:A=B"])
+def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
+    with pytest.raises(StorageError, match=f"--storage {storage}: the environment variable '.*' is not set"):
+        Home.of("mine", out=tmp_path, storage=storage)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@host/db",
+        "postgresql://me:s3cret@host:port/db",
+        "postgresql://me:s3cret:s3cret@@host:port/db",
+        "mysql://me:s3cret@host/db",
+        "nonsense+driver://me:s3cret@host:1:2/db",
+        "postgresql://:s3cret@host:x",
+    ],
+)
+def test_no_message_says_a_password(url):
+    assert "s3cret" not in shown(url)
+    said = ""
+    try:
+        check_url(url)
+    except StorageError as error:
+        said = str(error)
+    assert "s3cret" not in said

@@ -1,0 +1,30 @@
+"""A study goes on with what it was begun with, and refuses all else."""
+
+import pytest
+
+from search.errors import StudyError
+from search.storage.database import open_storage
+from search.study.create import check_stored
+from tests.search.queues import open_queue
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"search": {"seed": 1}}, "search.seed is 1, stored is 0"),
+        ({"search": {"trials": 5}}, "search.trials is 5, stored is 10"),
+        ({"task": {"sizes": [20]}}, r"task.sizes is \[20\], stored is \[20, 40\]"),
+        ({"space": {"head_lr": 0.1}}, "space.head_lr is 0.1, stored is None"),
+    ],
+)
+def test_another_spec_under_the_same_name_is_refused(home, spec, changes, difference):
+    open_queue(home, spec)
+    with pytest.raises(StudyError, match=difference):
+        check_stored(open_storage(home.url), home, spec.changed(**changes))
+
+
+def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(home, spec):
+    open_queue(home, spec).check_weights("one")
+    open_queue(home, spec).check_weights("one")
+    with pytest.raises(StudyError, match="was begun with other weights of its backbone than are here"):
+        open_queue(home, spec).check_weights("other")

@@ -1,0 +1,167 @@
+import optuna
+import pytest
+
+from search.errors import SpecError
+from search.spec.study_spec import StudySpec, find_study_file
+from search.study.space import anchors, complete_space, fixed_params, samples_pretrained, strategy_of, suggest
+from strategies import Family, FreezingStrategy
+
+GROUPS = 4
+
+
+@pytest.fixture
+def spec():
+    return StudySpec.from_file(find_study_file("digits"))
+
+
+def test_every_family_is_anchored(spec):
+    families = {anchor.family(GROUPS) for anchor in anchors(spec, num_groups=GROUPS)}
+    assert families == set(Family)
+
+
+def test_an_enqueued_anchor_is_what_is_trained(spec):
+    for anchor in anchors(spec, num_groups=GROUPS):
+        study = optuna.create_study()
+        study.enqueue_trial(fixed_params(anchor, spec, num_groups=GROUPS))
+        trial = study.ask()
+        assert suggest(trial, spec, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
+        assert strategy_of(trial.params, spec, num_groups=GROUPS) == anchor
+        assert trial.params == fixed_params(anchor, spec, num_groups=GROUPS), "nothing else was asked for"
+
+
+def test_a_field_is_asked_for_only_where_it_means_something(spec):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        trial = study.ask()
+        strategy = suggest(trial, spec, num_groups=GROUPS)
+        depth = trial.params["freeze_depth"]
+        assert ("backbone_lr_ratio" in trial.params) == ("unfreeze_epoch" in trial.params) == (depth < GROUPS)
+        assert ("epochs_per_group" in trial.params) == (depth < GROUPS - 1)
+        assert strategy.pretrained, "from scratch is never sampled"
+        assert FreezingStrategy.from_params(trial.params).canonical(GROUPS, 20) == strategy
+
+
+def test_anchors_move_into_the_space_or_stay_out(spec):
+    narrow = spec.changed(space={"freeze_depth": {"low": 2, "high": 4}, "head_lr": 0.02, "pretrained": True})
+    found = anchors(narrow, num_groups=GROUPS)
+    assert {anchor.family(GROUPS) for anchor in found} == {Family.LINEAR_PROBING, Family.PARTIAL_FREEZING}
+    assert {anchor.head_lr for anchor in found} == {0.02}
+
+
+def test_anchors_stay_inside_the_space_when_few_epochs_make_them_shallower(spec):
+    # In 4 epochs the gradual anchor never reaches the first group, so its canonical depth is 1.
+    fixed = spec.changed(space={"freeze_depth": 0}, train={"epochs": 4})
+    found = anchors(fixed, num_groups=GROUPS)
+    assert found
+    for anchor in found:
+        study = optuna.create_study()
+        study.enqueue_trial(fixed_params(anchor, fixed, num_groups=GROUPS))
+        assert suggest(study.ask(), fixed, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
+        assert anchor.freeze_depth == 0
+
+
+def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
+    assert samples_pretrained(spec)
+    assert samples_pretrained(spec.changed(space={"pretrained": [True, False]}))
+    scratch = spec.changed(space={"pretrained": False})
+    assert not samples_pretrained(scratch)
+    assert {anchor.family(GROUPS) for anchor in anchors(scratch, num_groups=GROUPS)} == {Family.FROM_SCRATCH}
+    trial = optuna.create_study().ask()
+    assert not suggest(trial, scratch, num_groups=GROUPS, pretrained=False).pretrained
+    assert trial.params["pretrained"] is False
+
+
+def test_a_study_may_fix_a_field_or_list_its_values(spec):
+    fixed = spec.changed(space={"freeze_depth": [0, 3], "unfreeze_epoch": 2, "layer_lr_decay": {"low": 0.5, "high": 1}})
+    space = complete_space(fixed, num_groups=GROUPS)
+    assert space["head_lr"] == complete_space(spec, num_groups=GROUPS)["head_lr"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        trial = study.ask()
+        suggest(trial, fixed, num_groups=GROUPS)
+        assert trial.params["freeze_depth"] in (0, 3)
+        assert trial.params["unfreeze_epoch"] == 2
+        assert 0.5 <= trial.params.get("layer_lr_decay", 1.0) <= 1.0
+
+
+def test_without_weights_there_is_no_from_scratch_arm(spec):
+    content = spec.model_dump(mode="json", exclude_none=True) | {"model": {"backbone": "small_cnn", "weights": "none"}}
+    del content["source"]
+    bare = StudySpec.from_dict(content, where="test")
+    assert Family.FROM_SCRATCH not in {anchor.family(GROUPS) for anchor in anchors(bare, num_groups=GROUPS)}
+
+
+REFINEMENTS = {
+    "lr_growth": {"low": 1.0, "high": 2.0},
+    "warmup_steps": {"low": 0, "high": 20},
+    "scheduler": ["constant", "cosine"],
+    "parameters": ["all", "norm", "bias"],
+    "batch_norm": "still",
+    "l2_sp": [0.0, 0.01],
+}
+
+
+def test_a_study_that_names_no_refinement_asks_for_none(spec):
+    explicit = {"lr_growth": 1, "warmup_steps": [0], "scheduler": "constant", "l2_sp": {"low": 0, "high": 0}}
+    for silent in (spec, spec.changed(space=explicit)):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(20):
+            trial = study.ask()
+            suggest(trial, silent, num_groups=GROUPS)
+            assert not trial.params.keys() & REFINEMENTS.keys()
+
+
+def test_a_refinement_is_asked_for_only_where_it_means_something(spec):
+    refined = spec.changed(space=REFINEMENTS)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(80):
+        trial = study.ask()
+        pretrained = number % 4 > 0
+        strategy = suggest(trial, refined, num_groups=GROUPS, pretrained=pretrained)
+        thaws = trial.params["freeze_depth"] < GROUPS
+        assert "scheduler" in trial.params
+        assert ("lr_growth" in trial.params) == ("warmup_steps" in trial.params) == thaws
+        for name in ("parameters", "batch_norm", "l2_sp"):
+            assert (name in trial.params) == (thaws and pretrained)
+        assert strategy_of(trial.params, refined, num_groups=GROUPS) == strategy
+
+
+def test_enqueued_anchors_are_what_is_trained_with_refinements_too(spec):
+    steep = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
+    for space in (REFINEMENTS, steep):
+        refined = spec.changed(space=space)
+        found = anchors(refined, num_groups=GROUPS)
+        assert {anchor.family(GROUPS) for anchor in found} >= set(Family) - {Family.FULL_FINE_TUNING}
+        for anchor in found:
+            study = optuna.create_study()
+            study.enqueue_trial(fixed_params(anchor, refined, num_groups=GROUPS))
+            trial = study.ask()
+            assert suggest(trial, refined, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
+            assert trial.params == fixed_params(anchor, refined, num_groups=GROUPS)
+
+
+def test_anchors_take_the_refinements_of_the_space(spec):
+    found = anchors(spec.changed(space={"scheduler": "cosine", "parameters": "bias"}), num_groups=GROUPS)
+    assert {anchor.scheduler for anchor in found} == {"cosine"}
+    thawing = [anchor for anchor in found if anchor.freeze_depth < GROUPS and anchor.pretrained]
+    assert {anchor.parameters for anchor in thawing} == {"bias"}
+    scratch = [anchor for anchor in found if not anchor.pretrained]
+    assert {anchor.parameters for anchor in scratch} == {"all"}, "from scratch, all of the network trains"
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"scheduler": "step"}, """scheduler = 'step': `scheduler` must be one of "constant", "cosine", "linear\""""),
+        ({"scheduler": 3}, "[space] scheduler = 3: must be one of 'constant', 'cosine', 'linear', or a list of them"),
+        ({"parameters": ["all", "all"]}, "names at least one value, and each once"),
+        ({"lr_growth": 0.5}, "lr_growth = 0.5: `lr_growth` must be finite and at least 1, got 0.5"),
+        ({"warmup_steps": {"low": 0, "high": 2.5}}, "`warmup_steps` must be a whole number, got 2.5"),
+        ({"l2_sp": "x"}, "[space] l2_sp = 'x': must be a number, a list of numbers, or a range"),
+    ],
+)
+def test_what_is_no_refinement_is_named(spec, space, message):
+    with pytest.raises(SpecError) as caught:
+        spec.changed(space=space)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,180 @@
+"""A trial whose process dies goes on from its last epoch's checkpoint, and nobody can tell from what it comes to."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from search.activations.frozen_prefix import FrozenLayers
+from search.device import PLAIN, Arithmetic
+from search.workers.trial import run_trial
+from strategies import FreezingStrategy
+from tests.search.training.checkpoint import dying
+from tests.search.training.checkpoint.dying import EPOCHS, GRADUAL, STEPS, Died, Queue, come_to, task_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+AUGMENTED = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu", "augment": ["crop", "flip"]}
+
+
+CASES = {
+    "linear probing, cached": ({}, FreezingStrategy(freeze_depth=3, head_lr=0.01), {"layers": True}),
+    "gradual unfreezing": ({}, GRADUAL, {}),
+    "gradual unfreezing, cached": ({}, GRADUAL, {"layers": True}),
+    "batch norm still, from scratch": (
+        {},
+        FreezingStrategy(freeze_depth=0, batch_norm="still", pretrained=False),
+        {},
+    ),
+    "norms, their rates growing": (
+        {},
+        FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, parameters="norm", lr_growth=2.0, warmup_steps=4),
+        {},
+    ),
+    "cosine, pulled back": (
+        {},
+        FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, scheduler="cosine", l2_sp=0.1, head_lr=0.01),
+        {},
+    ),
+    "momentum": ({"train": {**AUGMENTED, "augment": [], "optimizer": "sgd"}}, GRADUAL, {}),
+    "bfloat16, channels last": ({}, GRADUAL, {"arithmetic": Arithmetic(bfloat16=True, channels_last=True)}),
+    "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"layers": True}),
+    "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"layers": True}),
+    "one's own module": ({"model": {"backbone": "nets:Mine", "weights": "none"}}, GRADUAL, {}),
+}
+
+
+def task_for(case, folder):
+    tables = dict(CASES[case][0])
+    if tables.pop("images", False):
+        images = np.random.default_rng(0).integers(0, 256, (100, 12, 12), dtype=np.uint8)
+        file, labels = folder / "images.npz", np.arange(100) % 4
+        np.savez(file, x=images, y=labels, x_test=images[:20] ^ 1, y_test=labels[:20])
+        tables["task"] = {"data": str(file), "sizes": [40]}
+        tables["model"] = {"backbone": "nets:conv", "weights": "none", "image_size": 8, "mean": [0.5], "std": [0.5]}
+    return task_of(**tables)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, nets, tmp_path, always, capfd):
+    _, strategy, wanted = CASES[case]
+    task = task_for(case, tmp_path)
+
+    def options(folder):
+        layers = FrozenLayers.of(task, cache=tmp_path / folder, say=print) if wanted.get("layers") else None
+        return {"layers": layers, "arithmetic": wanted.get("arithmetic", PLAIN)}
+
+    whole, queue = Queue(tmp_path / "whole", task), Queue(tmp_path / "broken", task)
+    run_trial(whole, unbroken := whole.claim(strategy, confirms=True), task, **options("a"))
+    claim = queue.claim(strategy, confirms=True)
+    assert whole.stored(unbroken).state == TrialState.COMPLETE
+    deaths = 0
+    while queue.dies(task, claim, **options("b")):
+        deaths += 1
+        name = queue.stored(claim).user_attrs["checkpoint"]
+        assert queue.files == [name], "the latest, and nothing else"
+        claim = queue.again(claim)
+    said = capfd.readouterr().out
+    assert said.count("the trial goes on from it") == deaths >= EPOCHS - 1
+    assert "starts again" not in said
+    assert come_to(queue, claim) == come_to(whole, unbroken)
+    assert queue.stored(claim).state == TrialState.COMPLETE
+    assert queue.files == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_may_die_at_any_batch(seed, task, whole, tmp_path, always, capfd):
+    queue, chance = Queue(tmp_path, task), np.random.default_rng(seed)
+    claim, deaths, dies = queue.claim(GRADUAL), 0, True
+    while dies:
+        left = [int(chance.integers(1, 2 * STEPS))]
+
+        def progress(left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Died
+
+        dies = queue.dies_of(progress, task, claim)
+        deaths += dies
+        claim = queue.again(claim)
+    assert deaths >= 3
+    assert "starts again" not in capfd.readouterr().out
+    assert come_to(queue, claim) == whole
+    assert queue.files == []
+
+
+class PruneAt(optuna.pruners.BasePruner):
+    def __init__(self, step):
+        self.step = step
+        self.die = False
+        self.asked = []
+
+    def prune(self, study, trial):
+        self.asked.append(trial.last_step)
+        if self.die and trial.last_step == self.step:
+            self.die = False
+            raise Died
+        return trial.last_step >= self.step
+
+
+@pytest.mark.fault
+def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_same(task, tmp_path, always, tell):
+    pruner = PruneAt(2)
+    whole, queue = Queue(tmp_path / "whole", task, pruner=pruner), Queue(tmp_path / "broken", task, pruner=pruner)
+    run_trial(whole, unbroken := whole.claim(GRADUAL), task)
+    pruner.die = True
+    claim = queue.claim(GRADUAL)
+    assert queue.dies_of(lambda: None, task, claim)
+    assert list(queue.stored(claim).intermediate_values) == [0, 1, 2]
+    assert not queue.dies_of(lambda: None, task, queue.again(claim))
+    assert come_to(queue, claim) == come_to(whole, unbroken)
+    assert queue.stored(claim).state == TrialState.PRUNED
+    assert queue.files == []
+    tell("dies in the midst of a report", "judged at that epoch when it comes back")
+
+
+def test_what_was_reported_stays_and_is_neither_reported_nor_judged_again(task, whole, tmp_path, always):
+    pruner = PruneAt(99)
+    queue = Queue(tmp_path, task, pruner=pruner)
+    claim = queue.claim(GRADUAL)
+    while queue.dies(task, claim):
+        claim = queue.again(claim)
+    assert pruner.asked == [0, 1, 2, 3]
+    assert queue.stored(claim).intermediate_values == whole[2]
+
+
+def test_its_seconds_are_those_of_all_its_processes(task, tmp_path, always):
+    queue = Queue(tmp_path, task)
+    claim = queue.claim(GRADUAL)
+    assert queue.dies(task, claim)
+    saved = torch.load(queue.home.folder / "checkpoints" / queue.files[0], weights_only=True)
+    saved["frostline"]["seconds"] = 1000.0
+    torch.save(saved, queue.home.folder / "checkpoints" / queue.files[0])
+    run_trial(queue, queue.again(claim), task)
+    assert 1000.0 < queue.stored(claim).user_attrs["seconds"] < 1060.0
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd, tell):
+    database = f"sqlite:///{tmp_path / 'study.db'}"
+    done = subprocess.run([sys.executable, dying.__file__, nets, tmp_path, database], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    queue = Queue(tmp_path, task, storage=database)
+    stored = queue.study.trials[0]
+    name = stored.user_attrs["checkpoint"]
+    assert len(queue.files) == 2, "and half of another"
+    claim = replace(queue.claim(GRADUAL), trial=optuna.Trial(queue.study, stored._trial_id))
+    assert run_trial(queue, claim, task) is None
+    assert "the trial goes on from it, in epoch 2." in capfd.readouterr().out
+    assert come_to(queue, claim) == whole
+    assert name not in queue.files
+    assert queue.files == []
+    tell("SIGKILL while a checkpoint is written", "goes on from the one before, to the bit")

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from search import StudyError, best_strategy
+from search.storage.location import Home
+from search.verdict.best import find_best
+from search.verdict.judge import judge
+from search.verdict.load import load_results
+from strategies import load_strategy
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+
+
+def test_best_is_the_recommended_strategy_with_its_budget(results, finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    for size in (20, 40):
+        verdict = judge(results, size)
+        best = best_strategy("tiny", size=size)
+        assert best == best_strategy("tiny.toml", size=size, out=finished / "studies")
+        assert (best.epochs, best.steps_per_epoch) == (4, 3)
+        assert best.canonical(4, 4).to_params().items() >= verdict.recommended.strategy.to_params().items()
+        assert verdict.recommended in verdict.contenders
+        scores = {c.explored: [] for c in verdict.contestants}
+        for row in results.confirmed(size):
+            scores.get(row.explored, []).append(row.test_accuracy)
+        least = max(map(np.mean, scores.values())) - results.spec.confirm.margin - 1e-9
+        as_good = [c for c in verdict.contenders if np.mean(scores[c.explored]) >= least]
+        assert verdict.recommended in as_good
+        assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
+
+
+def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
+    for form, suffix in (("toml", ".toml"), ("json", ".json")):
+        done = search("best", "tiny", "--size", "20", "--format", form, cwd=finished)
+        assert done.returncode == 0
+        file = tmp_path / f"best{suffix}"
+        file.write_text(done.stdout)
+        assert load_strategy(file) == best_strategy("tiny", size=20, out=finished / "studies")
+    scope = {}
+    exec(search("best", "tiny", "--size", "20", "--format", "python", cwd=finished).stdout, scope)
+    assert scope["strategy"] == best_strategy("tiny", size=20, out=finished / "studies")
+
+
+def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished, search, tmp_path):
+    found = find_best(results, 30)
+    assert found.strategy == replace(judge(results, 40).contestants[0].strategy, epochs=4, steps_per_epoch=3)
+    assert found.status == (
+        "between sizes: 30 was not run; the strategy is what is recommended at 40, the score is told from 20 and 40"
+    )
+    low, high = found.provenance["predicted_interval_90"]
+    assert low < found.provenance["predicted_test_accuracy"] < high
+    assert "test_accuracy" not in found.provenance, "nobody has measured it"
+    for name in ("freeze_depth", "head_lr"):
+        least, most = found.provenance[f"near_optimal_{name}"]
+        assert 0.99 * least <= getattr(found.strategy, name) <= 1.01 * most, "but for its rounding"
+    done = search("best", "tiny", "--size", "30", cwd=finished)
+    file = tmp_path / "best.toml"
+    file.write_text(done.stdout)
+    assert load_strategy(file) == found.strategy == best_strategy("tiny", size=30, out=finished / "studies")
+
+
+def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
+    with pytest.raises(StudyError, match="20, 40, tell of sizes from 10 to 120"):
+        find_best(results, 121)
+    done = search("best", "tiny", "--size", "9", cwd=finished)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
+    tiny.write_text(tiny.read_text().replace("chains = 5", "chains = 0").replace("[20, 40]", "[20]"))
+    run = search("run", "tiny.toml", "--trials", "2", cwd=tiny.parent)
+    assert run.returncode == 0, run.stderr
+    assert "No size is confirmed" in run.stdout
+    done = search("best", "tiny", "--size", "20", cwd=tiny.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--unconfirmed" in done.stderr
+    done = search("best", "tiny", "--size", "20", "--unconfirmed", cwd=tiny.parent)
+    assert done.returncode == 0
+    assert 'status = "unconfirmed' in done.stdout
+    assert (tiny.parent / "studies" / "tiny" / "report.html").is_file()
+
+
+def test_where_it_comes_from_is_told_by_measure_and_names_its_layer_groups(results):
+    found = find_best(results, 40).provenance
+    assert found["test_accuracy"] == round(judge(results, 40).recommended.score, 4)
+    assert found["layer_group_names"] == list(results.groups)
+    assert len(found["layer_group_names"]) == found["layer_groups"]
+    rows = tuple(replace(row, test_mse=row.test_loss) for row in results.rows)
+    found = find_best(replace(results, kind="regression", rows=rows, groups=()), 40).provenance
+    assert found["test_mse"] > 1
+    assert not {"test_accuracy", "layer_group_names"} & found.keys()

@@ -1,0 +1,239 @@
+from dataclasses import replace
+from math import exp, log
+
+import numpy as np
+import pytest
+
+from search import StudyError
+from search.spec.study_spec import StudySpec
+from search.storage.location import OUT, Home
+from search.verdict.judge import Contestant, Verdict
+from search.verdict.metric import MEASURES
+from search.verdict.other_sizes import ABOVE, BELOW, between, frost_line, near_optimal
+from search.verdict.rows import Results, Row
+from strategies import FreezingStrategy
+
+GROUPS = 4
+STRATEGIES = {
+    "linear probing": FreezingStrategy(freeze_depth=4),
+    "partial freezing": FreezingStrategy(freeze_depth=2),
+    "full fine-tuning": FreezingStrategy(freeze_depth=0, head_lr=3e-3),
+}
+
+
+def results_of(rows=()):
+    spec = StudySpec.from_dict(
+        {
+            "task": {"data": "digits", "sizes": [50]},
+            "model": {"backbone": "small_cnn", "weights": "none"},
+        },
+        where="the test",
+    )
+    return Results(home=Home.of("study", out=OUT, storage=None), spec=spec, num_groups=GROUPS, rows=tuple(rows))
+
+
+def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=None):
+    """A verdict from the families' errors, in which all contend and one is recommended: the leader, unless named."""
+    measure = MEASURES[kind]
+    sign, start = (-1, 1.0) if measure.higher_is_better else (1, 0.0)
+    found = []
+    for number, (family, error) in enumerate(sorted(errors.items(), key=lambda item: item[1])):
+        ends = sorted(start + sign * error * factor for factor in (exp(-half), exp(half)))
+        found.append(
+            Contestant(
+                family=family, strategy=STRATEGIES[family], explored=number, score=start + sign * error,
+                low=ends[0], high=ends[1], p_best=1 / len(errors), seconds=1.0, contends=True, chains=5,
+            )
+        )  # fmt: skip
+    taken = next(c for c in found if c.family == (recommended or found[0].family))
+    return Verdict(size=size, chains=5, contestants=tuple(found), winner=None, recommended=taken, measure=measure)
+
+
+def power_law(sizes, *, bend=0.0, **options):
+    """Verdicts whose errors are 2 size**-0.5 at two sizes, and `bend` off that line in between."""
+    first, last = log(sizes[0]), log(sizes[-1])
+    curve = {n: 2 * n**-0.5 * exp(bend * (log(n) - first) * (last - log(n))) for n in sizes}
+    return {n: verdict_of(n, {"partial freezing": curve[n]}, **options) for n in sizes}
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("size", [25, 70, 150, 900])
+def test_a_power_law_is_gone_on_with(kind, size):
+    found = between(results_of(), power_law([50, 100, 400], kind=kind), size)
+    error = 2 * size**-0.5
+    assert found.score == pytest.approx(1 - error if kind == "classification" else error)
+    assert found.low < found.score < found.high
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("size", [50, 60, 99, 102, 150, 303])
+def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
+    for errors in ((0.73, 0.70), (0.70, 0.73), (0.10, 0.05), (0.5, 1e-9)):
+        verdicts = {
+            n: verdict_of(n, {"partial freezing": e}, kind=kind) for n, e in zip((100, 101), errors, strict=True)
+        }
+        found = between(results_of(), verdicts, size)
+        error = 1 - found.score if kind == "classification" else found.score
+        least, most = min(errors), max(errors)
+        assert least * (least / most) ** 2 - 1e-9 <= error <= most * (most / least) ** 2
+        assert np.isfinite([found.low, found.high]).all()
+        if size < 100:
+            assert error >= errors[0] * (1 - 1e-9), "fewer labels promise no better than the smallest size got"
+
+
+def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_far_from_all():
+    verdicts = power_law([1000, 4000, 16000], bend=0.1)
+    own = verdicts[4000].contestants[0]
+    near = between(results_of(), verdicts, 4001)
+    assert (near.low, near.score, near.high) == pytest.approx((own.low, own.score, own.high), abs=2e-4)
+    # As a share of the error, that the size makes smaller.
+    widths = [
+        (found.high - found.low) / (1 - found.score)
+        for found in (between(results_of(), verdicts, size) for size in (1001, 1300, 2000, 3000, 3999))
+    ]
+    assert max(widths) == widths[2]
+    beyond = [between(results_of(), verdicts, size) for size in (17000, 24000, 48000)]
+    widths = [(found.high - found.low) / (1 - found.score) for found in beyond]
+    assert widths == sorted(widths)
+
+
+@pytest.mark.parametrize("bend", [-0.2, 0.2])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_curve_that_bends_is_within_its_interval(bend, count):
+    sizes = [50 * 3**place for place in range(count)]
+    verdicts = power_law(sizes, bend=bend, half=1e-4)
+    truth = power_law([sizes[0], 90, sizes[-1]], bend=bend)[90].contestants[0].score
+    found = between(results_of(), verdicts, 90)
+    assert found.low <= truth <= found.high
+    assert abs(found.score - truth) > 1e-3 or count == 2, "it would be, were the interval no wider than the noise"
+
+
+def test_the_strategy_is_what_is_recommended_at_the_nearest_size_by_ratio():
+    errors = {"linear probing": 0.2, "partial freezing": 0.19, "full fine-tuning": 0.18}
+    verdicts = {
+        size: verdict_of(size, errors, recommended=family)
+        for size, family in zip((50, 200, 800), STRATEGIES, strict=True)
+    }
+    for size, source in {25: 50, 60: 50, 99: 50, 100: 200, 399: 200, 400: 800, 2400: 800}.items():
+        found = between(results_of(), verdicts, size)
+        assert found.source == source
+        assert found.contestant == verdicts[source].recommended
+        assert found.source in found.sizes
+
+
+def test_the_unit_in_which_labels_or_errors_are_counted_changes_nothing():
+    errors = {100: 0.3, 200: 0.2, 800: 0.15}
+    verdicts = {n: verdict_of(n, {"linear probing": error}, kind="regression") for n, error in errors.items()}
+    tenfold = {10 * n: verdict_of(10 * n, {"linear probing": 7 * e}, kind="regression") for n, e in errors.items()}
+    for size in (60, 150, 500, 2000):
+        one, other = between(results_of(), verdicts, size), between(results_of(), tenfold, 10 * size)
+        assert (other.score, other.low, other.high) == pytest.approx((7 * one.score, 7 * one.low, 7 * one.high))
+
+
+def test_scores_stay_within_what_a_measure_can_be():
+    verdicts = {50: verdict_of(50, {"linear probing": 0.8}), 60: verdict_of(60, {"linear probing": 0.1})}
+    verdicts[70] = verdict_of(70, {"linear probing": 0.0})
+    for size in range(25, 211):
+        if size not in verdicts:
+            found = between(results_of(), verdicts, size)
+            assert 0 <= found.low <= found.score <= found.high <= 1
+
+
+def test_the_score_is_told_from_what_is_recommended_to_what_is_whatever_their_family():
+    verdicts = {50: verdict_of(50, {"full fine-tuning": 0.15, "linear probing": 0.2}, recommended="linear probing")}
+    best = {"partial freezing": 0.05, "full fine-tuning": 0.1}
+    verdicts[200] = verdict_of(200, best, recommended="full fine-tuning")
+    found = between(results_of(), verdicts, 100)
+    assert found.contestant.family == "full fine-tuning"
+    assert found.score == pytest.approx(1 - (0.2 * 0.1) ** 0.5)
+
+
+def test_far_outside_nothing_is_told():
+    verdicts = power_law([50, 100])
+    least, most = 50 // BELOW, 100 * ABOVE
+    assert between(results_of(), verdicts, least).source == 50
+    assert between(results_of(), verdicts, most).source == 100
+    for size in (least - 1, most + 1):
+        with pytest.raises(StudyError, match=f"not run at size {size}.*50, 100, tell of sizes from 25 to 300"):
+            between(results_of(), verdicts, size)
+
+
+def test_one_confirmed_size_tells_of_no_other():
+    with pytest.raises(StudyError, match="takes two that are confirmed; confirmed: 50"):
+        between(results_of(), power_law([50]), 60)
+    with pytest.raises(StudyError, match="confirmed: none"):
+        between(results_of(), {}, 60)
+
+
+# -- near-optimal sets and the frost line --------------------------------------------------------------------
+
+
+def row(number, strategy, value, *, chain=0, **more):
+    return Row(
+        number=number, state="COMPLETE", size=50, chain=chain, strategy=strategy, family=str(strategy.family(GROUPS)),
+        value=value, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), anchor=False,
+        **more,
+    )  # fmt: skip
+
+
+def searched(values, differences):
+    """A study's rows: what was explored, by freeze depth, and two finalists whose values differ so over chains."""
+    rows = [row(number, FreezingStrategy(freeze_depth=depth), value) for number, (depth, value) in enumerate(values)]
+    results = results_of(rows)
+    results = replace(
+        results,
+        spec=results.spec.model_copy(
+            update={"search": results.spec.search.model_copy(update={"trials": len(rows)})},
+        ),
+    )
+    finalists = results.finalists(50)[:2]
+    for chain, difference in enumerate(differences, start=1):
+        for finalist, value in zip(finalists, (10.0 * chain, 10.0 * chain + difference), strict=True):
+            rows.append(
+                row(len(rows), finalist.strategy, value, chain=chain, explored=finalist.number, test_accuracy=0.5)
+            )
+    return replace(results, rows=tuple(rows))
+
+
+def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_best_trial():
+    # A standard deviation of 0.1 between finalists; what the chain does to both alike is no part of it.
+    spread = 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
+    results = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], spread)
+    verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
+    depths = {strategy.freeze_depth for strategy in near_optimal(results, verdict)}
+    assert depths == {4, 0, 1}, "the best, a contender however it explored, and what is 1.6 deviations behind"
+    steady = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0 * spread)
+    assert {strategy.freeze_depth for strategy in near_optimal(steady, verdict)} == {4, 0}
+
+
+def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
+    values, spread = [(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
+    results = searched(values, spread)
+    task = results.spec.task.model_copy(update={"metric": "val_accuracy"})
+    mirrored = replace(
+        results,
+        spec=results.spec.model_copy(update={"task": task}),
+        rows=tuple(replace(row, value=-row.value) for row in results.rows),
+    )
+    verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
+    assert near_optimal(mirrored, verdict) == near_optimal(results, verdict)
+
+
+def test_the_frost_line_holds_the_recommended_depth_in_its_band():
+    results = searched([(4, 0.5), (0, 0.9), (1, 0.51)], [0.0, 0.1, 0.0])
+    verdicts = {50: verdict_of(50, {"linear probing": 0.2}), 400: verdict_of(400, {"full fine-tuning": 0.2})}
+    found = frost_line(results, verdicts)
+    assert (found.sizes, found.recommended) == ((50, 400), (4, 0))
+    for low, depth, high in zip(found.lowest, found.recommended, found.highest, strict=True):
+        assert low <= depth <= high
+    assert found.line[0][0] == pytest.approx(50)
+    assert found.line[-1][0] == pytest.approx(400)
+    assert all(0 <= depth <= GROUPS for _, depth in found.line)
+    assert frost_line(results, {50: verdicts[50]}).line == ()
+
+
+def test_a_depth_that_is_straight_on_the_logarithm_stays_straight():
+    depths = {50: "linear probing", 200: "partial freezing", 800: "full fine-tuning"}
+    line = frost_line(results_of(), {n: verdict_of(n, {family: 0.1}) for n, family in depths.items()}).line
+    for size, depth in line:
+        assert depth == pytest.approx(4 - 2 * log(size / 50) / log(4), abs=1e-6)

@@ -1,0 +1,185 @@
+"""Who may still be best, against truths that are known."""
+
+import numpy as np
+import pytest
+
+from search.verdict.confirm import tail
+from search.verdict.statistics import CERTAIN, contending, outcomes_covariance, probability_best, resample, weigh
+
+
+def verdict_of(rng, *, truth, chains=5, examples=500, chain_noise=0.01, margin=0.01):
+    """A simulated confirm phase with known truth: who contends, and is there a winner?"""
+    truth = np.asarray(truth)
+    skill = rng.normal(size=(examples, 1)) * 1.0
+    shift = rng.normal(scale=chain_noise * 5, size=(chains, 1, len(truth)))
+    threshold = np.log(truth / (1 - truth)) * 1.2
+    noise = rng.logistic(size=(chains, examples, len(truth))) * 0.6
+    correct = (threshold + shift + skill[None] + noise > 0).astype(float)
+    scores = correct.mean(axis=1)
+    draws = resample(scores, outcomes_covariance(correct.mean(axis=0)), seed=0, draws=2000)
+    p_best = probability_best(draws)
+    contends = contending(scores.mean(axis=0), p_best, margin=margin, chains=chains)
+    return contends, bool(contends.sum() == 1 and p_best.max() >= CERTAIN)
+
+
+def test_identical_strategies_seldom_have_a_winner():
+    rng = np.random.default_rng(0)
+    winners = sum(verdict_of(rng, truth=[0.85] * 6)[1] for _ in range(300))
+    assert winners <= 0.05 * 300
+
+
+def test_what_is_far_behind_is_ruled_out_and_the_best_contends():
+    rng = np.random.default_rng(1)
+    rounds = [verdict_of(rng, truth=[0.75, 0.9, 0.9])[0] for _ in range(100)]
+    assert sum(not contends[0] for contends in rounds) >= 97
+    assert sum(contends[1] or contends[2] for contends in rounds) == 100
+
+
+def test_a_clear_lead_is_a_winner():
+    rng = np.random.default_rng(2)
+    assert sum(verdict_of(rng, truth=[0.7, 0.9])[1] for _ in range(100)) >= 95
+
+
+def test_intervals_over_chains_are_students():
+    # With the chains' noise alone, the 90 % interval is the t interval: mean +- t(0.95, 4) s / sqrt(5).
+    scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
+    draws = resample(scores, None, seed=0, draws=200_000)
+    low, high = np.quantile(draws[:, 0], [0.05, 0.95])
+    half = 2.1318 * scores.std(ddof=1) / np.sqrt(5)
+    assert (low, high) == pytest.approx((0.82 - half, 0.82 + half), abs=5e-4)
+
+
+def test_test_examples_widen_the_interval():
+    scores = np.full((5, 1), 0.8)
+    outcomes = (np.arange(100) < 80).astype(float)[:, None]
+    draws = resample(scores, outcomes_covariance(outcomes), seed=0)
+    assert draws[:, 0].std() == pytest.approx(np.sqrt(0.8 * 0.2 / 99), rel=0.03)
+
+
+def test_equal_strategies_share_p_best():
+    scores = np.repeat(np.array([[0.8], [0.9], [0.85], [0.7], [0.8]]), 4, axis=1)
+    assert probability_best(resample(scores, None, seed=0)) == pytest.approx([0.25] * 4)
+
+
+def test_within_the_margin_of_the_leader_is_a_contender():
+    contends = contending(np.array([0.86, 0.85, 0.8, 0.8]), np.array([0.93, 0.0, 0.07, 0.0]), margin=0.01, chains=5)
+    assert contends.tolist() == [True, True, True, False], "a gap of the margin itself is within it"
+
+
+def test_fewer_than_five_chains_rule_nothing_out():
+    assert contending(np.array([0.9, 0.1]), np.array([1.0, 0.0]), margin=0.01, chains=4).all()
+
+
+def weighed(scores, *, margin=0.01, draws=20_000):
+    return weigh(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
+
+
+def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_chains_were_for_all():
+    # Two that are closed after five chains: what those chains had for all alike is in the leader's mean, not in theirs.
+    rng = np.random.default_rng(0)
+    own = rng.normal([0.9, 0.8, 0.7], 0.003, size=(15, 3))
+    own[5:, 1:] = np.nan
+    luck = np.where(np.arange(15) < 5, 0.04, 0.0)[:, None]
+    plain, lucky = weighed(own), weighed(own + luck)
+    gap = lucky.means - plain.means
+    assert gap == pytest.approx([gap[0]] * 3), "all have the luck of the leader's chains"
+    assert lucky.p_best == pytest.approx(plain.p_best)
+    assert plain.means[0] == pytest.approx(own[:, 0].mean())
+    assert plain.means[0] - plain.means[1] == pytest.approx((own[:5, 0] - own[:5, 1]).mean())
+
+
+def test_a_closed_strategy_is_compared_by_the_paired_t_test_of_the_chains_it_shares():
+    scores = np.array([[0.90, 0.88], [0.88, 0.87], [0.92, 0.91], [0.89, 0.90], [0.91, 0.89], [0.90, np.nan]])
+    gaps = scores[:5, 0] - scores[:5, 1]
+    worse = tail(gaps.mean(), gaps.std(ddof=1) / np.sqrt(5), 4)
+    assert weighed(scores, draws=200_000).p_best == pytest.approx([1 - worse, worse], abs=0.004)
+
+
+def test_with_equal_chains_all_are_compared_on_all():
+    scores = np.random.default_rng(0).normal(0.8, 0.02, size=(6, 4))
+    assert weighed(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
+
+
+def test_a_leader_of_many_that_are_alike_is_told_without_its_luck_on_average():
+    rng = np.random.default_rng(0)
+    studies = [rng.normal(0.8, 0.02, size=(5, 6)) for _ in range(200)]
+    told = np.array([weighed(scores, draws=2000).scores.max() for scores in studies])
+    assert np.mean([scores.mean(axis=0).max() for scores in studies]) > 0.808, "its mean is too high"
+    assert abs(told.mean() - 0.8) < 0.002
+
+
+def test_a_leader_far_ahead_is_told_as_it_is():
+    scores = np.random.default_rng(0).normal(0.8, 0.001, size=(5, 2)) - [0.0, 0.5]
+    assert weighed(scores).scores == pytest.approx(scores.mean(axis=0), abs=1e-4)
+
+
+def test_a_leader_that_hardly_varies_does_not_pay_for_a_rivals_luck():
+    rng = np.random.default_rng(0)
+    off, within = [], []
+    for _ in range(300):
+        found = weighed(rng.normal(0.8, [0.005, 0.06], size=(5, 2)), draws=2000)
+        if found.means.argmax() == 0:
+            off.append(found.scores[0] - 0.8)
+            within.append(found.low[0] <= 0.8 <= found.high[0])
+    assert abs(np.mean(off)) < 0.002
+    assert np.mean(within) > 0.8
+
+
+@pytest.mark.parametrize("far", [1e3, 1e8, 1e12])
+def test_a_huge_score_does_not_blur_the_others(far):
+    # The mean squared error of a run that all but diverged.
+    rng = np.random.default_rng(0)
+    scores = -rng.normal([1.0, 1.05, far], [0.01, 0.01, far / 10], size=(8, 3))
+    found = weighed(scores)
+    assert found.p_best == pytest.approx([1, 0, 0], abs=1e-3)
+    assert found.scores[:2] == pytest.approx([-1.0, -1.05], abs=0.02)
+
+
+def test_the_intervals_of_closed_strategies_cover_the_truth():
+    rng = np.random.default_rng(0)
+    within = []
+    for _ in range(400):
+        scores = rng.normal([0.9, 0.85], [0.03, 0.02], size=(10, 2))
+        scores[5:, 1] = np.nan
+        found = weighed(scores, draws=2000)
+        within.append(found.low[1] <= 0.85 <= found.high[1])
+    assert np.mean(within) > 0.85
+
+
+def test_alone_a_strategys_score_is_its_mean():
+    scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
+    found = weighed(scores)
+    assert found.scores == pytest.approx([0.82], abs=1e-3)
+    assert found.winner is None, "there is nobody to win against"
+
+
+def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
+    scores = np.random.default_rng(1).normal(0.8, 0.02, size=(5, 5))
+    found = weighed(scores)
+    order = np.argsort(-found.means)
+    assert (np.diff(found.scores[order]) <= 0).all()
+    assert ((found.low <= found.scores) & (found.scores <= found.high)).all()
+
+
+@pytest.mark.parametrize("chains", [1, 2, 3, 4])
+def test_of_few_chains_scores_are_told_as_they_are(chains):
+    scores = 0.5 + 0.1 * np.random.default_rng(chains).normal(size=(chains, 6))
+    assert np.allclose(weigh(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
+
+
+def test_as_good_as_the_leader_is_who_was_seen_to_be_with_the_luck_of_both():
+    told = 0
+    for seed in range(40):
+        scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5))
+        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        means = scores.mean(axis=0)
+        assert (found.as_good == found.contends & (means.max() - means <= 0.01)).all()
+        told += (found.scores[~found.as_good] >= found.scores.max() - 0.01).sum()
+    assert told > 0, "where luck is taken off more come near"
+
+
+def test_who_is_told_as_good_as_the_leader_is_not_ruled_out():
+    for seed in range(40):
+        scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
+        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        assert found.contends[found.scores >= found.scores.max() - 0.01].all()

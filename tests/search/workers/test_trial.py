@@ -1,0 +1,258 @@
+"""One trial, and the promise that what is imported is what was searched."""
+
+import math
+
+import optuna
+import pytest
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.optim import AdamW
+from torch.utils.data import DataLoader
+
+from search.data.batches import EndlessSampler
+from search.data.examples import gathered
+from search.spec.study_spec import StudySpec, find_study_file
+from search.spec.tables import Train
+from search.task.task import Task
+from search.training.fit import score_on_test, train
+from search.training.source_task import train_source
+from search.training.trainer import lean_trainer
+from search.workers.trial import PruningCallback
+from strategies import FreezingCallback, FreezingStrategy, load_strategy, param_groups, save_strategy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def task():
+    spec = StudySpec.from_file(find_study_file("digits")).changed(
+        train={"epochs": 6, "steps_per_epoch": 5}, source={"data": "digits-0-4", "epochs": 2}
+    )
+    return Task.load(spec).with_weights(train_source(spec))
+
+
+def ask(pruner=None):
+    study = optuna.create_study(pruner=pruner or optuna.pruners.NopPruner())
+    return study, study.ask()
+
+
+GRADUAL = FreezingStrategy(
+    freeze_depth=1, unfreeze_epoch=1, epochs_per_group=2, backbone_lr_ratio=0.3, head_lr=0.01, layer_lr_decay=0.5
+)
+
+
+def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task, tmp_path):
+    study, trial = ask()
+    train(task, GRADUAL, size=50, chain=2, callbacks=[PruningCallback(trial, "val_loss")])
+    searched = list(study.trials[0].intermediate_values.values())
+    save_strategy(GRADUAL, tmp_path / "best.toml")
+
+    # From here on: somebody's own Lightning code, which knows `strategies` and nothing of the search.
+    strategy = load_strategy(tmp_path / "best.toml")
+    (examples, held_out), (body, top, _) = task.split(chain=2, size=50), task.start(strategy, chain=2)
+
+    class Mine(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head, self.curve = body, top, []
+
+        def training_step(self, batch, index):
+            return nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+
+        def validation_step(self, batch, index):
+            loss = nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+            self.curve.append(loss.item())
+
+        def configure_optimizers(self):
+            return AdamW(param_groups(self.backbone, self.head, strategy), fused=True)
+
+    sampler = EndlessSampler(len(examples), length=5 * 32, seed=task.seed(2))
+    mine = Mine()
+    Trainer(
+        max_epochs=6,
+        accelerator="cpu",
+        callbacks=[FreezingCallback(strategy)],
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    ).fit(
+        mine,
+        DataLoader(examples, batch_size=32, sampler=sampler, collate_fn=gathered),
+        DataLoader(held_out, batch_size=64, collate_fn=gathered),
+    )
+    assert mine.curve == searched
+
+
+def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
+    curves = []
+    for _ in range(2):
+        study, trial = ask()
+        train(task, GRADUAL, size=100, chain=0, callbacks=[PruningCallback(trial, "val_loss")])
+        curves.append(study.trials[0].intermediate_values)
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 6
+
+
+def test_value_and_test_score_are_the_best_epochs(task):
+    study, trial = ask()
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=100, chain=1, callbacks=[report], keep_best=True)
+    curve = study.trials[0].intermediate_values
+    assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
+    scores = score_on_test(outcome.model, task.data.test, batch_size=256)
+    assert scores.outcome.float().mean().item() == scores.values["test_accuracy"]
+    # The weights are that epoch's: the validation loss comes out again.
+    _, held_out = task.split(chain=1, size=100)
+    outcome.model.eval()
+    with torch.no_grad():
+        again = nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
+    assert again == pytest.approx(outcome.value, abs=1e-6)
+
+
+def test_trainable_parameters_are_those_that_thaw(task):
+    head, linear, block3 = 650, 256 * 64 + 64, 32 * 64 * 9 + 64
+    for depth, expected in ((4, head), (3, head + linear), (2, head + linear + block3)):
+        assert task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) == expected
+    assert task.trainable_parameters(FreezingStrategy(freeze_depth=0, unfreeze_epoch=6)) == head
+
+
+class PruneAt(optuna.pruners.BasePruner):
+    def __init__(self, step):
+        self.step = step
+
+    def prune(self, study, trial):
+        return trial.last_step >= self.step
+
+
+def test_a_pruned_run_ends_in_order(task):
+    study, trial = ask(PruneAt(2))
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
+    assert outcome.epochs == 3
+    assert list(study.trials[0].intermediate_values) == [0, 1, 2]
+    with pytest.raises(optuna.TrialPruned):
+        report.check()
+
+
+@pytest.mark.parametrize(("step", "epochs"), [(0, 2), (1, 2), (2, 3)])
+def test_a_trial_that_comes_back_reports_only_what_is_new_and_is_judged_from_its_last_report_on(task, step, epochs):
+    study, trial = ask(PruneAt(step))
+    # What it had reported before its process died, which may have been just before it was judged.
+    trial.report(9.0, 0)
+    trial.report(9.0, 1)
+    report = PruningCallback(trial, "val_loss")
+    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
+    assert outcome.epochs == epochs
+    values = study.trials[0].intermediate_values
+    assert list(values) == list(range(epochs))
+    assert values[0] == values[1] == 9.0
+    with pytest.raises(optuna.TrialPruned):
+        report.check()
+
+
+def test_a_metric_that_is_not_logged_is_an_error(task):
+    _, trial = ask()
+    with pytest.raises(ValueError, match="'val_f1' is not logged; logged: val_accuracy, val_loss"):
+        train(task, GRADUAL, size=50, chain=0, callbacks=[PruningCallback(trial, "val_f1")])
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_a_run_that_diverges_has_no_value_but_ends(task, metric):
+    spec = task.spec.changed(train={"optimizer": "sgd"}, task={"metric": metric})
+    wild = Task.load(spec).with_weights(task.weights)
+    outcome = train(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, chain=0)
+    assert outcome.best_epoch is None
+    assert math.isnan(outcome.value)
+    assert outcome.epochs == 6
+
+
+OWN = """
+import random
+import numpy as np
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+class Mine(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 16), nn.ReLU()), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 10)
+        self.steps = 0
+
+    def forward(self, inputs):
+        return self.head(self.backbone(inputs))
+
+    def configure_callbacks(self):
+        return [ModelCheckpoint(monitor="val_loss")]
+
+    def training_step(self, batch, index):
+        self.steps += 1
+        share = np.random.beta(1, 1) * random.random()
+        return share * nn.functional.cross_entropy(self(batch[0]), batch[1], label_smoothing=0.1)
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        raise AssertionError("the strategy brings the optimizer")
+"""
+
+
+def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeypatch):
+    (tmp_path / "own_module.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "task": {"data": "digits", "sizes": [50]},
+        "model": {"backbone": "own_module:Mine", "weights": "none"},
+        "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
+    }
+    own = Task.load(StudySpec.from_dict(content, where="test"))
+    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
+    study, trial = ask()
+    outcome = train(own, strategy, size=50, chain=0, callbacks=[PruningCallback(trial, "val_loss")], keep_best=True)
+    assert outcome.model.steps == 12
+    assert len(study.trials[0].intermediate_values) == 3
+    start, _, _ = own.start(strategy, chain=0)
+    assert torch.equal(outcome.model.backbone[1][0].weight, start[1][0].weight), "frozen"
+    assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "thawed"
+    scores = score_on_test(outcome.model, own.data.test, batch_size=64)
+    assert 0 <= scores.values["test_accuracy"] <= 1
+    assert train(own, strategy, size=50, chain=0).value == outcome.value, "whatever random numbers its steps draw"
+    assert not (tmp_path / "checkpoints").exists(), "no file a trial"
+
+
+def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypatch):
+    (tmp_path / "lines.py").write_text(
+        "import torch\nfrom search.data.load import Examples, TaskData\n"
+        "def data():\n    torch.manual_seed(0)\n    x = torch.randn(200, 4)\n    y = x[:, :2] @ torch.ones(2, 1)\n"
+        "    return TaskData(pool=Examples(x[:100], y[:100]), test=Examples(x[100:], y[100:]), classes=())\n"
+        "def network():\n    from torch import nn\n"
+        "    return nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "task": {"data": "lines:data", "sizes": [40]},
+        "model": {"backbone": "lines:network", "weights": "none"},
+        "train": {"epochs": 10, "steps_per_epoch": 10, "accelerator": "cpu"},
+    }
+    task = Task.load(StudySpec.from_dict(content, where="test"))
+    strategy = FreezingStrategy.full_fine_tuning(head_lr=0.02)
+    outcome = train(task, strategy, size=40, chain=1, keep_best=True)
+    scores = score_on_test(outcome.model, task.data.test, batch_size=64)
+    outputs = outcome.model(task.data.test.inputs)
+    assert scores.values["test_mse"] == pytest.approx(
+        (outputs - task.data.test.targets).square().mean().item(), rel=1e-4
+    )
+    assert scores.values["test_mse"] < 0.5 < task.data.test.targets.var().item()
+
+
+def test_a_task_of_a_slurm_job_array_is_no_rank_of_a_larger_run(monkeypatch):
+    for name, content in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "a")):
+        monkeypatch.setenv(name, content)
+    trainer = lean_trainer(Train(accelerator="cpu"), epochs=1)
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    assert type(trainer._accelerator_connector.cluster_environment) is LightningEnvironment
