@@ -66,14 +66,14 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and for how long.")] = False,
 ) -> None:
-    """Run a study: explore every size, confirm the finalists, say who wins. Stopped anywhere, it goes on."""
+    """Run a study: explore every size, confirm the candidates, say who wins. Stopped anywhere, it goes on."""
     with _stopped_in_peace():
         from rich.console import Console
 
         from search.run import estimate, run_study
-        from search.run_config import Job
+        from search.run_config import RunConfig
 
-        job = Job.of(
+        job = RunConfig.of(
             spec,
             storage=storage,
             sizes=_sizes(sizes),
@@ -100,24 +100,24 @@ def worker(
         from rich.console import Console
 
         from search.run import train
-        from search.run_config import Job
+        from search.run_config import RunConfig
         from search.storage.retry import FIRST_PATIENCE, PATIENCE, patiently
 
-        job = Job.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
+        job = RunConfig.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
         # Nobody may be there to start it again when it comes up while the database is restarted.
         job = patiently(job.joining, patience=FIRST_PATIENCE, say=print)
         train(job, console=Console(), patience=PATIENCE)
-    print(f"No trial is left of {job.home.name!r} at sizes {', '.join(map(str, job.sizes))}.")
+    print(f"No trial is left of {job.location.name!r} at sizes {', '.join(map(str, job.sizes))}.")
 
 
 @app.command()
 def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """Write a study's page (report.html) and its trials (trials.csv) anew."""
     from search.report.page import write_report
-    from search.storage.location import Home
+    from search.storage.location import StudyLocation
     from search.verdict.load import load_results
 
-    page = write_report(load_results(Home.of(_name(study), out=out, storage=storage)))
+    page = write_report(load_results(StudyLocation.of(_name(study), out=out, storage=storage)))
     print(page)
     print(page.with_name("trials.csv"))
 
@@ -134,12 +134,14 @@ def best(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Print the recommended strategy at a size, run or between those that were, to save or to paste."""
-    from search.storage.location import Home
+    from search.storage.location import StudyLocation
     from search.verdict.best import find_best
     from search.verdict.load import load_results
     from strategies import format_strategy
 
-    found = find_best(load_results(Home.of(_name(study), out=out, storage=storage)), size, unconfirmed=unconfirmed)
+    found = find_best(
+        load_results(StudyLocation.of(_name(study), out=out, storage=storage)), size, unconfirmed=unconfirmed
+    )
     print(format_strategy(found.strategy, format.value, provenance=found.provenance), end="")
 
 
@@ -155,10 +157,10 @@ def dashboard(
 ) -> None:
     """Open optuna-dashboard on a study's database, on this machine only, to read."""
     from search.report.dashboard import serve
-    from search.storage.location import Home
+    from search.storage.location import StudyLocation
 
     try:
-        serve(Home.of(_name(study), out=out, storage=storage), port=port, allow_writes=allow_writes)
+        serve(StudyLocation.of(_name(study), out=out, storage=storage), port=port, allow_writes=allow_writes)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -191,21 +193,21 @@ def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """List the studies there are, and how far each is."""
     from search.storage.url import shown
     from search.verdict.judge import judge_all
-    from search.verdict.load import known_homes, load_results
+    from search.verdict.load import list_studies, load_results
 
-    homes = known_homes(out=out, storage=storage)
+    homes = list_studies(out=out, storage=storage)
     if not homes:
         print(f"No studies in {shown(storage) if storage else out}.")
-    for home in homes:
+    for location in homes:
         try:
-            results = load_results(home)
+            results = load_results(location)
         except FrostlineError as error:
-            print(f"{home.name}: {error}")
+            print(f"{location.name}: {error}")
             continue
         finished = sum(row.is_finished for row in results.rows)
         confirmed = ", ".join(map(str, judge_all(results))) or "none"
         sizes = ", ".join(map(str, results.sizes))
-        print(f"{home.name}: sizes {sizes}; {finished} finished trials; confirmed: {confirmed}")
+        print(f"{location.name}: sizes {sizes}; {finished} finished trials; confirmed: {confirmed}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arithmetic:
+class ComputeFormat:
     """What a backbone is trained in; by default plain float32, in which it equals anybody's script.
 
     bfloat16: autocast; parameters, head, loss and optimizer stay in float32.
@@ -27,13 +27,13 @@ class Arithmetic:
         """Where a backbone runs that trains."""
         return torch.autocast(device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
-    def lay_out(self, backbone: nn.Module) -> None:
+    def apply_memory_format(self, backbone: nn.Module) -> None:
         """Put the kernels in order, in place: the maps that go through them follow."""
         if self.channels_last:
             backbone.to(memory_format=torch.channels_last)
 
 
-PLAIN = Arithmetic()
+PLAIN = ComputeFormat()
 
 
 def device_of(accelerator: str) -> torch.device:

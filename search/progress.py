@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import FrostlineError, StorageError
 from search.report.terminal import Progress
-from search.run_config import Job
+from search.run_config import RunConfig
 from search.storage.database import open_storage
 from search.storage.rdb import shared
 from search.storage.url import sqlite_file
@@ -29,18 +29,18 @@ LAST_LOOK = 10.0
 """Seconds for the look at what there is in the end."""
 
 
-class Watch:
+class ProgressPoller:
     """Shows a study's progress from a thread of its own, over one connection that keeps what is finished.
 
     Used as a context, in which its owner calls `check` now and then. What a database does not answer, or is slow to,
     then holds up neither Ctrl-C nor whatever else its owner does.
     """
 
-    def __init__(self, job: Job, progress: Progress, say: Callable[[str], None]) -> None:
+    def __init__(self, job: RunConfig, progress: Progress, say: Callable[[str], None]) -> None:
         self.job = job
         self.progress = progress
         self.say = say
-        self.file = sqlite_file(job.home.url)
+        self.file = sqlite_file(job.location.url)
         self._inode: int | None = None  # of the file as it was first seen
         self._answered = time.monotonic()
         self._silent = False
@@ -84,7 +84,7 @@ class Watch:
                 with suppress(
                     FrostlineError, SQLAlchemyError, StorageInternalError
                 ):  # not made yet, or busy: next time
-                    storage = storage or open_storage(self.job.home.url)
+                    storage = storage or open_storage(self.job.location.url)
                     self._show(storage)
                 self._answered = time.monotonic()
         except Exception as error:
@@ -94,11 +94,13 @@ class Watch:
                 shared(storage).engine.dispose()
 
     def _show(self, storage: BaseStorage) -> None:
-        def results(*, with_outcomes: bool) -> Results:
+        def results(*, with_predictions: bool) -> Results:
             # With this run's budgets: the stored ones are still the old ones when it begins.
-            return replace(read_results(storage, self.job.home, with_outcomes=with_outcomes), spec=self.job.spec)
+            return replace(
+                read_results(storage, self.job.location, with_predictions=with_predictions), spec=self.job.spec
+            )
 
         def verdict(size: int) -> Verdict | None:
-            return judge(results(with_outcomes=True), size)
+            return judge(results(with_predictions=True), size)
 
-        self.progress.update(results(with_outcomes=False), verdict)
+        self.progress.update(results(with_predictions=False), verdict)

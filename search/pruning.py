@@ -16,8 +16,8 @@ _FIELDS = frozenset(field.name for field in fields(FreezingStrategy))
 class PhasePruner(BasePruner):
     """Give each trial time after its own last unfreezing before another pruner may judge it.
 
-    A trial that thaws at epoch 8 has shown nothing before epoch 8: stock Median and SHA prune 80-96 % of the
-    late-thawing trials that would have won. So no verdict is passed before `last unfreezing + grace` epochs,
+    A trial that unfreezes at epoch 8 has shown nothing before epoch 8: stock Median and SHA prune 80-96 % of the
+    late-unfreezing trials that would have won. So no verdict is passed before `last unfreezing + grace` epochs,
     and never on linear probing, whose epochs are nearly free. A loss that is not finite stops a trial at once.
 
     It reads the schedule from `trial.params`, which are named as the fields of `strategies.FreezingStrategy`

@@ -12,11 +12,11 @@ import optuna
 from rich.console import Console
 
 from search.errors import FrostlineError, SpecError, StudyError, TaskError
-from search.progress import Watch
+from search.progress import ProgressPoller
 from search.report.page import write_report
 from search.report.terminal import Progress, answer
-from search.run_config import Job
-from search.storage.database import opened
+from search.run_config import RunConfig
+from search.storage.database import connected
 from search.storage.location import OUT
 from search.storage.retry import PATIENCE, patiently
 from search.storage.url import shown
@@ -31,7 +31,7 @@ AT_THE_END = 4.0
 """Seconds in which a run that was stopped may put its trials back."""
 
 
-def run_study(job: Job, *, console: Console) -> None:
+def run_study(job: RunConfig, *, console: Console) -> None:
     """Run a study to its end, or go on where it stopped, and say what it found.
 
     Raises `FrostlineError` before anything is written where the task or the storage is not right, and
@@ -40,7 +40,7 @@ def run_study(job: Job, *, console: Console) -> None:
     train(job, console=console)
     say = partial(_note, console)
     # A study of days is not to end without its page for a connection that breaks now.
-    results = patiently(lambda: load_results(job.home), patience=PATIENCE, say=say)
+    results = patiently(lambda: load_results(job.location), patience=PATIENCE, say=say)
     verdicts = judge_all(results)
     page = write_report(results)
     from search.report.dashboard import publish  # a second to import, which a run that begins need not wait for
@@ -49,7 +49,7 @@ def run_study(job: Job, *, console: Console) -> None:
     _say(console, results, verdicts, page)
 
 
-def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
+def train(job: RunConfig, *, console: Console, patience: float = 0.0) -> None:
     """Run trials until none is left at the job's sizes, here and wherever else workers have joined the study.
 
     The first look at the database waits for it for `patience` seconds. Raises as `run_study` does.
@@ -58,7 +58,11 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a database that is busy it warns, with the SQL
     stored = patiently(job.stored, patience=patience, say=say)
     if stored is None or not stored.is_finished(job.sizes):
-        with stopping() as check_stopped, Progress(console, job.sizes) as progress, Watch(job, progress, say) as watch:
+        with (
+            stopping() as check_stopped,
+            Progress(console, job.sizes) as progress,
+            ProgressPoller(job, progress, say) as watch,
+        ):
 
             def tick() -> None:
                 check_stopped()
@@ -66,7 +70,7 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
 
             try:
                 with _naming(job.file):
-                    _engine(job)(job.spec, job.home, job.sizes, tick=tick, say=say)
+                    _engine(job)(job.spec, job.location, job.sizes, tick=tick, say=say)
             except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
                 # If the database answers; if not, the next run finds what is left of them.
                 requeue = Thread(target=_requeue, args=[job], daemon=True)
@@ -75,7 +79,7 @@ def train(job: Job, *, console: Console, patience: float = 0.0) -> None:
                 raise
 
 
-def estimate(job: Job, *, console: Console) -> None:
+def estimate(job: RunConfig, *, console: Console) -> None:
     """Say what a run would do and about how long it would take, from a few epochs trained here; writes nothing."""
     from search.training.timing import seconds_per_trial
 
@@ -84,15 +88,17 @@ def estimate(job: Job, *, console: Console) -> None:
         num_groups, families, seconds = seconds_per_trial(spec, max(sizes))
     explore = len(sizes) * spec.search.trials
     results = (
-        replace(stored, spec=spec) if stored else Results(home=job.home, spec=spec, num_groups=num_groups, rows=())
+        replace(stored, spec=spec)
+        if stored
+        else Results(location=job.location, spec=spec, num_groups=num_groups, rows=())
     )
     confirm = sum(results.most_confirms(size, families=families) for size in sizes)
-    how = f" ({spec.confirm.chains} chains of each family, play-offs)" if confirm else ""
+    how = f" ({spec.confirm.repeats} repeats of each family, play-offs)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"
     console.print(
-        f"Study {job.home.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
+        f"Study {job.location.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
         f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm "
         f"trials{how}; {done} are done.\n"
         f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {job.workers} "
@@ -106,7 +112,7 @@ def _note(console: Console, note: str) -> None:
     console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _engine(job: Job) -> Callable[..., None]:
+def _engine(job: RunConfig) -> Callable[..., None]:
     if job.engine == "local":
         return partial(run_workers, count=job.workers)
     from search.workers.ray_engine import run_on_ray
@@ -114,14 +120,14 @@ def _engine(job: Job) -> Callable[..., None]:
     return partial(run_on_ray, address=job.address)
 
 
-def _requeue(job: Job) -> None:
-    with suppress(FrostlineError), opened(job.home.url) as storage:
-        if storage is None or stored_spec(storage, job.home) is None:  # stopped before there was a study
+def _requeue(job: RunConfig) -> None:
+    with suppress(FrostlineError), connected(job.location.url) as storage:
+        if storage is None or stored_spec(storage, job.location) is None:  # stopped before there was a study
             return
-        stored = read_results(storage, job.home, with_outcomes=False)
+        stored = read_results(storage, job.location, with_predictions=False)
         TrialQueue(
             storage,
-            job.home,
+            job.location,
             stored.spec,  # not the job's: a run that was refused changes no budgets
             num_groups=stored.num_groups,
             kind=stored.kind,
@@ -130,8 +136,8 @@ def _requeue(job: Job) -> None:
 
 
 def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:
-    name, out = results.home.name, results.home.folder.parent
-    storage = None if results.home.storage is None else shown(results.home.storage)
+    name, out = results.location.name, results.location.folder.parent
+    storage = None if results.location.storage is None else shown(results.location.storage)
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     width = console.width if console.is_terminal else None
@@ -140,8 +146,8 @@ def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], pa
     if not any(row.state == "COMPLETE" for row in results.rows):
         raise StudyError(f"Study {name!r} has no complete trial to tell from; {page} shows why.")
     if not verdicts:
-        failed = results.spec.confirm.chains > 0 and results.is_finished(results.sizes)
-        way = "all finalists failed, and the page says why" if failed else "there are only the search's own scores"
+        failed = results.spec.confirm.repeats > 0 and results.is_finished(results.sizes)
+        way = "all candidates failed, and the page says why" if failed else "there are only the search's own scores"
         console.print(f"No size is confirmed: {way}.")
     size = max(verdicts or results.sizes)
     flag = "" if verdicts else ", unconfirmed=True"

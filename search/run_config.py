@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.storage.database import check_parent, opened
-from search.storage.location import OUT, Home
+from search.storage.database import check_parent, connected
+from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored
 from search.verdict.load import read_results, stored_spec
 from search.verdict.rows import Results
@@ -17,12 +17,12 @@ Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class RunConfig:
     """A study file and the options of a run, checked as far as nothing must be loaded for it."""
 
     file: Path
     spec: StudySpec
-    home: Home
+    location: StudyLocation
     sizes: list[int]
     workers: int
     engine: Engine = "local"
@@ -52,14 +52,14 @@ class Job:
             if size not in spec.task.sizes:
                 allowed = ", ".join(map(str, spec.task.sizes))
                 raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
-        home = Home.of(file.stem, out=out, storage=storage)
-        check_parent(home.url, made_by_us=storage is None)
+        location = StudyLocation.of(file.stem, out=out, storage=storage)
+        check_parent(location.url, made_by_us=storage is None)
         if address is not None and engine == "local":
             raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
         return cls(
             file=file,
             spec=spec,
-            home=home,
+            location=location,
             sizes=sizes or spec.task.sizes,
             workers=workers,
             engine=engine,
@@ -68,15 +68,15 @@ class Job:
 
     def joining(self) -> Self:
         """The job with the budgets of the study as it is stored, where those have grown."""
-        with opened(self.home.url) as storage:
-            stored = None if storage is None else stored_spec(storage, self.home)
+        with connected(self.location.url) as storage:
+            stored = None if storage is None else stored_spec(storage, self.location)
         if stored is None:
             return self
         ours = self.spec
         spec = ours.changed(
             task={"sizes": sorted({*ours.task.sizes, *stored.task.sizes})},
             search={"trials": max(ours.search.trials, stored.search.trials)},
-            confirm={"chains": max(ours.confirm.chains, stored.confirm.chains)},
+            confirm={"repeats": max(ours.confirm.repeats, stored.confirm.repeats)},
         )
         return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == ours.task.sizes else self.sizes)
 
@@ -85,8 +85,8 @@ class Job:
 
         Raises `StudyError` where it was stored with another spec.
         """
-        with opened(self.home.url) as storage:
-            if storage is None or stored_spec(storage, self.home) is None:
+        with connected(self.location.url) as storage:
+            if storage is None or stored_spec(storage, self.location) is None:
                 return None
-            check_stored(storage, self.home, self.spec)
-            return replace(read_results(storage, self.home, with_outcomes=False), spec=self.spec)
+            check_stored(storage, self.location, self.spec)
+            return replace(read_results(storage, self.location, with_predictions=False), spec=self.spec)

@@ -26,7 +26,7 @@ from strategies.trainer_checks import (
 
 
 class FreezingCallback(Callback):
-    """Freeze and thaw layer groups, and move their learning rates, as a pure function of epoch and batch.
+    """Freeze and unfreeze layer groups, and move their learning rates, as a pure function of epoch and batch.
 
     `backbone` and `head` name the module's two parts (dots reach deeper); `groups` is as in `layer_groups`.
     What trains is set anew from the strategy's schedule before every epoch, and learning rates, where the
@@ -42,7 +42,7 @@ class FreezingCallback(Callback):
     callback.
 
     Under DDP, what is frozen when the module is wrapped is never averaged over the processes (#20340). So what
-    will ever train requires gradients then, and is frozen after the wrap; for a strategy that thaws midway the
+    will ever train requires gradients then, and is frozen after the wrap; for a strategy that unfreezes midway the
     wrap must look for unused parameters: `Trainer(strategy="ddp_find_unused_parameters_true")`.
 
     Raises `MisconfigurationException` before training where the module, its optimizer or the Trainer do not
@@ -63,7 +63,7 @@ class FreezingCallback(Callback):
         self.groups = groups
         # Read off at the start of each fit.
         self._parts: list[LayerGroup] = []
-        self._schedule = Schedule(thaw_epochs=(), lr_shares=())
+        self._schedule = Schedule(unfreeze_epochs=(), lr_shares=())
         self._rate_of: list[list[int]] = []  # for each parameter group of each optimizer: its place among the factors
         self._pulled: dict[str, nn.Parameter] = {}  # what L2-SP acts on, by name in the backbone
         self._start: dict[str, Tensor] = {}  # and where it pulls to
@@ -76,7 +76,7 @@ class FreezingCallback(Callback):
         if not isinstance(trainer.strategy, DDPStrategy) and not self._is_built(pl_module):
             return  # the module builds its parts in a hook of its own; only a wrap needs to know them now
         self._read(trainer, pl_module)
-        self._set_trainable(pl_module, [thaw is not None for thaw in self._schedule.thaw_epochs])
+        self._set_trainable(pl_module, [unfreeze is not None for unfreeze in self._schedule.unfreeze_epochs])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._start = state_dict["start"]

@@ -1,4 +1,4 @@
-"""Freezing and thawing layer groups: which of their parameters train, and in which mode their modules are."""
+"""Freezing and unfreezing layer groups: which of their parameters train, and in which mode their modules are."""
 
 from collections.abc import Sequence
 
@@ -18,27 +18,27 @@ def set_trainable(
     parameters: Parameters = "all",
     batch_norm: BatchNorm = "train",
 ) -> None:
-    """Thaw or freeze each group: `requires_grad`, and `train()` or `eval()`; the fields are a strategy's.
+    """Unfreeze or freeze each group: `requires_grad`, and `train()` or `eval()`; the fields are a strategy's.
 
     Frozen means constant: no gradient, no dropout, batch norm with its stored statistics and those still.
 
     Layers of one `nn.LSTM` (or GRU, RNN) may be in several groups. It has one dropout rate for all of them, so
-    while any is frozen the dropout between its layers is off; its own rate comes back with the last thaw. It
+    while any is frozen the dropout between its layers is off; its own rate comes back with the last unfreezing. It
     stays in `train()` as long as any layer trains, as cuDNN's backward pass demands.
     """
     states: dict[nn.Module, list[bool]] = {}
-    for group, thawed in zip(groups, trainable, strict=True):
-        training = _training(group, parameters=parameters, batch_norm=batch_norm) if thawed else set()
+    for group, unfrozen in zip(groups, trainable, strict=True):
+        training = _training(group, parameters=parameters, batch_norm=batch_norm) if unfrozen else set()
         for parameter in group.parameters:
             parameter.requires_grad_(parameter in training)
             if parameter not in training:
                 parameter.grad = None  # a leftover would still be stepped along
         for module in group.modules:
-            states.setdefault(module, []).append(thawed)
+            states.setdefault(module, []).append(unfrozen)
     # `train()` recurses, so containers go first, as they stand in their groups, and their parts have the last word;
     # unlike setting `.training`, it respects modules that override it.
     for module, trains in states.items():
-        still = batch_norm == "still" and is_batch_norm(module)
+        still = batch_norm == "frozen" and is_batch_norm(module)
         module.train(any(trains) and not still)
         if isinstance(module, nn.RNNBase):
             _set_dropout(module, on=len(set(trains)) == 1)
@@ -50,8 +50,8 @@ def trained_parameters(
     """All backbone parameters that a strategy ever trains, by their names in the backbone."""
     return {
         name: parameter
-        for group, thaw in zip(groups, strategy.schedule(len(groups), max_epochs).thaw_epochs, strict=True)
-        if thaw is not None
+        for group, unfreeze in zip(groups, strategy.schedule(len(groups), max_epochs).unfreeze_epochs, strict=True)
+        if unfreeze is not None
         for training in [_training(group, parameters=strategy.parameters, batch_norm=strategy.batch_norm)]
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True)
         if parameter in training
@@ -82,13 +82,13 @@ def _set_dropout(rnn: nn.RNNBase, *, on: bool) -> None:
 
 
 def _training(group: LayerGroup, *, parameters: Parameters, batch_norm: BatchNorm) -> set[nn.Parameter]:
-    # Which parameters of a thawed group train.
+    # Which parameters of a unfrozen group train.
     still = {p for m in group.modules if is_batch_norm(m) for p in m.parameters(recurse=False)}
     norms = {p for m in group.modules if is_norm(m) for p in m.parameters(recurse=False)}
     return {
         parameter
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True)
-        if not (batch_norm == "still" and parameter in still)
+        if not (batch_norm == "frozen" and parameter in still)
         and (parameters != "norm" or parameter in norms)
         and (parameters != "bias" or (parameter.ndim == 1 and "bias" in name.rpartition(".")[2]))
     }

@@ -1,4 +1,4 @@
-"""When each layer group thaws and at what learning rate: a pure value."""
+"""When each layer group unfreezes and at what learning rate: a pure value."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Scheduler = Literal["constant", "cosine", "linear"]
 class Schedule:
     """The freezing schedule of one run, one entry per layer group, input side first.
 
-    `thaw_epochs[g]` is the first epoch in which group `g` trains, or None if it never does.
-    `lr_shares[g]` is its learning rate over the head's when it thaws, 0 if it never trains. The head always
+    `unfreeze_epochs[g]` is the first epoch in which group `g` trains, or None if it never does.
+    `lr_shares[g]` is its learning rate over the head's when it unfreezes, 0 if it never trains. The head always
     trains. The other fields move the rates during the run, as `FreezingStrategy` says; see `lr_factors`.
     """
 
-    thaw_epochs: tuple[int | None, ...]
+    unfreeze_epochs: tuple[int | None, ...]
     lr_shares: tuple[float, ...]
     lr_growth: float = 1.0
     warmup_steps: int = 0
@@ -26,11 +26,11 @@ class Schedule:
 
     @property
     def num_groups(self) -> int:
-        return len(self.thaw_epochs)
+        return len(self.unfreeze_epochs)
 
     def trainable(self, epoch: int) -> tuple[bool, ...]:
         """Whether each layer group trains in `epoch` (counted from 0)."""
-        return tuple(thaw is not None and thaw <= epoch for thaw in self.thaw_epochs)
+        return tuple(unfreeze is not None and unfreeze <= epoch for unfreeze in self.unfreeze_epochs)
 
     def frozen_prefix(self, epoch: int) -> int:
         """How many leading groups are still frozen in `epoch`: their output is a constant of the example."""
@@ -39,26 +39,26 @@ class Schedule:
 
     @property
     def last_unfreezing(self) -> int:
-        """The epoch in which the last group thaws; 0 if none ever does."""
-        return max((thaw for thaw in self.thaw_epochs if thaw is not None), default=0)
+        """The epoch in which the last group unfreezes; 0 if none ever does."""
+        return max((unfreeze for unfreeze in self.unfreeze_epochs if unfreeze is not None), default=0)
 
     @property
-    def thaws_midway(self) -> bool:
+    def unfreezes_midway(self) -> bool:
         """Whether any group is frozen at first and trains later."""
         return self.last_unfreezing > 0
 
     @property
     def rates_move(self) -> bool:
         """Whether learning rates change during the run; if not, they are left to whoever made the optimizer."""
-        thaws = any(thaw is not None for thaw in self.thaw_epochs)
-        return self.scheduler != "constant" or (thaws and (self.lr_growth > 1 or self.warmup_steps > 0))
+        unfreezes = any(unfreeze is not None for unfreeze in self.unfreeze_epochs)
+        return self.scheduler != "constant" or (unfreezes and (self.lr_growth > 1 or self.warmup_steps > 0))
 
     def lr_factors(self, epoch: int, *, step: int, steps_per_epoch: int) -> tuple[float, ...]:
         """What each learning rate is multiplied by in a step: one factor per layer group, the head's last.
 
         The bases are `lr_shares` times the head's rate, and that rate itself. `step` counts from 0 in each
-        epoch of `steps_per_epoch`. A group that is frozen has the factor 0. In its epoch e after thawing and
-        its step i after thawing a group has growth x warm-up x scheduler, the head the scheduler alone:
+        epoch of `steps_per_epoch`. A group that is frozen has the factor 0. In its epoch e after unfreezing and
+        its step i after unfreezing a group has growth x warm-up x scheduler, the head the scheduler alone:
 
             growth      g^e, until the rate is the head's; a group that starts above the head stays there
             warm-up     (i + 1) / (w + 1) while i < w, then 1: the first step has a rate already
@@ -70,12 +70,12 @@ class Schedule:
         now = epoch * steps_per_epoch + step
         overall = self._scheduled(now, steps_per_epoch)
         factors = []
-        for thaw, share in zip(self.thaw_epochs, self.lr_shares, strict=True):
-            if thaw is None or thaw > epoch:
+        for unfreeze, share in zip(self.unfreeze_epochs, self.lr_shares, strict=True):
+            if unfreeze is None or unfreeze > epoch:
                 factors.append(0.0)
                 continue
-            warm = min(1.0, (now - thaw * steps_per_epoch + 1) / (self.warmup_steps + 1))
-            factors.append(self._grown(share, epoch - thaw) * warm * overall)
+            warm = min(1.0, (now - unfreeze * steps_per_epoch + 1) / (self.warmup_steps + 1))
+            factors.append(self._grown(share, epoch - unfreeze) * warm * overall)
         return (*factors, overall)
 
     def _grown(self, share: float, epochs: int) -> float:

@@ -11,7 +11,7 @@ from strategies.schedule import Schedule, Scheduler
 from strategies.validation import check_choice, check_int, checked_float, shown
 
 Parameters = Literal["all", "norm", "bias"]
-BatchNorm = Literal["train", "still"]
+BatchNorm = Literal["train", "frozen"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler": get_args(Scheduler),
@@ -34,27 +34,27 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreezingStrategy:
-    """Which leading layer groups stay frozen, when the rest thaws, and at what learning rates.
+    """Which leading layer groups stay frozen, when the rest unfreezes, and at what learning rates.
 
     freeze_depth: how many leading layer groups never train; 0 = none, the number of groups = linear probing.
     unfreeze_epoch: the first epoch in which the groups past the freeze depth train; only the head does before
         (LP-FT, Kumar et al., 2022).
     backbone_lr_ratio: learning rate of the backbone's last group over the head's.
     head_lr: learning rate of the head.
-    epochs_per_group: 0 thaws all groups at once; k thaws one more every k epochs, head side first (gradual
+    epochs_per_group: 0 unfreezes all groups at once; k unfreezes one more every k epochs, head side first (gradual
         unfreezing, Howard & Ruder, 2018).
     layer_lr_decay: learning rate of each group over that of the group after it (discriminative fine-tuning,
         ibid.; timm's `layer_decay`).
     pretrained: False starts the backbone from random weights.
-    lr_growth: each epoch after a group has thawed its learning rate grows by this factor, until it is the
+    lr_growth: each epoch after a group has unfrozen its learning rate grows by this factor, until it is the
         head's (gradual alignment, as in Lightning's `BackboneFinetuning`).
-    warmup_steps: over this many training steps (batches) from its thaw a group's learning rate rises evenly.
+    warmup_steps: over this many training steps (batches) from its unfreezing a group's learning rate rises evenly.
     scheduler: "constant", or "cosine" or "linear": all learning rates, the head's too, fall to 0 over the run.
-    parameters: which parameters of thawed groups train: "all"; "norm", those of the normalisation layers; or
+    parameters: which parameters of unfrozen groups train: "all"; "norm", those of the normalisation layers; or
         "bias", all 1-D ones named so, the norms' too (BitFit, Ben Zaken et al., 2022).
-    batch_norm: "still" keeps the batch norm of thawed groups as pretrained: its stored statistics and its
+    batch_norm: "frozen" keeps the batch norm of unfrozen groups as pretrained: its stored statistics and its
         weights (torchvision's `FrozenBatchNorm2d`).
-    l2_sp: pulls thawed backbone parameters to where they started: adds the gradient of l2_sp/2 ||w - w0||^2,
+    l2_sp: pulls unfrozen backbone parameters to where they started: adds the gradient of l2_sp/2 ||w - w0||^2,
         in place of weight decay (Li et al., 2018). From random weights there is nothing to keep: it is off.
     epochs, steps_per_epoch: the budget the strategy was searched with. None where it is unknown, or, for the
         steps, where an epoch is one pass over the training data.
@@ -127,7 +127,7 @@ class FreezingStrategy:
         backbone_lr_ratio: float = 0.4,
         layer_lr_decay: float = 1 / 2.6,
     ) -> Self:
-        """Thaw one more group every few epochs, head side first, at rates that fall towards the input (ULMFiT)."""
+        """Unfreeze one more group every few epochs, head side first, at rates that fall towards the input (ULMFiT)."""
         return cls(
             freeze_depth=0,
             unfreeze_epoch=unfreeze_epoch,
@@ -168,25 +168,25 @@ class FreezingStrategy:
     # -- what the values mean ----------------------------------------------------------------------------
 
     def schedule(self, num_groups: int, max_epochs: int | None = None) -> Schedule:
-        """What trains when in a backbone of `num_groups`; a group that would thaw at `max_epochs` never does."""
+        """What trains when in a backbone of `num_groups`; a group that would unfreeze at `max_epochs` never does."""
         if self.freeze_depth > num_groups:
             raise ValueError(
                 f"`freeze_depth` must be between 0 and {num_groups}, the backbone's number of layer groups, "
                 f"got {self.freeze_depth}."
             )
-        thaw_epochs: list[int | None] = []
+        unfreeze_epochs: list[int | None] = []
         lr_shares: list[float] = []
         for group in range(num_groups):
             from_head = num_groups - 1 - group
-            thaw = self.unfreeze_epoch + self.epochs_per_group * from_head
-            if group < self.freeze_depth or (max_epochs is not None and thaw >= max_epochs):
-                thaw_epochs.append(None)
+            unfreeze = self.unfreeze_epoch + self.epochs_per_group * from_head
+            if group < self.freeze_depth or (max_epochs is not None and unfreeze >= max_epochs):
+                unfreeze_epochs.append(None)
                 lr_shares.append(0.0)
             else:
-                thaw_epochs.append(thaw)
+                unfreeze_epochs.append(unfreeze)
                 lr_shares.append(self.backbone_lr_ratio * self.layer_lr_decay**from_head)
         return Schedule(
-            thaw_epochs=tuple(thaw_epochs),
+            unfreeze_epochs=tuple(unfreeze_epochs),
             lr_shares=tuple(lr_shares),
             lr_growth=self.lr_growth,
             warmup_steps=self.warmup_steps,
@@ -196,20 +196,22 @@ class FreezingStrategy:
 
     @property
     def pulls_back(self) -> bool:
-        """Whether thawed backbone parameters are pulled to where they started, in place of weight decay."""
+        """Whether unfrozen backbone parameters are pulled to where they started, in place of weight decay."""
         return self.pretrained and self.l2_sp > 0
 
     def canonical(self, num_groups: int, epochs: int) -> Self:
         """The one spelling of everything that behaves like this strategy for `epochs` epochs.
 
-        Groups that would thaw too late count as frozen; fields that then mean nothing take their defaults. A
+        Groups that would unfreeze too late count as frozen; fields that then mean nothing take their defaults. A
         growth that reaches the head's rate in one epoch, from wherever it starts, is one however steep it is.
         """
         schedule = self.schedule(num_groups, epochs)
         depth = schedule.frozen_prefix(epochs)
-        # What has an epoch after that of its thaw, and a way to go, can grow.
-        thaws = zip(schedule.thaw_epochs, schedule.lr_shares, strict=True)
-        growing = [share for thaw, share in thaws if thaw is not None and thaw < epochs - 1 and 0 < share < 1]
+        # What has an epoch after that of its unfreezing, and a way to go, can grow.
+        unfreezes = zip(schedule.unfreeze_epochs, schedule.lr_shares, strict=True)
+        growing = [
+            share for unfreeze, share in unfreezes if unfreeze is not None and unfreeze < epochs - 1 and 0 < share < 1
+        ]
         unused: set[str] = set()
         if depth == num_groups:
             unused |= {"unfreeze_epoch", "backbone_lr_ratio", "warmup_steps", "parameters", "batch_norm", "l2_sp"}
@@ -238,7 +240,7 @@ class FreezingStrategy:
     def rescaled(self, *, epochs: int) -> Self:
         """The same strategy for a run of `epochs` epochs, all that happens at the same fractions of the run.
 
-        Thaws are rounded down, so that what thaws within the run still does, but never to 0: the head keeps its
+        Unfreezes are rounded down, so that what unfreezes within the run still does, but never to 0: the head keeps its
         lead of at least one epoch, and the groups theirs, where there was one. Warm-ups take the same fraction
         of the run, at least one step where there was one, and learning rates have grown as far by then.
         """

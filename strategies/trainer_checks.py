@@ -44,11 +44,11 @@ def module_called(name: str, module: nn.Module) -> nn.Module:
 def check_wrap(trainer: Trainer, schedule: Schedule) -> None:
     """A DDP wrap waits for every parameter's gradient, unless it looks for the unused ones in each step."""
     wrap = trainer.strategy.model
-    if not isinstance(wrap, DistributedDataParallel) or not schedule.thaws_midway:
+    if not isinstance(wrap, DistributedDataParallel) or not schedule.unfreezes_midway:
         return
     if not wrap.find_unused_parameters or wrap.static_graph:
         raise MisconfigurationException(
-            "The strategy thaws layer groups during the run, which under DDP needs find_unused_parameters (and no "
+            "The strategy unfreezes layer groups during the run, which under DDP needs find_unused_parameters (and no "
             'static graph): Trainer(strategy="ddp_find_unused_parameters_true").'
         )
 
@@ -58,18 +58,18 @@ def check_parameters(
 ) -> None:
     """The optimizers hold all that will ever train, and the backbone has some of what the strategy would train.
 
-    That the groups which thaw have some is not asked: a search may well try norms alone where the last have none.
+    That the groups which unfreeze have some is not asked: a search may well try norms alone where the last have none.
     """
     held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
     trained = set(trained_parameters(parts, strategy, max_epochs=schedule.max_epochs).values())
-    for part, thaw in zip(parts, schedule.thaw_epochs, strict=True):
+    for part, unfreeze in zip(parts, schedule.unfreeze_epochs, strict=True):
         if not held.issuperset(trained.intersection(part.parameters)):
             raise MisconfigurationException(
-                f"Layer group {part.name!r} thaws at epoch {thaw}, but the optimizer does not hold all of its "
+                f"Layer group {part.name!r} unfreezes at epoch {unfreeze}, but the optimizer does not hold all of its "
                 "parameters, so it would never train. Build the optimizer from `strategies.param_groups`."
             )
-    thaws = any(thaw is not None for thaw in schedule.thaw_epochs)
-    if thaws and not trained_parameters(parts, replace(strategy, freeze_depth=0)):
+    unfreezes = any(unfreeze is not None for unfreeze in schedule.unfreeze_epochs)
+    if unfreezes and not trained_parameters(parts, replace(strategy, freeze_depth=0)):
         raise MisconfigurationException(
             f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the backbone "
             "without any parameter that trains."
@@ -85,9 +85,9 @@ def check_averaging(
         return
     frozen = (
         is_batch_norm(module)
-        for part, thaw in zip(parts, schedule.thaw_epochs, strict=True)
+        for part, unfreeze in zip(parts, schedule.unfreeze_epochs, strict=True)
         for module in part.modules
-        if thaw is None or strategy.batch_norm == "still"
+        if unfreeze is None or strategy.batch_norm == "frozen"
     )
     if schedule.rates_move or any(frozen):
         raise MisconfigurationException(

@@ -27,7 +27,7 @@ accelerator = "cpu"
 [search]
 trials = 10
 [confirm]
-chains = 5
+repeats = 5
 """
 """Real data, the real network, too few steps to learn much: 20 exploring and some 60 confirm trials."""
 

@@ -127,10 +127,10 @@ STRATEGIES: dict[str, Callable[[int], FreezingStrategy]] = {
     "linear": lambda groups: FreezingStrategy(freeze_depth=1, scheduler="linear", **GRADUAL),
     "norms": lambda groups: FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, parameters="norm"),
     "biases": lambda groups: FreezingStrategy(freeze_depth=0, parameters="bias", **GRADUAL),
-    "still batch norm": lambda groups: FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, batch_norm="still"),
+    "still batch norm": lambda groups: FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, batch_norm="frozen"),
     "L2-SP": lambda groups: FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, l2_sp=0.1),
     "all at once": lambda groups: FreezingStrategy(
-        freeze_depth=0, lr_growth=2, warmup_steps=3, scheduler="cosine", batch_norm="still", l2_sp=0.1, **GRADUAL
+        freeze_depth=0, lr_growth=2, warmup_steps=3, scheduler="cosine", batch_norm="frozen", l2_sp=0.1, **GRADUAL
     ),
 }
 
@@ -154,8 +154,8 @@ def trains(backbone: nn.Module, strategy: FreezingStrategy, epochs: int, epoch: 
     found = []
     groups = layer_groups(backbone)
     for index, group in enumerate(groups):
-        thaw = strategy.unfreeze_epoch + strategy.epochs_per_group * (len(groups) - 1 - index)
-        names = set(group.parameter_names) if index >= strategy.freeze_depth and thaw <= epoch < epochs else set()
+        unfreeze = strategy.unfreeze_epoch + strategy.epochs_per_group * (len(groups) - 1 - index)
+        names = set(group.parameter_names) if index >= strategy.freeze_depth and unfreeze <= epoch < epochs else set()
         found.append({name for name in names if is_chosen(backbone, name, strategy)})
     return found
 
@@ -163,7 +163,7 @@ def trains(backbone: nn.Module, strategy: FreezingStrategy, epochs: int, epoch: 
 def is_chosen(backbone: nn.Module, name: str, strategy: FreezingStrategy) -> bool:
     owner, _, last = name.rpartition(".")
     kind = type(backbone.get_submodule(owner)).__name__
-    if strategy.batch_norm == "still" and "BatchNorm" in kind:
+    if strategy.batch_norm == "frozen" and "BatchNorm" in kind:
         return False
     if strategy.parameters == "bias":
         return "bias" in last and backbone.get_parameter(name).ndim == 1
@@ -176,10 +176,10 @@ def rate(strategy: FreezingStrategy, from_head: int | None, epoch: int, step: in
     overall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[strategy.scheduler]
     if from_head is None:
         return strategy.head_lr * overall
-    thaw = strategy.unfreeze_epoch + strategy.epochs_per_group * from_head
+    unfreeze = strategy.unfreeze_epoch + strategy.epochs_per_group * from_head
     share = strategy.backbone_lr_ratio * strategy.layer_lr_decay**from_head
-    share = min(max(1.0, share), share * strategy.lr_growth ** (epoch - thaw))
-    warm = min(1.0, ((epoch - thaw) * STEPS + step + 1) / (strategy.warmup_steps + 1))
+    share = min(max(1.0, share), share * strategy.lr_growth ** (epoch - unfreeze))
+    warm = min(1.0, ((epoch - unfreeze) * STEPS + step + 1) / (strategy.warmup_steps + 1))
     return strategy.head_lr * share * warm * overall
 
 
@@ -196,7 +196,7 @@ class Inspector(Callback):
         self.groups = layer_groups(backbone)
         self.expected = trains(backbone, self.strategy, EPOCHS, trainer.current_epoch)
         schedule = self.strategy.schedule(len(self.groups), EPOCHS)
-        self.thawed = schedule.trainable(trainer.current_epoch)
+        self.unfrozen = schedule.trainable(trainer.current_epoch)
         self.first = self.first or self.expected
         self.moved: set[str] = set()
         self.before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
@@ -207,12 +207,12 @@ class Inspector(Callback):
     def check_modes(self, module: "Learner") -> None:
         assert all(part.training for part in module.head.modules())
         states: dict[nn.Module, set[bool]] = {}
-        for group, thawed in zip(self.groups, self.thawed, strict=True):
+        for group, unfrozen in zip(self.groups, self.unfrozen, strict=True):
             for part in group.modules:
-                states.setdefault(part, set()).add(thawed)
+                states.setdefault(part, set()).add(unfrozen)
         assert states.keys() == set(module.backbone.modules()), "every module has its place"
         for part, state in states.items():
-            still = self.strategy.batch_norm == "still" and "BatchNorm" in type(part).__name__
+            still = self.strategy.batch_norm == "frozen" and "BatchNorm" in type(part).__name__
             assert part.training == (True in state and not still), part
             if isinstance(part, nn.RNNBase) and part.training:
                 assert part.dropout == (0.0 if False in state else 0.4), "no dropout while a layer is frozen"
@@ -222,7 +222,7 @@ class Inspector(Callback):
         step = trainer.fit_loop.epoch_loop.batch_idx
         for group in optimizer.param_groups:
             owner = next((i for i, g in enumerate(self.groups) if group["params"][0] in set(g.parameters)), None)
-            if owner is None or self.thawed[owner]:
+            if owner is None or self.unfrozen[owner]:
                 from_head = None if owner is None else len(self.groups) - 1 - owner
                 expected = rate(self.strategy, from_head, trainer.current_epoch, step)
                 assert group["lr"] == pytest.approx(expected, rel=1e-9), group["name"]
@@ -237,7 +237,7 @@ class Inspector(Callback):
         expected = set().union(*self.expected)
         self.ever |= expected
         assert self.moved <= changed & parameters <= expected
-        assert all(names & changed for names in self.expected if names), "every thawed group moves"
+        assert all(names & changed for names in self.expected if names), "every unfrozen group moves"
         held = trainer.optimizers[0].state
         assert {name for name, p in module.backbone.named_parameters() if p in held} == self.ever
         for buffer in changed - parameters:
@@ -335,7 +335,7 @@ def test_a_second_fit_starts_clean(backbone):
             "warmup_steps": st.integers(0, 9),
             "scheduler": st.sampled_from(["cosine", "linear"]),
             "parameters": st.sampled_from(["bias"]),
-            "batch_norm": st.just("still"),
+            "batch_norm": st.just("frozen"),
             "l2_sp": st.floats(0.0, 1.0),
             "pretrained": st.booleans(),
         },

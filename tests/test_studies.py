@@ -21,7 +21,7 @@ from tests.layouts import (
 
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 BUDGET = {"train": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "accelerator": "cpu"}}
-SMALL = {"search": {"trials": 2}, "confirm": {"chains": 1}}
+SMALL = {"search": {"trials": 2}, "confirm": {"repeats": 1}}
 """What each study is run with instead of what its file says; sizes and images are smaller too."""
 CHANGES: dict[str, dict[str, dict[str, object]]] = {
     "digits": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
@@ -103,7 +103,7 @@ def test_a_study_file_runs(name, world, assets_or_none, search, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = search("run", file.name, "--workers", "1", cwd=world)
     assert done.returncode == 0, done.stderr
-    assert "no verdict: 1 chain, " in done.stdout
+    assert "no verdict: 1 repeat, " in done.stdout
     assert (world / "studies" / name / "report.html").stat().st_size > 100_000
 
 

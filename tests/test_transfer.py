@@ -25,7 +25,7 @@ def probe(content, size):
         accuracies = []
         for pretrained in (True, False):
             strategy = FreezingStrategy(freeze_depth=task.num_groups, head_lr=1e-2, pretrained=pretrained)
-            outcome = train(task, strategy, size=size, chain=1, keep_best=True)
+            outcome = train(task, strategy, size=size, repeat=1, keep_best=True)
             accuracies.append(score_on_test(outcome.model, task.data.test, batch_size=64).values["test_accuracy"])
         return accuracies
     finally:

@@ -26,11 +26,11 @@ PIECE = 8 << 20
 """Bytes read at once: many for the disk, few for the memory."""
 
 
-class BrokenBlock(Exception):
+class CorruptBlock(Exception):
     """A file that is no whole block, or not the one that is looked for."""
 
 
-class NoRoom(Exception):
+class DiskFull(Exception):
     """The disk takes no such block: it or its budget is full, or it can't be written or locked."""
 
 
@@ -90,7 +90,7 @@ class Layout:
         if rows != self.shapes[0][0]:
             raise ValueError(f"The chunks have {rows} rows together, not {self.shapes[0][0]}.")
 
-    def gathered(self, chunks: Iterable[Values]) -> Values:
+    def already_batched(self, chunks: Iterable[Values]) -> Values:
         """The chunks as one block in memory of its own: later layers that work in place can't change it."""
         tensors, begin = self.empty(), 0
         for chunk in self.checked(chunks):
@@ -103,7 +103,7 @@ class Layout:
 
 
 def write(path: Path, chunks: Iterable[Values], layout: Layout) -> None:
-    """Write a block's file over one that is there. Raises `NoRoom`; what `chunks` raises goes through."""
+    """Write a block's file over one that is there. Raises `DiskFull`; what `chunks` raises goes through."""
     checksums, places = [0] * len(layout.shapes), list(layout.offsets)
     # Written, never mapped: on a full disk a write is an error, but a store through a map kills the process.
     with refused():
@@ -122,13 +122,13 @@ def write(path: Path, chunks: Iterable[Values], layout: Layout) -> None:
 
 
 def layout_of(path: Path, *, rows: int) -> Layout:
-    """The layout of a file that holds a block of so many rows. Raises `BrokenBlock`, or `OSError`."""
+    """The layout of a file that holds a block of so many rows. Raises `CorruptBlock`, or `OSError`."""
     with _plain(path).open("rb", buffering=0) as file:
         return _opened(file, rows=rows)[0]
 
 
 def read(path: Path, *, rows: int) -> Values:
-    """The block of a file, in memory of its own. Raises `BrokenBlock`, or `OSError`."""
+    """The block of a file, in memory of its own. Raises `CorruptBlock`, or `OSError`."""
     with _plain(path).open("rb", buffering=0) as file:
         layout, checksums = _opened(file, rows=rows)
         tensors = layout.empty()
@@ -140,7 +140,7 @@ def read(path: Path, *, rows: int) -> Values:
 
 
 def check(path: Path, *, rows: int) -> None:
-    """Read a block's file through, which leaves it warm for the map. Raises `BrokenBlock`, or `OSError`."""
+    """Read a block's file through, which leaves it warm for the map. Raises `CorruptBlock`, or `OSError`."""
     scratch = memoryview(bytearray(PIECE))
     with _plain(path).open("rb", buffering=0) as file:
         layout, checksums = _opened(file, rows=rows)
@@ -150,7 +150,7 @@ def check(path: Path, *, rows: int) -> None:
 
 
 def mapped(path: Path, *, rows: int) -> Values:
-    """A block's tensors as they lie in its file, usable even when it is removed. Raises `BrokenBlock`, or `OSError`.
+    """A block's tensors as they lie in its file, usable even when it is removed. Raises `CorruptBlock`, or `OSError`.
 
     Copy-on-write: what is written into them stays in this process.
     """
@@ -166,39 +166,39 @@ def mapped(path: Path, *, rows: int) -> Values:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """`NoRoom` for what the disk refuses."""
+    """`DiskFull` for what the disk refuses."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # the latter is filelock's, where there are no locks
-        raise NoRoom(getattr(error, "strerror", None) or str(error)) from error
+        raise DiskFull(getattr(error, "strerror", None) or str(error)) from error
 
 
 def _plain(path: Path) -> Path:
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise BrokenBlock("is no plain file")
+        raise CorruptBlock("is no plain file")
     return path
 
 
 def _opened(file: BinaryIO, *, rows: int) -> tuple[Layout, list[int]]:
     start = file.read(len(MAGIC) + 8)
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 8:
-        raise BrokenBlock("does not begin like a block of this version")
+        raise CorruptBlock("does not begin like a block of this version")
     text = file.read(min(int.from_bytes(start[-8:-4], "little"), PIECE))
     if zlib.crc32(text) != int.from_bytes(start[-4:], "little"):
-        raise BrokenBlock("its header is damaged")
+        raise CorruptBlock("its header is damaged")
     try:
         known = json.loads(text)
         dtypes = tuple(getattr(torch, name) for name in known["dtypes"])
         layout = Layout(shapes=tuple(map(tuple, known["shapes"])), dtypes=dtypes)
         checksums = [int(one, 16) for one in known["checksums"]]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise BrokenBlock("its header is of another version") from None
+        raise CorruptBlock("its header is of another version") from None
     if not layout.is_sound() or len(checksums) != len(layout.shapes):
-        raise BrokenBlock("its header says nothing that can be")
+        raise CorruptBlock("its header says nothing that can be")
     if any(shape[0] != rows for shape in layout.shapes):
-        raise BrokenBlock(f"holds {layout.shapes[0][0]} rows, not {rows}")
+        raise CorruptBlock(f"holds {layout.shapes[0][0]} rows, not {rows}")
     if os.fstat(file.fileno()).st_size != layout.offsets[-1]:
-        raise BrokenBlock("is not as long as it should be")
+        raise CorruptBlock("is not as long as it should be")
     return layout, checksums
 
 
@@ -210,11 +210,11 @@ def _read(pieces: Iterable[memoryview], file: BinaryIO, *, at: int, checksum: in
         while done < len(piece):
             # A raw file may give less than is asked for; at its end, nothing.
             if not (count := file.readinto(piece[done:])):  # type: ignore[attr-defined]
-                raise BrokenBlock("ends too early")
+                raise CorruptBlock("ends too early")
             done += count
         found = zlib.crc32(piece, found)
     if found != checksum:
-        raise BrokenBlock("its content is damaged")
+        raise CorruptBlock("its content is damaged")
 
 
 def _put(piece: memoryview, file: BinaryIO, *, at: int) -> None:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.activations.block_file import Layout, NoRoom, Values, refused, write
+from search.activations.block_file import DiskFull, Layout, Values, refused, write
 
 TICK = 1.0
 """Seconds after which who waits for a block that another process makes says that it waits."""
@@ -25,7 +25,7 @@ SPARE = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class BlockFolder:
     """The blocks in a folder, `room` bytes of them at most. What else lies there is left alone."""
 
     path: Path
@@ -46,14 +46,14 @@ class Shelf:
 
     def tidy(self) -> None:
         """Remove what killed processes left, and what is more than the room."""
-        with suppress(NoRoom), refused():
+        with suppress(DiskFull), refused():
             if self.path.is_dir():
                 with self._lock("room"):
                     self._make_room(0)
 
     @contextmanager
     def claimed(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the right to make that block, as long as this process lives; waits for who has it. Raises `NoRoom`."""
+        """Hold the right to make that block, as long as this process lives; waits for who has it. Raises `DiskFull`."""
         lock = self._lock(key)
         with refused():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Shelf:
     def put(self, key: str, chunks: Iterable[Values], layout: Layout) -> None:
         """Write the block's file, under a claim on its key; the least recently used make room for it.
 
-        Nobody sees it before it is whole. Raises `NoRoom`; what `chunks` raises goes through. Nothing is left then.
+        Nobody sees it before it is whole. Raises `DiskFull`; what `chunks` raises goes through. Nothing is left then.
         """
         partial = self.path / f"{key}.{uuid4().hex[:8]}.partial"
         size = layout.offsets[-1]

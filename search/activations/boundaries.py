@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search.activations.partial_forward import Skipped
 from search.activations.programs import Traced
-from search.data.examples import Tensors, taken
+from search.data.examples import Tensors, index_inputs
 from search.user_code import one_line
 from strategies import LayerGroup
 from strategies.freeze import set_trainable
@@ -21,7 +21,7 @@ ROUNDING = 1e-4
 """Features that differ by more, in shares of the largest, are other features."""
 
 
-class Resumed(NamedTuple):
+class PartialInputs(NamedTuple):
     """What a backbone goes on from at a boundary.
 
     values: all that is live there, each (N, ...). inputs: the backbone's own, where going on needs them too.
@@ -59,7 +59,7 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cuts:
+class Boundaries:
     """Where a backbone of G layer groups can be cut: boundary p lies behind p of them, boundary G are its features.
 
     boundaries: ascending, the last is G; none where even the features are no function of each example alone.
@@ -73,7 +73,7 @@ class Cuts:
     way: Way | None
 
     @classmethod
-    def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Cuts":
+    def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Boundaries":
         """Find the cuts of a backbone, which stays as it is, and try each on some examples, two or more.
 
         A boundary counts if going on from there gives what the whole backbone gives: in evaluation, from values that
@@ -108,26 +108,26 @@ class Cuts:
         return self.way is not None and boundary in self.way.cuts and self.way.needs_inputs(boundary)
 
     def shapes(self, boundary: int) -> tuple[tuple[int, ...], ...]:
-        """Of one example's values, in the order of `Resumed.values`."""
+        """Of one example's values, in the order of `PartialInputs.values`."""
         return tuple(layout.shape for layout in self.found[boundary].layouts)
 
     def dtypes(self, boundary: int) -> tuple[torch.dtype, ...]:
         return tuple(layout.dtype for layout in self.found[boundary].layouts)
 
-    def on(self, backbone: nn.Module) -> "Stages":
+    def on(self, backbone: nn.Module) -> "PartialBackbone":
         """Bind to a copy of the backbone: some milliseconds at most."""
-        return Stages(self, backbone)
+        return PartialBackbone(self, backbone)
 
 
-class Stages:
+class PartialBackbone:
     """A backbone that runs in parts. Its modules run in the mode they are in; frozen ones belong in `eval()`."""
 
-    def __init__(self, cuts: Cuts, backbone: nn.Module) -> None:
+    def __init__(self, cuts: Boundaries, backbone: nn.Module) -> None:
         self.cuts = cuts
         self.backbone = backbone
         self._run = cuts.way.on(backbone) if cuts.way is not None else None
 
-    def until(self, inputs: Tensors | Resumed, boundary: int) -> tuple[Tensor, ...]:
+    def until(self, inputs: Tensors | PartialInputs, boundary: int) -> tuple[Tensor, ...]:
         """What is live at a boundary, each (N, ...), from inputs or from an earlier boundary; without gradients.
 
         Raises `ValueError` for what is no boundary of the cuts.
@@ -135,15 +135,15 @@ class Stages:
         with torch.no_grad():
             return _copied(self._go(inputs, boundary))
 
-    def onward(self, resumed: Resumed) -> Tensor:
+    def onward(self, resumed: PartialInputs) -> Tensor:
         """The features (N, F), from a boundary."""
         return self._go(resumed, self.cuts.boundaries[-1])[0]
 
-    def _go(self, inputs: Tensors | Resumed, boundary: int) -> tuple[Tensor, ...]:
+    def _go(self, inputs: Tensors | PartialInputs, boundary: int) -> tuple[Tensor, ...]:
         if boundary not in self.cuts.boundaries:
             allowed = ", ".join(map(str, self.cuts.boundaries))
             raise ValueError(f"The backbone can't be cut at {boundary}, only at {allowed}.")
-        start, values, given = inputs if isinstance(inputs, Resumed) else Resumed(0, (), inputs)
+        start, values, given = inputs if isinstance(inputs, PartialInputs) else PartialInputs(0, (), inputs)
         if start == boundary:
             return values
         if self._run is None:
@@ -173,7 +173,7 @@ def _tried(
 ) -> dict[int, Found]:
     """The boundaries of a way that hold on those examples, ascending; the backbone is changed."""
     run = way.on(backbone.eval())
-    rows = [taken(examples, torch.tensor([index])) for index in range(len(whole))]
+    rows = [index_inputs(examples, torch.tensor([index])) for index in range(len(whole))]
     if way.is_one_program and (found := _in_a_row(run, way, rows, whole)):
         return found
     found = {}
@@ -215,7 +215,7 @@ def _in_a_row(run: Run, way: Way, rows: list[Tensors], whole: Tensor) -> dict[in
 def _is_of_each(backbone: nn.Module, examples: Tensors, together: Tensor) -> bool:
     """Whether features are a function of each example alone, and the same each time."""
     with suppress(Exception):  # as a batch norm without statistics of its own does on one example
-        apart = [_evaluated(backbone, taken(examples, torch.tensor([index]))) for index in range(len(together))]
+        apart = [_evaluated(backbone, index_inputs(examples, torch.tensor([index]))) for index in range(len(together))]
         return _same(torch.cat(apart), together)
     return False
 

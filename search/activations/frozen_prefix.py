@@ -8,8 +8,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from search.activations.boundaries import Cuts, Resumed, Stages, Values
-from search.activations.placement import Boundary, worthwhile
+from search.activations.boundaries import Boundaries, PartialBackbone, PartialInputs, Values
+from search.activations.placement import Boundary, choose_boundaries
 from search.activations.store import ActivationStore, Budget
 from search.data.examples import Examples, content
 from search.device import device_of
@@ -20,12 +20,12 @@ from strategies import FreezingStrategy, layer_groups
 
 GIGABYTE = 10**9
 SETS = 4
-"""So many sets of examples must find room at once: training, validation and test ones, of more than one chain."""
+"""So many sets of examples must find room at once: training, validation and test ones, of more than one repeat."""
 PROBES = 2
 """So many examples a backbone is tried on, to find where it can be cut."""
 
 
-class FrozenLayers:
+class FrozenPrefix:
     """A backbone in `eval()` that never trains, what it makes of which examples, and what is kept of that.
 
     As long as the first p layer groups of a trial's backbone are frozen, they compute what this one's do. So they
@@ -45,12 +45,12 @@ class FrozenLayers:
         self.device = device_of(task.spec.train.accelerator)
         self.weights = ""  # the digest of those below ...
         self.features = ""  # ... and what their code makes of a few examples: it may be edited under the same weights
-        self.stages: Stages | None = None
+        self.stages: PartialBackbone | None = None
         few = task.data.pool.take(torch.arange(PROBES) % len(task.data.pool))[0]
-        backbone = task.start(FreezingStrategy(freeze_depth=0), chain=0)[0].to(self.device)
+        backbone = task.start(FreezingStrategy(freeze_depth=0), repeat=0)[0].to(self.device)
         groups = layer_groups(backbone, groups=task.spec.model.groups)
         self.few = few = move_data_to_device(few, self.device)
-        self.cuts = Cuts.of(backbone, groups, few)
+        self.cuts = Boundaries.of(backbone, groups, few)
         if self.cuts.reason:
             kept = "only its features are kept" if self.cuts.boundaries else "its frozen layers run in each trial"
             say(f"[model] backbone = {task.spec.model.backbone!r}: {self.cuts.reason}; {kept}.")
@@ -64,14 +64,14 @@ class FrozenLayers:
         self._told = False
 
     @staticmethod
-    def of(task: Task, *, cache: Path, say: Callable[[str], None]) -> "FrozenLayers | None":
+    def of(task: Task, *, cache: Path, say: Callable[[str], None]) -> "FrozenPrefix | None":
         """Those of a task; None where they are run in each trial, which is said."""
         if task.spec.activations.memory == task.spec.activations.disk == 0:
             return None
         if task.parts.module is not None:
             say("[model] backbone: a LightningModule's own steps want the inputs; its frozen layers run in each trial.")
             return None
-        layers = FrozenLayers(task, cache=cache, say=say)
+        layers = FrozenPrefix(task, cache=cache, say=say)
         return layers if layers.boundaries else None
 
     def hold(self, backbone: nn.Module) -> bool:
@@ -91,7 +91,7 @@ class FrozenLayers:
             self.features = digest(self.stages.until(self.few, self.cuts.boundaries[-1])[0].half())
         return True
 
-    def values(self, start: Resumed | Tensor | dict[str, Tensor], boundary: int) -> Values:
+    def values(self, start: PartialInputs | Tensor | dict[str, Tensor], boundary: int) -> Values:
         """What the frozen groups up to a boundary make of inputs, or of what they were at an earlier one."""
         assert self.stages is not None
         made = self.stages.until(move_data_to_device(start, self.device), boundary)
@@ -103,7 +103,8 @@ class FrozenLayers:
         if examples not in self._kept:
             memory, room = self.budget.memory, max(self.budget.memory, self.budget.disk) // SETS
             wanted, kept = (
-                worthwhile(self.boundaries, examples=examples, room=limit, in_memory=memory) for limit in (2**63, room)
+                choose_boundaries(self.boundaries, examples=examples, room=limit, in_memory=memory)
+                for limit in (2**63, room)
             )
             if missing := set(wanted) - set(kept):
                 self._tell_of_room(examples, missing, wanted)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from search.activations import rnn_layers
-from search.data.examples import Tensors, taken
+from search.data.examples import Tensors, index_inputs
 from strategies import LayerGroup
 from strategies.module_names import prefixes
 
@@ -77,7 +77,7 @@ class Skipped:
 
     @classmethod
     def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Skipped":
-        """Watch a backbone run in evaluation. Raises whatever its `forward` raises on one example."""
+        """ProgressPoller a backbone run in evaluation. Raises whatever its `forward` raises on one example."""
         calls = _calls(backbone.eval(), Homes(groups), examples)
         skips = {boundary: _skip(calls, boundary) for boundary in range(1, len(groups))}
         return cls(cuts={boundary: skip for boundary, skip in skips.items() if skip})
@@ -181,7 +181,9 @@ class _Call:
 
 def _calls(backbone: nn.Module, homes: Homes, examples: Tensors) -> list[_Call]:
     """The calls that make one value of each example, in the order in which they end."""
-    several, one = (_watched(backbone, homes, inputs) for inputs in (examples, taken(examples, torch.tensor([0]))))
+    several, one = (
+        _watched(backbone, homes, inputs) for inputs in (examples, index_inputs(examples, torch.tensor([0])))
+    )
     return [call for call, alone in zip(several, one, strict=True) if alone.shape[:1] == (1,) != call.shape[:1]]
 
 

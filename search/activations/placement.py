@@ -26,7 +26,7 @@ class Boundary:
     flops: float
 
 
-def worthwhile(boundaries: Sequence[Boundary], *, examples: int, room: int, in_memory: int) -> tuple[int, ...]:
+def choose_boundaries(boundaries: Sequence[Boundary], *, examples: int, room: int, in_memory: int) -> tuple[int, ...]:
     """The indices of the boundaries to keep for a working set of so many rows, views counted in; ascending.
 
     The last boundary is the features, on which every head trains that waits for its backbone: kept where they fit.

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from search.activations import rnn_layers
 from search.activations.partial_forward import Homes
 from search.activations.tracing import Program
-from search.data.examples import Tensors, taken
+from search.data.examples import Tensors, index_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class _Places:
         self.homes = [homes.of(self.program.part(step, parts)) for step in steps]
         self.texts = [program.text for program in programs]
         self.several: dict[int, Any] = {0: examples}
-        self.one: dict[int, Any] = {0: taken(examples, torch.tensor([0]))}
+        self.one: dict[int, Any] = {0: index_inputs(examples, torch.tensor([0]))}
         with torch.no_grad():
             for results in (self.several, self.one):
                 self.program.run(parts, [(step, ()) for step in steps if self.program.runs(step)], results)
@@ -93,10 +93,10 @@ class _Places:
         """
         alike = zip(*self.texts[boundary:], strict=False)
         common = next((step for step, lines in enumerate(alike) if len(set(lines)) > 1), len(self.homes) - 1)
-        must = {step for step, home in enumerate(self.homes) if home and min(home) < boundary}
+        must = {step for step, location in enumerate(self.homes) if location and min(location) < boundary}
         late: set[int] = set()
-        for step, home in enumerate(self.homes):
-            if max(home, default=-1) >= boundary or late & self.program.sources(step):
+        for step, location in enumerate(self.homes):
+            if max(location, default=-1) >= boundary or late & self.program.sources(step):
                 late.add(step)
         free = [step for step in range(common) if step not in late]
         if not any(boundary - 1 in self.homes[step] for step in must):

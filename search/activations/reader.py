@@ -8,11 +8,11 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from search.activations.boundaries import Resumed, Stages, Values
-from search.activations.frozen_prefix import FrozenLayers
-from search.activations.store import halved
+from search.activations.boundaries import PartialBackbone, PartialInputs, Values
+from search.activations.frozen_prefix import FrozenPrefix
+from search.activations.store import to_float16
 from search.data.batches import Reading
-from search.data.examples import Examples, taken
+from search.data.examples import Examples, index_inputs
 from search.device import eval_batch
 from strategies import FreezingStrategy
 
@@ -21,7 +21,7 @@ SMALL = 32 * 10**6
 
 
 def reader_of(
-    layers: FrozenLayers, strategy: FreezingStrategy, backbone: nn.Module, *, chain: int, size: int
+    layers: FrozenPrefix, strategy: FreezingStrategy, backbone: nn.Module, *, repeat: int, size: int
 ) -> "Reader | None":
     """What a run of the strategy on that fresh backbone reads; None if that is the examples alone."""
     task, epochs = layers.task, layers.task.spec.train.epochs
@@ -30,20 +30,20 @@ def reader_of(
     at = tuple(max((b for b in layers.cuts.boundaries if b <= prefix), default=0) for prefix in frozen)
     if not any(at) or not strategy.pretrained or not layers.hold(backbone):
         return None
-    return Reader(layers, at, stages=layers.cuts.on(backbone), chain=chain, size=size)
+    return Reader(layers, at, stages=layers.cuts.on(backbone), repeat=repeat, size=size)
 
 
 class Part:
     """Some examples of a task, and their values at the boundaries.
 
-    rows: the examples in the steps in which a chain's subset grows with the sizes; a smaller size's are part of a
+    rows: the examples in the steps in which a repeat's subset grows with the sizes; a smaller size's are part of a
     larger one's. reads: how many examples a run reads at each boundary. expected: how many other runs, at any.
     views: how many augmented ones of an example take turns; None where it is always read as it is.
     """
 
     def __init__(
         self,
-        layers: FrozenLayers,
+        layers: FrozenPrefix,
         examples: Examples,
         *,
         name: tuple[object, ...],
@@ -73,7 +73,7 @@ class Part:
         """The examples as they are read at a boundary; at 0 as they are."""
         return Examples(Activations(self, boundary), self.examples.targets) if boundary else self.examples
 
-    def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> Resumed:
+    def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> PartialInputs:
         """What the backbone goes on from for those examples (B,); `passes` (B,) say which views."""
         if passes is None or self.views is None:
             values = self._of(boundary, indices, None)
@@ -85,9 +85,9 @@ class Part:
             values = tuple(torch.cat(parts)[back.to(parts[0].device)] for parts in zip(*apart, strict=True))
         return self._resumed(boundary, values, indices, passes)
 
-    def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> Resumed:
+    def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> PartialInputs:
         needed = self.layers.cuts.needs_inputs(boundary)
-        return Resumed(boundary, values, taken(self.examples.inputs, indices, passes) if needed else None)
+        return PartialInputs(boundary, values, index_inputs(self.examples.inputs, indices, passes) if needed else None)
 
     def _of(self, boundary: int, indices: Tensor, view: int | None, *, before: int | None = None) -> Values:
         """Values of one view: from the nearest boundary where they are kept, below `before`, computed from there."""
@@ -102,7 +102,7 @@ class Part:
                 if kept == boundary:
                     return found
                 return self.layers.values(self._resumed(kept, found, indices, passes), boundary)
-        return self.layers.values(taken(self.examples.inputs, indices, passes), boundary)
+        return self.layers.values(index_inputs(self.examples.inputs, indices, passes), boundary)
 
     def _kept(self, boundary: int, view: int | None) -> list[Values] | None:
         """The blocks of a boundary, one a step of rows; None where they are not to be had."""
@@ -120,7 +120,7 @@ class Part:
                 torch.arange(rows.start, rows.stop), eval_batch(layers.task.spec.train.batch_size)
             ):
                 values = tuple(value.cpu() for value in self._of(boundary, indices, view, before=boundary))
-                yield halved(values) if layers.half else values
+                yield to_float16(values) if layers.half else values
 
         return layers.store.get(
             layers.key(self.examples, rows, boundary, view, name=self.name),
@@ -144,12 +144,12 @@ class Activations:
     def subset(self, indices: Tensor) -> "Activations":
         raise TypeError("Subsets are drawn of the examples themselves.")
 
-    def take(self, indices: Tensor, passes: Tensor | None) -> Resumed:
+    def take(self, indices: Tensor, passes: Tensor | None) -> PartialInputs:
         return self.part.take(self.boundary, indices, passes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InEpochs:
+class ByEpoch:
     """A part of the data, read in each epoch at the boundary below what trains in it."""
 
     part: Part
@@ -169,30 +169,30 @@ class Reader:
     """
 
     def __init__(
-        self, layers: FrozenLayers, boundaries: tuple[int, ...], *, stages: Stages, chain: int, size: int
+        self, layers: FrozenPrefix, boundaries: tuple[int, ...], *, stages: PartialBackbone, repeat: int, size: int
     ) -> None:
         self.layers = layers
         self.boundaries = boundaries
         self.stages = stages
         task, spec = layers.task, layers.task.spec
-        train, validation = task.split(chain=chain, size=size)
+        train, validation = task.split(repeat=repeat, size=size)
         epochs = Counter(boundary for boundary in boundaries if boundary)
-        # Exploring trials share one chain. What is filled on the way to a later boundary costs no more than its bytes.
-        others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if chain == 0 else 0.0
+        # Exploring trials share one repeat. What is filled on the way to a later boundary costs no more than its bytes.
+        others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if repeat == 0 else 0.0
         others *= spec.space.freeze_depth is None
-        steps = task.growth(chain=chain, size=size)
+        steps = task.added_by_size(repeat=repeat, size=size)
 
-        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> InEpochs:
+        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> ByEpoch:
             part = Part(
                 layers,
                 examples,
-                name=(chain, name),
+                name=(repeat, name),
                 rows=[step[place] for step in steps if step[place].start < step[place].stop],
                 reads={boundary: n * epoch for boundary, n in epochs.items()},
                 expected=others * epoch,
                 views=views,
             )
-            return InEpochs(part, boundaries)
+            return ByEpoch(part, boundaries)
 
         length = spec.train.steps * spec.train.batch_size if spec.train.steps else len(train)
         views = spec.train.views if spec.train.augment else None
@@ -204,7 +204,7 @@ class Reader:
     def test(self, epoch: int) -> Examples:
         """The test examples, as the weights of that epoch go on from."""
         boundary, test = self.boundaries[epoch], self.layers.task.data.test
-        reads = {boundary: len(test) * self.layers.task.spec.confirm.chains}
+        reads = {boundary: len(test) * self.layers.task.spec.confirm.repeats}
         part = Part(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
         return part.at(boundary)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from search.activations.block_file import BrokenBlock, Layout, NoRoom, Values, check, layout_of, mapped, read
-from search.activations.block_folder import Shelf
+from search.activations.block_file import CorruptBlock, DiskFull, Layout, Values, check, layout_of, mapped, read
+from search.activations.block_folder import BlockFolder
 
 Compute = Callable[[], Iterator[Values]]
 
@@ -57,7 +57,7 @@ class ActivationStore:
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = budget if folder is not None else replace(budget, disk=0)
-        self._shelf = Shelf(folder, budget.disk) if folder is not None and budget.disk else None
+        self._shelf = BlockFolder(folder, budget.disk) if folder is not None and budget.disk else None
         self._held: dict[str, _Held] = {}  # the one used last at the end
         self._hopeless: set[str] = set()
         self._being_gathered = 0
@@ -100,7 +100,7 @@ class ActivationStore:
             return _Held(tensors=mapped(file, rows=rows), nbytes=nbytes, in_memory=False)
         except FileNotFoundError:  # another process made room meanwhile
             return None
-        except (BrokenBlock, OSError) as error:
+        except (CorruptBlock, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             self._say_once(
                 f"{file}: {reason}: these activations are computed again, as are others like it.", about="file"
@@ -129,21 +129,21 @@ class ActivationStore:
         return held
 
     @contextmanager
-    def _claimed(self, key: str, nbytes: int) -> Iterator[Shelf | None]:
+    def _claimed(self, key: str, nbytes: int) -> Iterator[BlockFolder | None]:
         """The shelf, and the right to make that block there; None where it is to go to memory only."""
         shelf = self._shelf if nbytes <= self.budget.disk and nbytes < self._refused else None
         with ExitStack() as claim:
             if shelf is not None:
                 try:
                     claim.enter_context(shelf.claimed(key, waiting=self._waiting))
-                except NoRoom as error:
+                except DiskFull as error:
                     self._give_up(nbytes, error)
                     shelf = None
             elif nbytes > self.budget.disk:
                 self._tell_of_budget(nbytes)
             yield shelf
 
-    def _made(self, key: str, rows: int, compute: Compute, shelf: Shelf | None) -> _Held | None:
+    def _made(self, key: str, rows: int, compute: Compute, shelf: BlockFolder | None) -> _Held | None:
         chunks, held = compute(), None
         first = next(chunks, ())
         if not first:
@@ -157,14 +157,14 @@ class ActivationStore:
             try:
                 shelf.put(key, chunks, layout)
                 return held or self._mapped(key, rows, nbytes)
-            except NoRoom as error:
+            except DiskFull as error:
                 self._give_up(nbytes, error)
         return held
 
     def _mapped(self, key: str, rows: int, nbytes: int) -> _Held | None:
         """The block as it lies in its file, which is known to be whole; None where it has none."""
         if self._shelf is not None:
-            with suppress(BrokenBlock, OSError):
+            with suppress(CorruptBlock, OSError):
                 return _Held(tensors=mapped(self._shelf.file(key), rows=rows), nbytes=nbytes, in_memory=False)
         return None
 
@@ -172,7 +172,7 @@ class ActivationStore:
         self._let_go(layout.nbytes)
         self._being_gathered += layout.nbytes  # a block that is asked for meanwhile finds this memory taken
         try:
-            return layout.gathered(chunks)
+            return layout.already_batched(chunks)
         finally:
             self._being_gathered -= layout.nbytes
 
@@ -198,7 +198,7 @@ class ActivationStore:
             if not held.in_memory and self._shelf is not None and not self._shelf.file(key).exists():
                 del self._held[key]
 
-    def _give_up(self, nbytes: int, error: NoRoom) -> None:
+    def _give_up(self, nbytes: int, error: DiskFull) -> None:
         """Try no block of that size on the disk again: filling one up takes minutes, and mostly it stays full."""
         self._refused = min(self._refused, nbytes)
         self._say_once(
@@ -226,7 +226,7 @@ class ActivationStore:
             self._say(message)
 
 
-def halved(tensors: Values) -> Values:
+def to_float16(tensors: Values) -> Values:
     """The tensors with float32 as float16. Raises `NotFinite` where a value is not finite then."""
     halves = tuple(one.half() if one.dtype == torch.float32 else one for one in tensors)
     if not all(bool(torch.isfinite(one).all()) for one in halves):

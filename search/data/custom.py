@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, default_col
 from search.data.duplicates import are_same
 from search.data.examples import Examples, Inputs, TaskData
 from search.data.images import Images
-from search.data.splits import HOLD_OUT, arranged
+from search.data.splits import HOLD_OUT, apply_splits
 from search.data.texts import Texts
 from search.data.torchvision_sets import FromDataset, class_names, labels
 from search.errors import TaskError
@@ -42,7 +42,7 @@ def own_data(name: str, /, *, where: str, **options: Any) -> TaskData:
         made = call_named(name, options, where=place)
         data = _as_data(made, where=where)
     hold_out = 0.0 if isinstance(made, TaskData) or len(data.test) else HOLD_OUT
-    return arranged(data, where=where, hold_out=hold_out, **common)
+    return apply_splits(data, where=where, hold_out=hold_out, **common)
 
 
 def _as_data(made: Any, *, where: str) -> TaskData:

@@ -65,7 +65,7 @@ class Examples(Dataset[Batch]):
 
     def take(self, indices: Tensor, passes: Tensor | None = None) -> Batch:
         """A batch of those examples (B,), augmented as their `passes` (B,) say, or plain."""
-        return taken(self.inputs, indices, passes), self.targets[indices]
+        return index_inputs(self.inputs, indices, passes), self.targets[indices]
 
     def at(self, epoch: int) -> "Examples":
         """What is read in an epoch: these examples in every one."""
@@ -80,7 +80,7 @@ class Examples(Dataset[Batch]):
         return Examples(self.inputs.subset(indices), targets)
 
 
-def taken(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
+def index_inputs(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
     """Those inputs (B,) as a network takes them."""
     if isinstance(inputs, Tensor):
         return inputs[indices]
@@ -101,7 +101,7 @@ def content(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, .
     return inputs.content(indices, augmented=augmented)  # type: ignore[no-any-return]
 
 
-def gathered(batch: Any) -> Batch:
+def already_batched(batch: Any) -> Batch:
     """The `collate_fn` of `Examples`, whose batches are already stacked."""
     inputs, targets = batch
     return inputs, targets

@@ -7,7 +7,7 @@ import torch
 from search.data.decoding import Files
 from search.data.examples import Examples, TaskData
 from search.data.images import Images
-from search.data.splits import Classes, Part, Test, arranged, share
+from search.data.splits import Classes, Part, Test, apply_splits, share
 from search.errors import TaskError, printable
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -44,7 +44,7 @@ def folder_data(
     own = _read([held], found, where=where, labels=labels) if held else pool.subset(torch.arange(0))
     data = TaskData(pool=pool, test=own, classes=found)
     hold_out = 0.0 if held else share(test, own=False, where=where)
-    return arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+    return apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
 
 
 def _read(roots: list[Path], classes: tuple[str, ...], *, where: str, labels: bool) -> Examples:

@@ -91,7 +91,7 @@ class ImageFormat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pictures:
+class PreparedImages:
     """N images ready for a network: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
 
     What an augmented view looks like is a pure function of (seed, row, view), so all trials, whatever their
@@ -109,7 +109,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def subset(self, indices: Tensor) -> "Pictures":
+    def subset(self, indices: Tensor) -> "PreparedImages":
         return replace(self, rows=self.rows[indices], turns=self.turns[indices])
 
     def take(self, indices: Tensor, passes: Tensor | None) -> Tensor:
@@ -224,7 +224,7 @@ def prepare(
         if lost or len(reasons) > UNREADABLE * len(used):
             raise TaskError(f"{text} At most {UNREADABLE:.0%} are skipped, and no whole class: repair or remove them.")
         notes.append(f"{text} They are skipped.")
-    pictures = Pictures(
+    pictures = PreparedImages(
         pixels=pixels,
         rows=positions[kept],
         turns=images.turns[kept],

@@ -9,13 +9,10 @@ from typing import Any
 
 from search.data.digits import digits, digits_source
 from search.data.duplicates import fingerprint, told
-from search.data.examples import Batch, Examples, Inputs, Raw, Stored, TaskData, gathered
-from search.data.images import rotations
+from search.data.examples import TaskData
 from search.data.options import checked_call
-from search.data.splits import Classes, Part, arranged
+from search.data.splits import Classes, Part, apply_splits
 from search.errors import TaskError
-
-__all__ = ["Batch", "Examples", "Inputs", "Raw", "Stored", "TaskData", "gathered", "load_data", "rotations"]
 
 
 def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> TaskData:
@@ -74,7 +71,7 @@ def _loader(name: str, options: Mapping[str, Any], where: str) -> Callable[..., 
 
 
 def _named(name: str, *, where: str, part: Part | None = None, classes: Classes | None = None) -> TaskData:
-    return arranged(DATA[name](), where=where, part=part, classes=classes)
+    return apply_splits(DATA[name](), where=where, part=part, classes=classes)
 
 
 def _npz(_: Mapping[str, Any]) -> Callable[..., TaskData]:

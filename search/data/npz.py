@@ -11,7 +11,7 @@ from search.data.decoding import Pixels
 from search.data.examples import Examples, Inputs, TaskData
 from search.data.images import Images
 from search.data.series import standardized
-from search.data.splits import Classes, Part, Test, arranged, class_indices, share
+from search.data.splits import Classes, Part, Test, apply_splits, class_indices, share
 from search.errors import TaskError
 from search.files import BrokenArchive, read_arrays
 
@@ -55,7 +55,7 @@ def npz_data(
         raise TaskError(f"{where}: the test inputs are of another type than the others ({held and held[0].dtype}).")
     data = TaskData(pool=pool, test=own, classes=found)
     hold_out = share(None if isinstance(test, str) else test, own=held is not None, where=where)
-    data = arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+    data = apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
     return standardized(data, where=where) if standardize else data
 
 

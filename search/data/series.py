@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search.data.csv_tables import Columns, Delimiter, read_table, read_text
 from search.data.examples import Examples, TaskData
-from search.data.splits import Classes, Part, Test, arranged, share
+from search.data.splits import Classes, Part, Test, apply_splits, share
 from search.data.texts import label_targets
 from search.errors import TaskError
 
@@ -157,7 +157,7 @@ def _as_data(
     targets, names = _targets(read, classes=None, where=where)
     own_targets, _ = _targets(held, classes=names, where=where) if held else (targets[:0], ())
     data = TaskData(pool=replace(pool, targets=targets), test=replace(own, targets=own_targets), classes=names)
-    data = arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+    data = apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
     return standardized(data, where=where) if standardize else data
 
 

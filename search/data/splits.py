@@ -27,7 +27,7 @@ HOLD_OUT = 0.2
 _PART, _TEST = 1, 2  # streams of random numbers
 
 
-def arranged(
+def apply_splits(
     data: TaskData, *, where: str, part: Part | None = None, classes: Classes | None = None, hold_out: float = 0.0
 ) -> TaskData:
     """The data with a slice taken, then classes chosen, then a test set held out of the pool.

@@ -14,7 +14,7 @@ LEAST_NUMBERS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class SubsetOrder:
     """One order of the pool: its first n labels are the subset of size n, each for training or validation.
 
     `order` (N,) holds indices into the pool; `validates` (N,) says which of them are validation examples.
@@ -29,8 +29,8 @@ class Chain:
         return order[~validates], order[validates]
 
 
-def draw_chain(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, chain: int) -> Chain:
-    """Draw chain number `chain`: stratified at every size, training and validation sets nested separately.
+def draw_order(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, repeat: int) -> SubsetOrder:
+    """Draw repeat number `repeat`: stratified at every size, training and validation sets nested separately.
 
     Two labels of every class come first (one to train on, one to validate with). Then the class that is
     furthest behind its share of the pool is next, which is Webster's apportionment and so never takes a label
@@ -39,7 +39,7 @@ def draw_chain(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, ch
     """
     if labels.dtype.kind == "f":
         labels = np.zeros(len(labels), dtype=np.int64)
-    rng = np.random.default_rng([seed, chain])
+    rng = np.random.default_rng([seed, repeat])
     keys = np.empty(len(labels))
     validates = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -50,7 +50,7 @@ def draw_chain(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, ch
         validates[members] = np.diff(wanted, prepend=0) > 0
     tie_break = rng.permutation(len(labels))
     order = np.lexsort((tie_break, keys))
-    return Chain(order, validates[order])
+    return SubsetOrder(order, validates[order])
 
 
 def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int], *, classes: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from search.data.csv_tables import Columns, Delimiter, Table, read_table
 from search.data.examples import Examples, TaskData
-from search.data.splits import Classes, Part, Test, arranged, class_indices, share
+from search.data.splits import Classes, Part, Test, apply_splits, class_indices, share
 from search.errors import TaskError
 
 
@@ -60,7 +60,7 @@ def texts_data(
         own, _ = _examples(held, columns, label or "label", goals, classes=found)
     data = TaskData(pool=pool, test=own, classes=found)
     hold_out = 0.0 if isinstance(test, str) else share(test, own=False, where=where)
-    return arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+    return apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
 
 
 def _examples(

@@ -21,7 +21,7 @@ from search.data.decoding import stamp
 from search.data.examples import Examples, TaskData
 from search.data.images import Images
 from search.data.options import check_known
-from search.data.splits import Classes, Part, Share, arranged, share
+from search.data.splits import Classes, Part, Share, apply_splits, share
 from search.errors import TaskError
 from search.user_code import one_line
 
@@ -113,7 +113,7 @@ def torchvision_data(
     ]
     data = TaskData(pool=parts[0], test=parts[1] if held else parts[0].subset(torch.arange(0)), classes=names)
     hold_out = share(test, own=held is not None, where=where)
-    return arranged(data, where=where, part=part, classes=classes, hold_out=hold_out)
+    return apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
 
 
 def _maker(name: str, *, where: str) -> type[Any]:

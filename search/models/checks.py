@@ -34,15 +34,15 @@ def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
 def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> None:
     """Raises `TaskError` unless the layer groups run in their order on these inputs, the input side first.
 
-    Freezing a leading group that runs behind a thawed one would be no prefix: nothing before it is constant.
+    Freezing a leading group that runs behind a unfrozen one would be no prefix: nothing before it is constant.
     """
     first: dict[int, int] = {}
     calls: list[int] = []
-    home = {id(parameter): index for index, group in enumerate(groups) for parameter in group.parameters}
+    group_of = {id(parameter): index for index, group in enumerate(groups) for parameter in group.parameters}
 
     def watch(module: nn.Module, arguments: Any) -> None:
         for parameter in module.parameters(recurse=False):
-            index = home[id(parameter)]
+            index = group_of[id(parameter)]
             first.setdefault(index, len(calls))
         calls.append(1)
 

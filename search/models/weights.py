@@ -50,7 +50,7 @@ def load_weights(model: Model, network: Network, backbone: nn.Module) -> dict[st
             f"{where} does not fit the backbone: its names begin with {prefix!r}. Say "
             f'weights = {{ checkpoint = ..., module = "{inside}" }}.'
         )
-    return fitting(renamed, backbone, replaced=network.replaced, where=where)
+    return match_state_dict(renamed, backbone, replaced=network.replaced, where=where)
 
 
 def read_module(file: Path, module: str, *, where: str) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def read_module(file: Path, module: str, *, where: str) -> dict[str, Tensor]:
     raise TaskError(f"{where} has no module {module!r}; it has: {', '.join([*known][:12]) or 'no modules'}.")
 
 
-def fitting(
+def match_state_dict(
     state: Mapping[str, Tensor], backbone: nn.Module, *, replaced: tuple[str, ...] = (), where: str
 ) -> dict[str, Tensor]:
     """The part of a state dict that is the backbone's. Raises `TaskError` naming the keys that do not fit."""

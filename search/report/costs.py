@@ -8,29 +8,29 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from search.report.style import LAYOUT, STYLES, beside, intervals, marker, size_axis, two_lines, value_axis
-from search.verdict.judge import Contestant, Verdict
-from search.verdict.metric import Measure
+from search.verdict.judge import Candidate, Verdict
+from search.verdict.metric import Metric
 from search.verdict.rows import Results
 
 _KINDS = (
-    ("best anchor", False, "diamond-open", "#0072B2"),
+    ("best baseline", False, "diamond-open", "#0072B2"),
     ("best that the search found", True, "circle", "#000000"),
 )
 
 
-def front(verdict: Verdict) -> list[Contestant]:
-    """The Pareto front, cheapest first: those to which no other finalist is both as cheap and as good."""
+def front(verdict: Verdict) -> list[Candidate]:
+    """The Pareto front, cheapest first: those to which no other candidate is both as cheap and as good."""
     sign = verdict.measure.sign
-    best: list[Contestant] = []
-    for contestant in sorted(verdict.contestants, key=lambda c: (c.seconds, -sign * c.score)):
-        if not best or sign * contestant.score > sign * best[-1].score:
-            best.append(contestant)
+    best: list[Candidate] = []
+    for candidate in sorted(verdict.candidates, key=lambda c: (c.seconds, -sign * c.score)):
+        if not best or sign * candidate.score > sign * best[-1].score:
+            best.append(candidate)
     return best
 
 
 def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
-    """Seconds to train against test score, a panel a size: its finalists, and the Pareto front."""
-    seconds = [c.seconds for verdict in verdicts.values() for c in verdict.contestants]
+    """Seconds to train against test score, a panel a size: its candidates, and the Pareto front."""
+    seconds = [c.seconds for verdict in verdicts.values() for c in verdict.candidates]
     axis = value_axis(seconds)
     low, high = (log10(end) if axis else end for end in (min(seconds), max(seconds)))
     room = 0.1 * (high - low) or 0.1 * high
@@ -49,7 +49,7 @@ def _cost(verdict: Verdict) -> go.Figure:
         line={"color": "#888888", "width": 2, "shape": "hv"},
         hoverinfo="skip",
     )
-    for c in verdict.contestants:
+    for c in verdict.candidates:
         figure.add_scatter(
             x=[c.seconds],
             y=[measure.scale * c.score],
@@ -72,7 +72,7 @@ def _cost(verdict: Verdict) -> go.Figure:
     figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
     figure.update_xaxes(title_text="seconds to train")
-    drawn = [measure.scale * c.score for c in verdict.contestants]
+    drawn = [measure.scale * c.score for c in verdict.candidates]
     figure.update_yaxes(title_text=measure.title, **({} if measure.percent else value_axis(drawn)))
     return figure
 
@@ -81,13 +81,14 @@ def _cost(verdict: Verdict) -> go.Figure:
 class Gain:
     """What the search added at a size, from confirm trials alone.
 
-    anchor, found: the best finalist that is an anchor and the best that is not, by confirmed score; None without one.
-    searched: by the family of each finalist, whether the search's own trial beat the family's anchors to the final.
+    baseline, found: the best candidate that is a baseline and the best that is not, by confirmed score; None without
+    one.
+    searched: by the family of each candidate, whether the search's own trial beat the family's baselines to the final.
     """
 
     size: int
-    anchor: Contestant | None
-    found: Contestant | None
+    baseline: Candidate | None
+    found: Candidate | None
     searched: dict[str, bool]
 
 
@@ -95,18 +96,18 @@ def gains(results: Results, verdicts: Mapping[int, Verdict]) -> list[Gain]:
     """The gain at every size that has a verdict, in ascending order."""
     found = []
     for size, verdict in sorted(verdicts.items()):
-        anchors = {row.number for row in results.explored(size) if row.anchor}
-        searched = {c.family: c.explored not in anchors for c in verdict.contestants}
-        # Contestants are sorted by score: the first of a kind is its best.
-        anchor, own = (
-            next((c for c in verdict.contestants if searched[c.family] is kind), None) for kind in (False, True)
+        baselines = {row.number for row in results.explored(size) if row.baseline}
+        searched = {c.family: c.source_trial not in baselines for c in verdict.candidates}
+        # Candidates are sorted by score: the first of a kind is its best.
+        baseline, own = (
+            next((c for c in verdict.candidates if searched[c.family] is kind), None) for kind in (False, True)
         )
-        found.append(Gain(size=size, anchor=anchor, found=own, searched=searched))
+        found.append(Gain(size=size, baseline=baseline, found=own, searched=searched))
     return found
 
 
-def against_anchors(found: Sequence[Gain], measure: Measure) -> go.Figure:
-    """The best anchor against the best of the search's own, confirmed; below, which of them each family sent."""
+def against_baselines(found: Sequence[Gain], measure: Metric) -> go.Figure:
+    """The best baseline against the best of the search's own, confirmed; below, which of them each family sent."""
     sizes = [gain.size for gain in found]
     families = [family for family in STYLES if any(family in gain.searched for gain in found)]
     below = 38 * len(families)
@@ -114,7 +115,7 @@ def against_anchors(found: Sequence[Gain], measure: Measure) -> go.Figure:
     drawn: list[float] = []
     for place, (name, searched, symbol, colour) in enumerate(_KINDS):
         apart = beside(sizes, place, places=len(_KINDS))
-        there = [(gain.size, c) for gain in found if (c := gain.found if searched else gain.anchor) is not None]
+        there = [(gain.size, c) for gain in found if (c := gain.found if searched else gain.baseline) is not None]
         drawn += [measure.scale * c.score for _, c in there]
         look = {"symbol": symbol, "size": 12, "color": colour, "line": {"width": 2}}
         figure.add_scatter(

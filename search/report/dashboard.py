@@ -14,8 +14,8 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object, wsgi
 from search.errors import StorageError
 from search.report import winners
 from search.report.style import short
-from search.storage.database import open_storage, opened
-from search.storage.location import Home
+from search.storage.database import connected, open_storage
+from search.storage.location import StudyLocation
 from search.verdict.judge import Verdict
 from search.verdict.load import load_results
 from search.verdict.other_sizes import frost_line
@@ -38,21 +38,21 @@ class _Quiet(WSGIRequestHandler):
         logging.getLogger(__name__).debug(format, *args)
 
 
-def serve(home: Home, *, port: int, allow_writes: bool = False) -> None:
+def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> None:
     """Serve optuna-dashboard on loopback until interrupted: it has no login, so it is not for a network.
 
     It deletes studies and writes notes only with `allow_writes`.
     Raises `StudyError` for an unknown study, `StorageError` where the port is taken.
     """
-    load_results(home, with_outcomes=False)
-    application = guarded(wsgi(open_storage(home.url)), allow_writes=allow_writes)
+    load_results(location, with_predictions=False)
+    application = guarded(wsgi(open_storage(location.url)), allow_writes=allow_writes)
     try:
         server = make_server(HOST, port, application, _Threaded, _Quiet)
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise StorageError(f"--port {port} can't be had: {error.strerror}; name another.") from None
         raise
-    print(f"http://{HOST}:{server.server_port}/dashboard/ shows {home.name!r}; Ctrl-C ends it.", flush=True)
+    print(f"http://{HOST}:{server.server_port}/dashboard/ shows {location.name!r}; Ctrl-C ends it.", flush=True)
     server.serve_forever()
 
 
@@ -86,17 +86,17 @@ def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
 
     optuna-dashboard shows both. What is there already is not written again. Raises `StorageError`.
     """
-    home = results.home
+    location = results.location
     if not verdicts:
         return
-    with opened(home.url) as storage:
+    with connected(location.url) as storage:
         assert storage is not None
-        told = {home.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
-        for name, text in {**told, home.confirm_name: "\n\n".join(told.values())}.items():
+        told = {location.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
+        for name, text in {**told, location.confirm_name: "\n\n".join(told.values())}.items():
             study = optuna.load_study(study_name=name, storage=storage)
             if get_note(study) == text:
                 continue
-            if name == home.confirm_name:  # before the note, which says that they are there
+            if name == location.confirm_name:  # before the note, which says that they are there
                 for place, figure in _figures(results, verdicts).items():
                     save_plotly_graph_object(study, figure, graph_object_id=place)
             save_note(study, text)
@@ -114,10 +114,10 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.
 
 def _told(verdict: Verdict) -> str:
     lines = [f"**{verdict.size} labels: {verdict.sentence}**", ""]
-    for contestant in verdict.contestants:
-        score = verdict.measure.interval(contestant.score, contestant.low, contestant.high)
-        status = "contends" if contestant.contends else "ruled out"
-        lines.append(f"- {contestant.family}: {score}, P(best) {contestant.p_best:.2f}, {status}")
+    for candidate in verdict.candidates:
+        score = verdict.measure.interval(candidate.score, candidate.low, candidate.high)
+        status = "contends" if candidate.contends else "ruled out"
+        lines.append(f"- {candidate.family}: {score}, P(best) {candidate.p_best:.2f}, {status}")
     best = verdict.recommended
     params = ", ".join(f"{name} {short(value)}" for name, value in best.strategy.to_params().items())
     return "\n".join([*lines, "", f"Recommended: {best.family}, {params}"])

@@ -13,8 +13,8 @@ from search.files import replacing
 from search.report import costs, test_examples, trials, winners
 from search.report.style import legend, short, to_html
 from search.spec.tables import Space
-from search.verdict.confirm import LEAST_CHAINS
-from search.verdict.judge import Contestant, Verdict, judge_all
+from search.verdict.confirm import LEAST_REPEATS
+from search.verdict.judge import Candidate, Verdict, judge_all
 from search.verdict.other_sizes import frost_line
 from search.verdict.rows import Results
 
@@ -43,16 +43,16 @@ document.querySelectorAll("details").forEach(details => details.addEventListener
 """
 
 COLUMNS = (
-    "size", "confirms", "number", "state", "chain", "family", *Space.model_fields, "value", "best_epoch", "epochs",
-    "seconds", "trainable_parameters", "seed", "anchor", "learned_at", "explored", "test_accuracy", "test_loss",
-    "test_macro_f1", "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
+    "size", "confirms", "number", "state", "repeat", "family", *Space.model_fields, "value", "best_epoch", "epochs",
+    "seconds", "trainable_parameters", "seed", "baseline", "warm_started_from", "source_trial", "test_accuracy",
+    "test_loss", "test_macro_f1", "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
 )  # fmt: skip
 _OF_STRATEGY = frozenset(Space.model_fields)
 
 
 def write_report(results: Results) -> Path:
     """Write `report.html` and `trials.csv` into the study's folder; returns the page's path."""
-    page = results.home.folder / "report.html"
+    page = results.location.folder / "report.html"
     for file, text in ((page.with_name("trials.csv"), trials_csv(results)), (page, render(results))):
         with replacing(file) as stream:
             stream.write(text.encode())
@@ -62,7 +62,7 @@ def write_report(results: Results) -> Path:
 def render(results: Results) -> str:
     """The page as HTML. Everything that comes from the study is escaped."""
     verdicts = judge_all(results)
-    name = escape(results.home.name)
+    name = escape(results.location.name)
     parts = [
         f"<h1>{name}: which freezing strategy wins</h1>",
         f'<p class="quiet">{_what(results)}</p>',
@@ -113,10 +113,10 @@ def _what(results: Results) -> str:
 def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     rows = "".join(_answer_row(results, verdict) for _, verdict in sorted(verdicts.items()))
     waiting = [str(size) for size in results.sizes if size not in verdicts]
-    go_on = f"<code>python -m search run {escape(results.home.name)}</code> goes on"
+    go_on = f"<code>python -m search run {escape(results.location.name)}</code> goes on"
     note = f'<p class="quiet">Not confirmed yet: {", ".join(waiting)}; {go_on}.</p>' if waiting else ""
-    chains = max(verdict.chains for verdict in verdicts.values())
-    draws = "over fresh draws of labelled examples and" if chains > 1 else "of one draw of labelled examples,"
+    repeats = max(verdict.repeats for verdict in verdicts.values())
+    draws = "over fresh draws of labelled examples and" if repeats > 1 else "of one draw of labelled examples,"
     return (
         f"<h2>Who wins where</h2>{to_html(winners.strategy_map(verdicts))}"
         '<p class="quiet">The number is P(best) in %. ★ winner, ● contender, ○ ruled out, ✗ failed. Framed: '
@@ -133,7 +133,7 @@ def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
 def _take(results: Results, size: int) -> str:
     return (
         "<h2>Take it</h2><pre>from search import best_strategy\n"
-        f'strategy = best_strategy("{escape(results.home.name)}", size={size})</pre>'
+        f'strategy = best_strategy("{escape(results.location.name)}", size={size})</pre>'
     )
 
 
@@ -141,7 +141,8 @@ def _depth(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     return (
         f"<h2>How deep to freeze</h2>{to_html(winners.frost(frost_line(results, verdicts), results.groups))}"
         '<p class="quiet">Groups above the line never train. Hatched: depths that the noise can\'t tell from the best.'
-        f"</p><details><summary>When to thaw, and at what rates</summary>{to_html(winners.trends(results, verdicts))}"
+        "</p><details><summary>When to unfreeze, and at what rates</summary>"
+        f"{to_html(winners.trends(results, verdicts))}"
         "</details>"
     )
 
@@ -155,10 +156,10 @@ def _payoff(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         '<p class="quiet">Line: the Pareto front; along it, a better score costs more seconds. Ringed: recommended. '
         "Filled: contenders. Seconds are those of the fastest confirm trial.</p>"
         "<h2>What the search added</h2>"
-        f"{to_html(costs.against_anchors(gains, results.measure))}"
-        '<p class="quiet">Anchors are what everybody would try, at their usual rates. Above: the best confirmed score '
-        "of either kind, where a finalist is of that kind. Below: whether a family's finalist is an "
-        "anchor or was found: its best trial and its best anchor meet on fresh chains, in validation.</p>"
+        f"{to_html(costs.against_baselines(gains, results.measure))}"
+        '<p class="quiet">Baselines are what everybody would try, at their usual rates. Above: the best confirmed '
+        "score of either kind, where a candidate is of that kind. Below: whether a family's candidate is a "
+        "baseline or was found: its best trial and its best baseline meet on fresh repeats, in validation.</p>"
     )
 
 
@@ -174,9 +175,9 @@ def _answer_row(results: Results, verdict: Verdict) -> str:
 
 
 def _no_answer(results: Results) -> str:
-    name = escape(results.home.name)
-    if results.spec.confirm.chains == 0:
-        way = "Give <code>[confirm] chains</code> of the study file a number, and run it again."
+    name = escape(results.location.name)
+    if results.spec.confirm.repeats == 0:
+        way = "Give <code>[confirm] repeats</code> of the study file a number, and run it again."
     elif results.is_finished(results.sizes):
         way = "All that was to be confirmed failed, for the reasons below."
     else:
@@ -194,15 +195,15 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
     failed = [row for row in [*explored, *results.confirmed(size)] if row.reason is not None]
     reasons = "".join(
         f"<li>{'confirm' if row.confirms else 'exploring'} trial {row.number}, {escape(row.family)}"
-        f"{f', chain {row.chain}' if row.confirms else ''}: {escape(str(row.reason))}</li>"
+        f"{f', repeat {row.repeat}' if row.confirms else ''}: {escape(str(row.reason))}</li>"
         for row in failed
     )
     table = ""
     if size in verdicts:
-        rows = "".join(_contestant_row(results, c, verdicts[size]) for c in verdicts[size].contestants)
+        rows = "".join(_candidate_row(results, c, verdicts[size]) for c in verdicts[size].candidates)
         table = (
             '<div class="wide"><table><thead><tr><th>family</th>'
-            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>chains</th><th>strategy</th>"
+            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>repeats</th><th>strategy</th>"
             f"</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     maximize = results.spec.task.direction == "maximize"
@@ -215,28 +216,26 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
     )
 
 
-def _contestant_row(results: Results, contestant: Contestant, verdict: Verdict) -> str:
-    chosen = ' class="recommended"' if contestant is verdict.recommended else ""
+def _candidate_row(results: Results, candidate: Candidate, verdict: Verdict) -> str:
+    chosen = ' class="recommended"' if candidate is verdict.recommended else ""
     return (
-        f'<tr{chosen}><td>{escape(contestant.family)}</td><td class="number">{_score(contestant, verdict)}</td>'
-        f'<td class="number">{contestant.p_best:.2f}</td><td class="number">{contestant.seconds:.1f} s</td>'
-        f"<td>{winners.status(verdict, contestant)}</td>"
-        f'<td class="number">{contestant.chains}</td>'
-        f"<td>{_strategy(results, contestant)}</td></tr>"
+        f'<tr{chosen}><td>{escape(candidate.family)}</td><td class="number">{_score(candidate, verdict)}</td>'
+        f'<td class="number">{candidate.p_best:.2f}</td><td class="number">{candidate.seconds:.1f} s</td>'
+        f"<td>{winners.status(verdict, candidate)}</td>"
+        f'<td class="number">{candidate.repeats}</td>'
+        f"<td>{_strategy(results, candidate)}</td></tr>"
     )
 
 
 def _how_to_read(results: Results) -> str:
     confirm = results.spec.confirm
-    draws = f"{confirm.chains} fresh draws"
-    if confirm.chains > LEAST_CHAINS:
-        draws = (
-            f"{LEAST_CHAINS} fresh draws or more, {confirm.chains} on average at the most, where they can still decide"
-        )
+    draws = f"{confirm.repeats} fresh draws"
+    if confirm.repeats > LEAST_REPEATS:
+        draws = f"{LEAST_REPEATS} fresh draws or more, {confirm.repeats} on average at most, where they still decide"
     return (
         '<h2>How to read this</h2><p class="quiet">A size counts every label, the validation ones included. The '
         "search explores one draw of the examples. On two fresh draws each family's best trial then meets its best "
-        "anchor, in validation, and the better one goes on: it is trained on "
+        "baseline, in validation, and the better one goes on: it is trained on "
         f"{draws}, those two included, and judged on the test set from those trials alone; the leader's score is "
         "corrected for the luck of leading, and none is told higher. A contender is best with "
         f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
@@ -248,13 +247,13 @@ def _how_to_read(results: Results) -> str:
     )
 
 
-def _score(contestant: Contestant, verdict: Verdict) -> str:
-    return verdict.measure.interval(contestant.score, contestant.low, contestant.high)
+def _score(candidate: Candidate, verdict: Verdict) -> str:
+    return verdict.measure.interval(candidate.score, candidate.low, candidate.high)
 
 
-def _strategy(results: Results, contestant: Contestant) -> str:
-    params = ", ".join(f"{name} {short(value)}" for name, value in contestant.strategy.to_params().items())
-    depth = contestant.strategy.freeze_depth
+def _strategy(results: Results, candidate: Candidate) -> str:
+    params = ", ".join(f"{name} {short(value)}" for name, value in candidate.strategy.to_params().items())
+    depth = candidate.strategy.freeze_depth
     frozen = ""
     if results.groups and depth:
         names = "the whole backbone" if depth == results.num_groups else _listed(results.groups[:depth])

@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io
 
-from search.verdict.judge import Contestant
-from search.verdict.metric import Measure
+from search.verdict.judge import Candidate
+from search.verdict.metric import Metric
 from strategies import Family
 
 # Okabe & Ito's colours, told apart by colour-blind eyes, with a dash and a symbol each for black and white.
@@ -22,7 +22,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     Family.GRADUAL_UNFREEZING: ("#56B4E9", "longdash", "triangle-down"),
     Family.FROM_SCRATCH: ("#000000", "longdashdot", "x"),
 }
-# Ticks at 1, 2 and 5, each written out; plotly's own "D2" says a bare "5" for 0.0005.
+# ProgressCallback at 1, 2 and 5, each written out; plotly's own "D2" says a bare "5" for 0.0005.
 LOG = {"type": "log", "tickvals": [d * 10.0**p for p in range(-12, 13) for d in (1, 2, 5)], "tickformat": "~g"}
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -56,13 +56,13 @@ def value_axis(values: Iterable[float]) -> dict[str, Any]:
     return dict(LOG) if known and 0 < 5 * min(known) < max(known) else {}
 
 
-def intervals(measure: Measure, contestants: Sequence[Contestant]) -> dict[str, Any]:
+def intervals(measure: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The 90 % intervals of scores, as plotly's error bars."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [measure.scale * (c.high - c.score) for c in contestants],
-        "arrayminus": [measure.scale * (c.score - c.low) for c in contestants],
+        "array": [measure.scale * (c.high - c.score) for c in candidates],
+        "arrayminus": [measure.scale * (c.score - c.low) for c in candidates],
         "thickness": 1.2,
         "width": 3,
     }

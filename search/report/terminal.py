@@ -42,7 +42,7 @@ class Progress:
     def update(self, results: Results, judge: Callable[[int], Verdict | None]) -> None:
         """Show how far the study is; `judge` is asked once for each size that has just been confirmed."""
         for size in self.sizes:
-            explored = bool(results.finalists(size))
+            explored = bool(results.candidates(size))
             if self._live is None and explored and size not in self._explored:
                 self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
             if explored:
@@ -61,14 +61,14 @@ class Progress:
             table.add_column(heading, justify="right" if heading == "labels" else "left")
         table.add_column("verdict", overflow="ellipsis", no_wrap=True)
         for size in self.sizes:
-            explored, budget, confirmed, chains = _counts(results, size)
+            explored, budget, confirmed, repeats = _counts(results, size)
             verdict = self.verdicts.get(size)
             table.add_row(
                 str(size),
                 ProgressBar(total=budget, completed=explored, width=16),
                 f"{explored}/{budget}",
-                ProgressBar(total=max(chains, 1), completed=confirmed, width=16),
-                f"{confirmed}/{chains}" if results.finalists(size) else "",
+                ProgressBar(total=max(repeats, 1), completed=confirmed, width=16),
+                f"{confirmed}/{repeats}" if results.candidates(size) else "",
                 verdict.sentence if verdict else "",
             )
         return table
@@ -76,14 +76,14 @@ class Progress:
     def _title(self, results: Results) -> str:
         counts = [_counts(results, size) for size in self.sizes]
         done = sum(explored + confirmed for explored, _, confirmed, _ in counts)
-        total = sum(budget + chains for _, budget, _, chains in counts)
+        total = sum(budget + repeats for _, budget, _, repeats in counts)
         if self.done_before is None:
             self.done_before = done
         elapsed = time.monotonic() - self.started
         left = ""
         if done > self.done_before + 3:
             left = f", about {_clock(elapsed / (done - self.done_before) * (total - done))} left"
-        return f"{results.home.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
+        return f"{results.location.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
 
 
 def answer(verdict: Verdict, *, width: int | None = None) -> str:
@@ -91,8 +91,8 @@ def answer(verdict: Verdict, *, width: int | None = None) -> str:
     best, shown = verdict.recommended, verdict.measure.interval
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
     entries = {
-        label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in contestants)
-        for label, contestants in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
+        label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in candidates)
+        for label, candidates in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
     }
     if verdict.failed:
         entries["failed"] = ", ".join(verdict.failed)

@@ -35,8 +35,10 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 def section(results: Results, verdict: Verdict) -> str:
     """The recommended strategy of this verdict on the test set, as HTML; from its confirm trials' files."""
     best = verdict.recommended
-    rows = sorted((r for r in results.confirmed(verdict.size) if r.explored == best.explored), key=lambda r: r.chain)
-    found = read_predictions(results.home, rows)
+    rows = sorted(
+        (r for r in results.confirmed(verdict.size) if r.source_trial == best.source_trial), key=lambda r: r.repeat
+    )
+    found = read_predictions(results.location, rows)
     if found is None:
         body = '<p class="quiet">What its runs predicted lies in the study\'s folder, which is not here.</p>'
     else:
@@ -67,7 +69,7 @@ def _classes(found: Predictions) -> Iterator[str]:
         f"runs. AP: average precision. Of more than {CLASSES} classes, those with the lowest are drawn.</p>"
     )
     if len(found.test.shown):
-        yield from _gallery(found.test, found.predicted[0], chain=found.chains[0])
+        yield from _gallery(found.test, found.predicted[0], repeat=found.repeats[0])
 
 
 def precision_recall_curves(found: Predictions) -> go.Figure:
@@ -105,14 +107,14 @@ def precision_recall_curves(found: Predictions) -> go.Figure:
     return figure
 
 
-def _gallery(test: TestSet, probabilities: NDArray[np.float32], *, chain: int) -> Iterator[str]:
+def _gallery(test: TestSet, probabilities: NDArray[np.float32], *, repeat: int) -> Iterator[str]:
     chosen = probabilities.argmax(axis=1)
     right = chosen == test.targets
     order = sorted(range(len(test.shown)), key=lambda place: bool(right[test.shown[place]]))
     wrong = sum(not right[index] for index in test.shown)
     yield (
-        f'<h3>Some test examples</h3><p class="quiet">A fixed draw from every class in turn, as the run on chain '
-        f"{chain} sees them, with the probability it gives its answer; {wrong} of these {len(order)} are wrong, and "
+        f'<h3>Some test examples</h3><p class="quiet">A fixed draw from every class in turn, as the run on repeat '
+        f"{repeat} sees them, with the probability it gives its answer; {wrong} of these {len(order)} are wrong, and "
         "stand first.</p>"
     )
     yield '<div class="grid">'
@@ -148,15 +150,15 @@ def _plain(name: str) -> str:
 
 def _outputs(found: Predictions) -> Iterator[str]:
     truth = found.test.targets.reshape(len(found.test.targets), -1)
-    predicted, chain = found.predicted[0], found.chains[0]
+    predicted, repeat = found.predicted[0], found.repeats[0]
     if truth.shape[1] == 1:
         yield f"<h3>Predicted against true</h3>{to_html(predicted_against_true(predicted[:, 0], truth[:, 0]))}"
         some = f"{POINTS} of the test examples" if len(truth) > POINTS else "Every test example"
-        yield f'<p class="quiet">{some}, as the run on chain {chain} sees them; on the line they are right.</p>'
+        yield f'<p class="quiet">{some}, as the run on repeat {repeat} sees them; on the line they are right.</p>'
     else:
         yield f"<h3>Forecast and truth</h3>{to_html(forecasts(predicted, truth))}"
         yield (
-            f'<p class="quiet">Three test examples, as the run on chain {chain} sees them: one tenth of all have a '
+            f'<p class="quiet">Three test examples, as the run on repeat {repeat} sees them: one tenth of all have a '
             "smaller error than the first, half of all than the second, nine tenths than the third.</p>"
         )
 

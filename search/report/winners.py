@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from search.report.style import LAYOUT, LOG, STYLES, beside, intervals, marker, size_axis, two_lines, value_axis
-from search.verdict.judge import Contestant, Verdict
+from search.verdict.judge import Candidate, Verdict
 from search.verdict.other_sizes import FrostLine
 from search.verdict.rows import Results
 
@@ -85,7 +85,7 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
             ),
         )
     figure.update_layout(**LAYOUT, height=460)
-    drawn = [measure.scale * c.score for verdict in verdicts.values() for c in verdict.contestants]
+    drawn = [measure.scale * c.score for verdict in verdicts.values() for c in verdict.candidates]
     figure.update_yaxes(title_text=measure.title, **({} if measure.percent else value_axis(drawn)))
     figure.update_xaxes(**size_axis(sizes), title_text="labelled examples")
     return figure
@@ -207,26 +207,26 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
 
 def families_of(verdicts: Mapping[int, Verdict]) -> list[str]:
     """The families that a verdict judges or has seen fail, in the order of `STYLES`."""
-    seen = {name for v in verdicts.values() for name in (*v.failed, *(c.family for c in v.contestants))}
+    seen = {name for v in verdicts.values() for name in (*v.failed, *(c.family for c in v.candidates))}
     return [family for family in STYLES if family in seen]
 
 
-def status(verdict: Verdict, contestant: Contestant) -> str:
+def status(verdict: Verdict, candidate: Candidate) -> str:
     """Winner, recommended, contender or ruled out, in words."""
-    if contestant is verdict.winner:
+    if candidate is verdict.winner:
         return "winner"
-    if contestant is verdict.recommended:
+    if candidate is verdict.recommended:
         return "contender, recommended"
-    return "contender" if contestant.contends else "ruled out"
+    return "contender" if candidate.contends else "ruled out"
 
 
-def _cell(verdict: Verdict, contestant: Contestant) -> str:
-    sign = "★" if contestant is verdict.winner else "●" if contestant.contends else "○"
-    return f"<b>{100 * contestant.p_best:.0f}</b><br>{sign}"
+def _cell(verdict: Verdict, candidate: Candidate) -> str:
+    sign = "★" if candidate is verdict.winner else "●" if candidate.contends else "○"
+    return f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}"
 
 
-def _of(verdict: Verdict, family: str) -> Contestant | None:
-    return next((c for c in verdict.contestants if c.family == family), None)
+def _of(verdict: Verdict, family: str) -> Candidate | None:
+    return next((c for c in verdict.candidates if c.family == family), None)
 
 
 def _clipped(name: str) -> str:

@@ -15,7 +15,7 @@ from search.spec.tables import Activations, Confirm, Model, Search, Source, Spac
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 NAMES = "at most 100 of letters, digits, '_', '.' and '-', the last two not first"
-EMBEDDED = Path(__file__).resolve().parent.parent / "studies"
+EMBEDDED = Path(__file__).resolve().parents[2] / "studies"
 """The study files that travel with the package."""
 
 
@@ -75,17 +75,17 @@ class StudySpec(Table):
     def differences(self, stored: Self) -> list[str]:
         """How this spec differs from the one a study was started with, growing budgets apart.
 
-        Sizes may be added, and trials and chains may grow; the finished part then stays what it is. Where activations
+        Sizes may be added, and trials and repeats may grow; the finished part then stays what it is. Where activations
         are kept, how long a trial may hang and what share of a GPU it takes change no result.
         """
         ours, theirs = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
         grown = {
             "task.sizes": set(ours["task.sizes"]) >= set(theirs["task.sizes"]),
             "search.trials": ours["search.trials"] >= theirs["search.trials"],
-            "confirm.chains": ours["confirm.chains"] >= theirs["confirm.chains"],
+            "confirm.repeats": ours["confirm.repeats"] >= theirs["confirm.repeats"],
             "activations.memory": True,
             "activations.disk": True,
-            "train.deadline": True,
+            "train.timeout": True,
             "train.gpus": True,
         }
         return [

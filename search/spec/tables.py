@@ -105,7 +105,7 @@ class Train(Table):
         make of them is computed once; `inf` shows a new one every time, and computes it every time.
     precision: of what is trained: "32-true", or "auto": what trains this network fastest here (see
         `search.training.precision`).
-    deadline: seconds in which a trial must finish something, a batch or more; one that hangs is begun again.
+    timeout: seconds in which a trial must finish something, a batch or more; one that hangs is begun again.
     gpus: of each trial under Ray, which takes `threads` CPUs too; a share, as 0.5, where several fit on one.
     """
 
@@ -119,7 +119,7 @@ class Train(Table):
     precision: Literal["32-true", "auto"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Count = 1
-    deadline: Positive = 900.0
+    timeout: Positive = 900.0
     gpus: Annotated[float, Field(ge=0, le=1024), AfterValidator(_share_or_whole)] = 0.0
 
     @property
@@ -169,9 +169,9 @@ class Search(Table):
 
 
 class Confirm(Table):
-    """How a winner is decided: fresh chains, and the margin of practical equivalence in score (0.01 = 1 point)."""
+    """How a winner is decided: fresh repeats, and the margin of practical equivalence in score (0.01 = 1 point)."""
 
-    chains: Annotated[int, Field(ge=0)] = 10
+    repeats: Annotated[int, Field(ge=0)] = 10
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import StorageError
 from search.storage.locks import FROZEN, locked
-from search.storage.rdb import SharedStorage, shared
+from search.storage.rdb import LeasedStorage, shared
 from search.storage.retry import patiently, reason_of
 from search.storage.url import check_url, driver_url, shown, sqlite_file
 
@@ -72,14 +72,14 @@ def _open(url: str, *, create: bool = False, patience: float = 0.0, say: Callabl
     file = sqlite_file(url)
     options: dict[str, Any] = {"file": file, "patience": patience, "say": say, "engine_kwargs": engine_options(url)}
 
-    def open_it() -> SharedStorage:
+    def open_it() -> LeasedStorage:
         if not create:
-            return SharedStorage(driver_url(url), skip_table_creation=True, **options)
+            return LeasedStorage(driver_url(url), skip_table_creation=True, **options)
         engine = open_engine(url)
         try:
             with locked(engine, file, "tables"):  # Optuna takes none: of several processes most would fail
                 _make_tables(engine)
-                return SharedStorage(driver_url(url), **options)
+                return LeasedStorage(driver_url(url), **options)
         finally:
             engine.dispose()
 
@@ -92,7 +92,7 @@ def _open(url: str, *, create: bool = False, patience: float = 0.0, say: Callabl
 
 
 @contextmanager
-def opened(url: str) -> Iterator[BaseStorage | None]:
+def connected(url: str) -> Iterator[BaseStorage | None]:
     """The database, until the block ends, and its connections with it; None where there is none.
 
     Raises `StorageError`, and turns what fails in the block into one.

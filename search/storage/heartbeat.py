@@ -31,7 +31,7 @@ _LOOKS = sqlalchemy.text(
 )
 
 
-class Leases:
+class Heartbeat:
     """The heartbeat of one owner, and what it sees of the others': a trial is its owner's as long as that one beats.
 
     An owner of a trial of that study has expired when its heartbeat has stood still for `GRACE` seconds in which this

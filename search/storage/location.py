@@ -13,7 +13,7 @@ OUT = Path("studies")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
+class StudyLocation:
     """A study's place: its name, the folder with everything it makes, and the database URL.
 
     storage: what the user named as its database, a URL or "env:VARIABLE"; None for its own SQLite file.
@@ -25,7 +25,7 @@ class Home:
     storage: str | None = None
 
     @classmethod
-    def of(cls, name: str, *, out: Path, storage: str | None) -> "Home":
+    def of(cls, name: str, *, out: Path, storage: str | None) -> "StudyLocation":
         """The place of the study of that name under `out`; `storage` is None for its own SQLite file.
 
         Raises `StorageError` where that names a variable that is not set.
@@ -55,6 +55,6 @@ class Home:
         file = sqlite_file(self.url)
         return file_lock(self.folder / "locks" if file is None else locks_folder(file), name)
 
-    def outcomes_file(self, name: str) -> Path:
+    def predictions_path(self, name: str) -> Path:
         """What is kept of a confirm trial's predictions, or of the test set; a trial stores its file's name."""
         return self.folder / "confirm" / Path(name).name

@@ -46,7 +46,7 @@ class LeaseLost(Exception):
     """The trial went to another process, which had to take this one for dead: nothing more of it is written here."""
 
 
-class SharedStorage(RDBStorage):
+class LeasedStorage(RDBStorage):
     """A study's database, shared by processes that may die, hang, or lose sight of it.
 
     - What fails because the database is away is tried again for `patience` seconds; `say` is told.
@@ -173,18 +173,18 @@ class SharedStorage(RDBStorage):
 
 def _waits(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def patient(self: SharedStorage, *arguments: Any, **options: Any) -> Any:
+    def patient(self: LeasedStorage, *arguments: Any, **options: Any) -> Any:
         return self.patiently(lambda: method(self, *arguments, **options))
 
     return patient
 
 
 for _method in _PATIENT:
-    setattr(SharedStorage, _method.__name__, _waits(_method))
+    setattr(LeasedStorage, _method.__name__, _waits(_method))
 
 
-def shared(storage: BaseStorage) -> SharedStorage:
+def shared(storage: BaseStorage) -> LeasedStorage:
     """What is behind the cache that `open_storage` returns."""
     backend = storage._backend  # type: ignore[attr-defined]
-    assert isinstance(backend, SharedStorage)
+    assert isinstance(backend, LeasedStorage)
     return backend

@@ -54,15 +54,15 @@ class TrialAttributes(_Attributes):
     """What a trial stores of itself, as a `Row` has it; `size` is a confirm trial's."""
 
     size: Count | None = None
-    chain: Natural = 0
+    repeat: Natural = 0
     best_epoch: Natural | None = None
     epochs: Natural | None = None
     seconds: Seconds | None = None
     trainable_parameters: Natural | None = None
     seed: Natural | None = None
-    anchor: bool = False
-    learned_at: Count | None = None
-    explored: Natural | None = None
+    baseline: bool = False
+    warm_started_from: Count | None = None
+    source_trial: Natural | None = None
     test_accuracy: Share | None = None
     test_loss: float | None = None
     test_macro_f1: float | None = None
@@ -73,7 +73,7 @@ class TrialAttributes(_Attributes):
     test_se: float | None = None
     test_examples: Count | None = None
     reason: Text | None = None
-    outcomes: str | None = None
+    predictions_file: str | None = None
 
 
 _STUDY = re.compile(rf"(?P<name>{NAME.pattern})/(?:confirm|n=(?P<size>[1-9][0-9]{{0,8}}))")

@@ -12,18 +12,18 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.spec.study_spec import StudySpec
-from search.storage.database import opened
-from search.storage.heartbeat import Leases
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.database import connected
+from search.storage.heartbeat import Heartbeat
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost, shared
 from search.study.create import check_stored, check_weights, open_study
 from search.study.recovery import Reaper
-from search.study.sampling import lesson, pruner, sampler
-from search.study.space import anchors, fixed_params, samples_pretrained, strategy_of, suggest
+from search.study.sampling import pruner, sampler, warm_start
+from search.study.space import baselines, fixed_params, samples_pretrained, strategy_of, suggest
 from search.verdict.load import read_results, rows_of
-from search.verdict.metric import MEASURES
-from search.verdict.rows import Row, entrants, wanted_confirms
+from search.verdict.metric import METRICS
+from search.verdict.rows import Row, needed_confirm_trials, nominees
 from strategies import FreezingStrategy
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Claim:
     trial: optuna.Trial
     strategy: FreezingStrategy
     size: int
-    chain: int
+    repeat: int
     confirms: bool
 
 
@@ -51,10 +51,10 @@ class Failure:
 
 
 class TrialQueue:
-    """The studies of one spec as a queue of trials: per size explore on chain 0, then confirm on fresh chains.
+    """The studies of one spec as a queue of trials: per size explore on repeat 0, then confirm on fresh repeats.
 
     What comes next is decided under a lock from what the database holds, so any number of processes share the
-    queue, and one that starts again goes on where the last one stopped. First come the anchors, then what was best at
+    queue, and one that starts again goes on where the last one stopped. First come the baselines, then what was best at
     smaller sizes; the sampler of the others is seeded from (seed, size, number). The trial of a process that died goes
     back into the queue as itself - same number, same params - so the budget stays exact by construction.
     """
@@ -62,42 +62,42 @@ class TrialQueue:
     def __init__(
         self,
         storage: BaseStorage,
-        home: Home,
+        location: StudyLocation,
         spec: StudySpec,
         *,
         num_groups: int,
-        owner: Owner | None = None,
+        owner: WorkerLease | None = None,
         kind: str = "classification",
         groups: Sequence[str] = (),
         data: str = "",
-        leases: Leases | None = None,
+        leases: Heartbeat | None = None,
     ) -> None:
         self.storage = storage
         self.shared = shared(storage)
-        self.home = home
+        self.location = location
         self.spec = spec
         self.num_groups = num_groups
         self.kind = kind
         self.owner = owner
-        self.reaper = Reaper(self.shared, home, owner=owner, leases=leases, has_complete=self.has_complete)
-        self.anchors = anchors(spec, num_groups=num_groups)
+        self.reaper = Reaper(self.shared, location, owner=owner, leases=leases, has_complete=self.has_complete)
+        self.baselines = baselines(spec, num_groups=num_groups)
         self._finished: set[int] = set()  # sizes that need not be looked at again
         self._explore: dict[int, optuna.Study] = {}
 
         facts = {"num_groups": num_groups, "kind": kind, "groups": list(groups), "data": data}
-        rule = pruner(spec, num_groups=num_groups, anchors=len(self.anchors))
+        rule = pruner(spec, num_groups=num_groups, baselines=len(self.baselines))
 
         def begin() -> None:
-            check_stored(storage, home, spec)
-            open_one = partial(open_study, storage=storage, home=home, spec=spec, facts=facts)
-            self._explore = {size: open_one(home.explore_name(size), pruner=rule) for size in spec.task.sizes}
-            self._confirm = open_one(home.confirm_name, pruner=optuna.pruners.NopPruner())
+            check_stored(storage, location, spec)
+            open_one = partial(open_study, storage=storage, location=location, spec=spec, facts=facts)
+            self._explore = {size: open_one(location.explore_name(size), pruner=rule) for size in spec.task.sizes}
+            self._confirm = open_one(location.confirm_name, pruner=optuna.pruners.NopPruner())
 
         self._alone(begin)
 
     def check_weights(self, weights: str) -> None:
         """Raises `StudyError` if the study was begun with other pretrained weights; `weights` is the digest of ours."""
-        self._alone(lambda: check_weights(self._confirm, self.home, weights))
+        self._alone(lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
         """The next trial of these sizes, or None if there is none just now (or none any more)."""
@@ -118,7 +118,7 @@ class TrialQueue:
 
     def finished(self, sizes: list[int]) -> bool:
         """Whether nothing is left to do at these sizes."""
-        return read_results(self.storage, self.home, with_outcomes=False).is_finished(sizes)
+        return read_results(self.storage, self.location, with_predictions=False).is_finished(sizes)
 
     def requeue_dead(self) -> None:
         """Put the trials of processes that ended back into the queue."""
@@ -160,26 +160,26 @@ class TrialQueue:
         with suppress(LeaseLost):
             self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
 
-    def put_back(self, claim: Claim) -> None:
+    def requeue(self, claim: Claim) -> None:
         """Let a claimed trial wait again, as if it had not been run; one that is not ours any more is left alone."""
         with suppress(LeaseLost):
             self._alone(lambda: self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING))
         self.shared.let_go(claim.trial._trial_id)
 
-    def take_over(self, trial_id: int, *, strategy: FreezingStrategy, size: int, chain: int, confirms: bool) -> Claim:
+    def adopt(self, trial_id: int, *, strategy: FreezingStrategy, size: int, repeat: int, confirms: bool) -> Claim:
         """A trial that another process has claimed under this queue's owner, for this one to run."""
         study = self._confirm if confirms else self._explore[size]
         self.shared.hold(trial_id, str(self.owner))
         trial = optuna.Trial(study, trial_id)
-        return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=chain, confirms=confirms)
+        return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=repeat, confirms=confirms)
 
     def let_go(self, claim: Claim) -> None:
         """Have no part any more in a trial that went to another process."""
         self.shared.let_go(claim.trial._trial_id)
 
-    def note_hung(self, how: str) -> None:
+    def mark_hung(self, how: str) -> None:
         """Store that the trials in hand hang, with `how`; from another thread, so not over the queue's connection."""
-        with opened(self.home.url) as storage:
+        with connected(self.location.url) as storage:
             assert storage is not None
             for trial_id in self.shared.in_hand():
                 storage.set_trial_user_attr(trial_id, "hung", how)
@@ -193,7 +193,7 @@ class TrialQueue:
         """Do it under the lock of claims. If the database goes away in the midst, it is done again from the start."""
 
         def alone() -> T:
-            with self.shared.alone(self.home.name):
+            with self.shared.alone(self.location.name):
                 return act()
 
         return self.shared.patiently(alone)
@@ -215,13 +215,13 @@ class TrialQueue:
         fixed = self.storage.get_trial(trial._trial_id).system_attrs.get("fixed_params")
         pretrained = fixed.get("pretrained", True) if fixed is not None else samples_pretrained(self.spec)
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
-        return Claim(study=study, trial=trial, strategy=strategy, size=size, chain=0, confirms=False)
+        return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, confirms=False)
 
     def _opening(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """The params of what is tried before the sampler has its turn, and what to store of where they are from."""
-        if len(trials) < len(self.anchors):
-            anchor = self.anchors[len(trials)]
-            return fixed_params(anchor, self.spec, num_groups=self.num_groups), {"anchor": True}
+        if len(trials) < len(self.baselines):
+            baseline = self.baselines[len(trials)]
+            return fixed_params(baseline, self.spec, num_groups=self.num_groups), {"baseline": True}
         smaller = {other: self.reaper.trials(study) for other, study in self._explore.items() if other < size}
         explored = {
             other: self._rows(found, other)
@@ -229,28 +229,28 @@ class TrialQueue:
             if len(found) >= self.spec.search.trials and all(trial.state.is_finished() for trial in found)
         }
         tried = [row.strategy for row in self._rows(trials, size)]
-        row = lesson(self.spec, anchors=len(self.anchors), tried=tried, smaller=explored)
-        return None if row is None else (smaller[row.size][row.number].params, {"learned_at": row.size})
+        row = warm_start(self.spec, baselines=len(self.baselines), tried=tried, smaller=explored)
+        return None if row is None else (smaller[row.size][row.number].params, {"warm_started_from": row.size})
 
     def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
-        return rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=size)
+        return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size)
 
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         if not all(trial.state.is_finished() for trial in explored):
             return None
-        rows = rows_of(explored, self.spec, self.home, num_groups=self.num_groups, size=size)
-        families = entrants(rows, maximize=self.spec.task.direction == "maximize")
+        rows = rows_of(explored, self.spec, self.location, num_groups=self.num_groups, size=size)
+        families = nominees(rows, maximize=self.spec.task.direction == "maximize")
         trials = self._confirms(size)
-        confirmed = rows_of(trials, self.spec, self.home, num_groups=self.num_groups, size=None)
-        wanted = wanted_confirms(families, confirmed, spec=self.spec, measure=MEASURES[self.kind])
+        confirmed = rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=None)
+        wanted = needed_confirm_trials(families, confirmed, spec=self.spec, measure=METRICS[self.kind])
         if missing := wanted - {_place(trial) for trial in trials}:
-            for number, chain in sorted(missing, key=lambda place: (place[1], place[0])):
-                self._confirm.add_trial(self._again(explored[number], size, chain))
+            for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
+                self._confirm.add_trial(self._again(explored[number], size, repeat))
             trials = self._confirms(size)
         for trial in trials:
             if trial.state == TrialState.WAITING and _place(trial) in wanted:
                 return self._take(trial, size)
-        # Those of former finalists wait on: as the budget grows, who lost its place may win it back.
+        # Those of former candidates wait on: as the budget grows, who lost its place may win it back.
         if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
             self._finished.add(size)
         return None
@@ -265,27 +265,27 @@ class TrialQueue:
             trial=trial,
             strategy=strategy_of(waiting.params, self.spec, num_groups=self.num_groups),
             size=size,
-            chain=waiting.user_attrs["chain"],
+            repeat=waiting.user_attrs["repeat"],
             confirms=True,
         )
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self.reaper.trials(self._confirm) if trial.user_attrs["size"] == size]
 
-    def _again(self, entrant: FrozenTrial, size: int, chain: int) -> FrozenTrial:
+    def _again(self, entrant: FrozenTrial, size: int, repeat: int) -> FrozenTrial:
         return optuna.trial.create_trial(
             state=TrialState.WAITING,
             params=entrant.params,
             distributions=entrant.distributions,
             user_attrs={
                 "size": size,
-                "chain": chain,
-                "explored": entrant.number,
+                "repeat": repeat,
+                "source_trial": entrant.number,
                 "family": entrant.user_attrs["family"],
             },
         )
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:
-    """Which exploring trial a confirm trial runs again, and on which chain."""
-    return trial.user_attrs["explored"], trial.user_attrs["chain"]
+    """Which exploring trial a confirm trial runs again, and on which repeat."""
+    return trial.user_attrs["source_trial"], trial.user_attrs["repeat"]

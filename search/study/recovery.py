@@ -8,10 +8,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import StudyError
-from search.storage.heartbeat import Leases
-from search.storage.location import Home
-from search.storage.owner import Owner
-from search.storage.rdb import SharedStorage
+from search.storage.heartbeat import Heartbeat
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
+from search.storage.rdb import LeasedStorage
 
 ATTEMPTS = 3
 """A trial whose process died this often in one epoch stays failed; so many trials that all do so are not to blame.
@@ -43,15 +43,15 @@ class Reaper:
 
     def __init__(
         self,
-        storage: SharedStorage,
-        home: Home,
+        storage: LeasedStorage,
+        location: StudyLocation,
         *,
-        owner: Owner | None,
-        leases: Leases | None,
+        owner: WorkerLease | None,
+        leases: Heartbeat | None,
         has_complete: Callable[[], bool],
     ) -> None:
         self.storage = storage
-        self.home = home
+        self.location = location
         self.owner = owner
         self.leases = leases
         self.has_complete = has_complete
@@ -95,26 +95,26 @@ class Reaper:
         if stops:
             raise StudyError(
                 f"No trial is complete, and {deadly} killed their process; trial {trial.number}: {reason}. "
-                f"Out of memory? {self.home.folder / 'logs'} may tell. It waits to be run again."
+                f"Out of memory? {self.location.folder / 'logs'} may tell. It waits to be run again."
             )
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         # Claims happen under the lock that is held here, so a running trial without an owner lost its process
         # in the middle of its claim; so did one of ours that we know nothing of, or its database.
-        owner = Owner.parse(trial.user_attrs.get("owner"))
+        owner = WorkerLease.parse(trial.user_attrs.get("owner"))
         if owner is None:
             return True
         if owner == self.owner:
             return not self.storage.holds(trial._trial_id)
         expired = self.leases is not None and self.leases.has_expired(trial._trial_id, str(owner))
-        return expired or owner.is_gone(self.home)
+        return expired or owner.has_exited(self.location)
 
     def _died(self, trial: FrozenTrial) -> Deaths:
         """The processes that may have died of the trial, the last one included."""
         # One that was stopped, or killed, with its whole run says nothing of the trial it had in hand; one that dies
         # while its run lives on may have died of it (out of memory, a crash in native code). Without params the trial
         # had not begun.
-        owner = Owner.parse(trial.user_attrs.get("owner"))
-        if owner is None or owner == self.owner or not trial.params or owner.was_stopped(self.home):
+        owner = WorkerLease.parse(trial.user_attrs.get("owner"))
+        if owner is None or owner == self.owner or not trial.params or owner.parent_has_exited(self.location):
             return deaths(trial)
         return deaths(trial, str(owner))

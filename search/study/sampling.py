@@ -16,17 +16,17 @@ the half that a median keeps costs 5 % less, but it prunes more than twice as ma
 of full fine-tuning and freeze-then-unfreeze, which come from behind."""
 
 
-def lesson(
-    spec: StudySpec, *, anchors: int, tried: Collection[FreezingStrategy], smaller: Mapping[int, Sequence[Row]]
+def warm_start(
+    spec: StudySpec, *, baselines: int, tried: Collection[FreezingStrategy], smaller: Mapping[int, Sequence[Row]]
 ) -> Row | None:
     """The trial of a smaller size to try again next, before the sampler may suggest anything; None if it is its turn.
 
-    From the nearest size on, the best of each family, best first: at most half of the trials that the anchors leave.
+    From the nearest size on, the best of each family, best first: at most half of the trials that the baselines leave.
     Only strategies pass from size to size, never scores, which can't be compared.
 
     tried: this size's strategies so far, in their canonical spelling. smaller: rows of smaller sizes that are explored.
     """
-    if len(tried) >= anchors + (spec.search.trials - anchors) // 2:
+    if len(tried) >= baselines + (spec.search.trials - baselines) // 2:
         return None
     maximize = spec.task.direction == "maximize"
     for size in sorted(smaller, reverse=True):
@@ -46,10 +46,10 @@ def sampler(spec: StudySpec, *, size: int, number: int) -> optuna.samplers.BaseS
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
-def pruner(spec: StudySpec, *, num_groups: int, anchors: int) -> optuna.pruners.BasePruner:
-    """The pruner of a study: the first trials, the anchors among them, run to their end."""
+def pruner(spec: StudySpec, *, num_groups: int, baselines: int) -> optuna.pruners.BasePruner:
+    """The pruner of a study: the first trials, the baselines among them, run to their end."""
     if spec.search.pruner == "none":
         return optuna.pruners.NopPruner()
     share = KEPT if spec.search.pruner == "percentile" else 50.0
-    rule = optuna.pruners.PercentilePruner(share, n_startup_trials=max(5, anchors))
+    rule = optuna.pruners.PercentilePruner(share, n_startup_trials=max(5, baselines))
     return PhasePruner(rule, num_groups=num_groups, epochs=spec.train.epochs)

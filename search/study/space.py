@@ -1,4 +1,4 @@
-"""The search space: defaults for what a study file leaves open, anchors, and params -> strategy."""
+"""The search space: defaults for what a study file leaves open, baselines, and params -> strategy."""
 
 from collections.abc import Collection
 from dataclasses import fields
@@ -11,7 +11,7 @@ from search.spec.study_spec import StudySpec
 from search.spec.tables import Space
 from strategies import FreezingStrategy
 
-# What an anchor is about, as against the rates it is run at.
+# What a baseline is about, as against the rates it is run at.
 _STRUCTURE = ("freeze_depth", "unfreeze_epoch", "epochs_per_group", "pretrained")
 
 # What a study may add to a strategy; where it says nothing, these keep their defaults and are never asked for.
@@ -36,7 +36,7 @@ def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choice | Wo
         "head_lr": Range(low=3e-4, high=3e-2, log=True),
         "epochs_per_group": sorted({0, max(1, epochs // (4 * num_groups)), max(1, epochs // (2 * num_groups))}),
         "layer_lr_decay": 1.0,
-        # Which arms there are. The sampler stays in one of them: from scratch is a few anchors.
+        # Which arms there are. The sampler stays in one of them: from scratch is a few baselines.
         "pretrained": True if spec.model.weights == "none" else [True, False],
         **_DEFAULTS,
     }
@@ -44,10 +44,10 @@ def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choice | Wo
     return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
 
 
-def anchors(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
-    """The strategies everybody would try, at their usual rates: trial i of a study is anchor i while there is one.
+def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
+    """The strategies everybody would try, at their usual rates: trial i of a study is baseline i while there is one.
 
-    Rates and refinements move to the nearest that the study's space allows; an anchor whose structure the space
+    Rates and refinements move to the nearest that the study's space allows; a baseline whose structure the space
     excludes is left out.
     """
     epochs = spec.train.epochs
@@ -67,10 +67,10 @@ def anchors(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
         usually = {name: getattr(strategy, name) for name in space}
         fixed = _STRUCTURE if strategy.pretrained else (*_STRUCTURE, *_SPARING)
         moved = {name: _nearest(space[name], value) for name, value in usually.items() if name not in fixed}
-        anchor = FreezingStrategy.from_params(usually | moved).canonical(num_groups, epochs)
-        asked = {"pretrained": anchor.pretrained, **fixed_params(anchor, spec, num_groups=num_groups)}
-        if anchor not in found and all(_contains(space[name], asked[name]) for name in _STRUCTURE if name in asked):
-            found.append(anchor)
+        baseline = FreezingStrategy.from_params(usually | moved).canonical(num_groups, epochs)
+        asked = {"pretrained": baseline.pretrained, **fixed_params(baseline, spec, num_groups=num_groups)}
+        if baseline not in found and all(_contains(space[name], asked[name]) for name in _STRUCTURE if name in asked):
+            found.append(baseline)
     return found
 
 
@@ -79,13 +79,13 @@ def samples_pretrained(spec: StudySpec) -> bool:
     return spec.space.pretrained is None or _contains(spec.space.pretrained, True)
 
 
-def fixed_params(anchor: FreezingStrategy, spec: StudySpec, *, num_groups: int) -> dict[str, Any]:
-    """An anchor as the params to enqueue: every field that `suggest` will ask for, default or not."""
+def fixed_params(baseline: FreezingStrategy, spec: StudySpec, *, num_groups: int) -> dict[str, Any]:
+    """A baseline as the params to enqueue: every field that `suggest` will ask for, default or not."""
     refined = _refined(spec)
-    names = _asked(anchor.freeze_depth, anchor.pretrained, num_groups, refined)
-    # A canonical anchor spells a refinement that does nothing by its default, which the space may not have.
+    names = _asked(baseline.freeze_depth, baseline.pretrained, num_groups, refined)
+    # A canonical baseline spells a refinement that does nothing by its default, which the space may not have.
     return {
-        name: _nearest(refined[name], getattr(anchor, name)) if name in refined else getattr(anchor, name)
+        name: _nearest(refined[name], getattr(baseline, name)) if name in refined else getattr(baseline, name)
         for name in names
     }
 
@@ -93,7 +93,7 @@ def fixed_params(anchor: FreezingStrategy, spec: StudySpec, *, num_groups: int) 
 def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained: bool = True) -> FreezingStrategy:
     """Sample one strategy, define-by-run: a field is asked for only where it means something.
 
-    `pretrained=False` asks for the from-scratch arm: an anchor's, or all that the study's space allows.
+    `pretrained=False` asks for the from-scratch arm: a baseline's, or all that the study's space allows.
     """
     space = complete_space(spec, num_groups=num_groups)
     depth = _suggest(trial, "freeze_depth", space["freeze_depth"])

@@ -24,7 +24,7 @@ class Part:
 
 def anatomy(spec: StudySpec) -> list[Part]:
     """The layer groups of a study's backbone, input side first, then the head. Raises `FrostlineError`."""
-    task = Task.look_at(spec)
+    task = Task.inspect(spec)
     groups = task.groups
     flops = forward_flops(task.parts.backbone, groups, task.example)
     trained = [task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) for depth in range(len(groups) + 1)]

@@ -1,4 +1,4 @@
-"""A study's task, loaded and checked: examples by (chain, size), and networks by (strategy, chain)."""
+"""A study's task, loaded and checked: examples by (repeat, size), and networks by (strategy, repeat)."""
 
 from collections import OrderedDict
 from copy import deepcopy
@@ -15,7 +15,7 @@ from search.data.duplicates import shared
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import Images, rotations
 from search.data.load import load_data
-from search.data.subsets import Chain, check_sizes, draw_chain
+from search.data.subsets import SubsetOrder, check_sizes, draw_order
 from search.errors import SpecError, TaskError
 from search.models.checks import check_order, feature_width
 from search.models.network import Network, Parts, build
@@ -45,7 +45,7 @@ class Task:
     example: Tensors
     weights: dict[str, Tensor] | None = None
     notes: tuple[str, ...] = ()
-    _chains: dict[int, Chain] = field(default_factory=dict, repr=False)
+    _orders: dict[int, SubsetOrder] = field(default_factory=dict, repr=False)
     _template: list[nn.Module] = field(default_factory=list, repr=False)  # the backbone that trials copy, once made
 
     @classmethod
@@ -55,7 +55,7 @@ class Task:
         `cache`: a folder for decoded images, shared by processes; without it nothing is written.
         Raises `TaskError`, or `SpecError` where the space asks for more groups than the backbone has.
         """
-        task = cls.look_at(spec)
+        task = cls.inspect(spec)
         data, notes = prepared(task.data, task.network, spec, cache=cache, where="[task] data")
         check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
         if spec.task.shuffle_labels:
@@ -63,7 +63,7 @@ class Task:
         return replace(task, data=data, notes=tuple(notes))
 
     @classmethod
-    def look_at(cls, spec: StudySpec) -> "Task":
+    def inspect(cls, spec: StudySpec) -> "Task":
         """The task with its data still raw, which is all that takes long: enough to tell its layer groups."""
         if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
             raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
@@ -134,34 +134,34 @@ class Task:
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         return replace(self, weights=weights, _template=[])
 
-    def seed(self, chain: int) -> int:
-        """The seed of everything random in a chain's trials, the same for all: head, batches, dropout."""
-        return derive_seed(self.spec.search.seed, "chain", chain)
+    def seed(self, repeat: int) -> int:
+        """The seed of everything random in a repeat's trials, the same for all: head, batches, dropout."""
+        return derive_seed(self.spec.search.seed, "chain", repeat)
 
-    def split(self, *, chain: int, size: int) -> tuple[Examples, Examples]:
-        """Training and validation examples of that chain at that size."""
-        train, validation = self._chain(chain).split(size)
+    def split(self, *, repeat: int, size: int) -> tuple[Examples, Examples]:
+        """Training and validation examples of that repeat at that size."""
+        train, validation = self._order(repeat).split(size)
         return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
 
-    def growth(self, *, chain: int, size: int) -> list[tuple[slice, slice]]:
+    def added_by_size(self, *, repeat: int, size: int) -> list[tuple[slice, slice]]:
         """How both grew with the study's sizes: which of them, in their order, each size up to this one has added."""
-        ends = [[len(part) for part in self._chain(chain).split(n)] for n in self.spec.task.sizes if n < size]
-        both = [0, 0], *ends, [len(part) for part in self._chain(chain).split(size)]
+        ends = [[len(part) for part in self._order(repeat).split(n)] for n in self.spec.task.sizes if n < size]
+        both = [0, 0], *ends, [len(part) for part in self._order(repeat).split(size)]
         return [(slice(a, b), slice(c, d)) for (a, c), (b, d) in pairwise(both)]
 
-    def _chain(self, chain: int) -> Chain:
-        if chain not in self._chains:
+    def _order(self, repeat: int) -> SubsetOrder:
+        if repeat not in self._orders:
             labels = self.data.pool.targets.numpy()
-            self._chains[chain] = draw_chain(labels, seed=self.spec.search.seed, chain=chain)
-        return self._chains[chain]
+            self._orders[repeat] = draw_order(labels, seed=self.spec.search.seed, repeat=repeat)
+        return self._orders[repeat]
 
-    def start(self, strategy: FreezingStrategy, *, chain: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
-        """A fresh backbone and head, as the strategy's trials in that chain start from them.
+    def start(self, strategy: FreezingStrategy, *, repeat: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
+        """A fresh backbone and head, as the strategy's trials in that repeat start from them.
 
         The third is the user's own module around both, where `[model]` names one.
         """
         bare = self.parts.head is None and self.parts.neck is None
-        with seeded(self.seed(chain)):
+        with seeded(self.seed(repeat)):
             linear = nn.Linear(self.features, self.data.outputs)
             if bare and strategy.pretrained and self.weights is not None and (copied := self._copied(self.weights)):
                 return copied, linear, None
@@ -186,7 +186,7 @@ class Task:
             return None
 
     def trainable_parameters(self, strategy: FreezingStrategy) -> int:
-        """How many parameters train by the end of a run: those of the head and what the strategy thaws."""
+        """How many parameters train by the end of a run: those of the head and what the strategy unfreezes."""
         trained = trained_parameters(self.groups, strategy, max_epochs=self.spec.train.epochs)
         backbone = sum(parameter.numel() for parameter in trained.values())
         brought = [part for part in (self.parts.head, self.parts.neck) if part is not None]

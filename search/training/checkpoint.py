@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial
 
 from search.digest import digest
 from search.files import replacing
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.user_code import one_line
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ _OURS = "frostline"
 """Where a checkpoint says what it is one of."""
 
 
-class RandomStreams(Callback):
+class RngState(Callback):
     """The global random streams (torch's, numpy's, Python's) as a part of a checkpoint.
 
     They are put back when the next epoch starts: what sets up a fit may draw from them too. To stand before any
@@ -80,15 +80,15 @@ class TrialCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        home: Home,
+        location: StudyLocation,
         trial: optuna.Trial,
         *,
         reported: int,
         made_by: tuple[str | int, ...],
         note: Callable[[str], None],
     ) -> None:
-        known = _file(home, trial)
-        self.file = known or _folder(home) / f"{trial.number:06}-{uuid4().hex[:8]}.ckpt"
+        known = _file(location, trial)
+        self.file = known or _folder(location) / f"{trial.number:06}-{uuid4().hex[:8]}.ckpt"
         self._pending = known if known is not None and known.exists() else None  # to go on from, until that is done
         self.spent = 0.0
         self._reported = reported
@@ -107,7 +107,7 @@ class TrialCheckpoint(Checkpoint):
     def attached(self, trainer: Trainer) -> Path | None:
         """Make the Trainer write it; returns the file to go on from."""
         trainer.callbacks.append(self)  # type: ignore[attr-defined]
-        trainer.strategy.checkpoint_io = _OneFile()
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return self._pending
 
     def resuming(self, run: Callable[[], T]) -> T:
@@ -172,7 +172,7 @@ class TrialCheckpoint(Checkpoint):
         return digest(*self._made_by, torch.__version__, lightning.__version__, repr(pl_module), *self._code)
 
 
-class _OneFile(CheckpointIO):
+class AtomicCheckpointIO(CheckpointIO):
     """Checkpoints that are written beside the file they then replace.
 
     Lightning's own go through memory and the system's folder for temporary files.
@@ -196,24 +196,24 @@ class _OneFile(CheckpointIO):
         _remove(Path(path))
 
 
-def sweep(home: Home, study: optuna.Study) -> None:
+def sweep(location: StudyLocation, study: optuna.Study) -> None:
     """Remove the checkpoints of the study's trials that have ended: not all of their processes lived to do it."""
-    if not (folder := _folder(home)).is_dir():
+    if not (folder := _folder(location)).is_dir():
         return
     here = {file.name.partition(".")[0] for file in folder.iterdir()}
     for trial in study.get_trials(deepcopy=False) if here else ():
-        if trial.state.is_finished() and (file := _file(home, trial)) is not None and file.stem in here:
+        if trial.state.is_finished() and (file := _file(location, trial)) is not None and file.stem in here:
             _remove(file)
 
 
-def _folder(home: Home) -> Path:
-    return home.folder / "checkpoints"
+def _folder(location: StudyLocation) -> Path:
+    return location.folder / "checkpoints"
 
 
-def _file(home: Home, trial: optuna.Trial | FrozenTrial) -> Path | None:
+def _file(location: StudyLocation, trial: optuna.Trial | FrozenTrial) -> Path | None:
     """The trial's file, there or not; None where it has stored no name, or none of ours, which could lead anywhere."""
     name = str(trial.user_attrs.get("checkpoint"))
-    return _folder(home) / name if re.fullmatch(rf"{trial.number:06}-[0-9a-f]{{8}}\.ckpt", name) else None
+    return _folder(location) / name if re.fullmatch(rf"{trial.number:06}-[0-9a-f]{{8}}\.ckpt", name) else None
 
 
 def _remove(file: Path) -> None:
@@ -224,7 +224,7 @@ def _remove(file: Path) -> None:
 
 @cache
 def _own_code() -> str:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     files = sorted(file for package in ("search", "strategies") for file in (root / package).rglob("*.py"))
     return digest(*(file.read_bytes() for file in files))
 

@@ -1,4 +1,4 @@
-"""Training: one Lightning run of one strategy, on one chain, at one size."""
+"""Training: one Lightning run of one strategy, on one repeat, at one size."""
 
 import math
 import time
@@ -9,14 +9,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from search.activations.frozen_prefix import FrozenLayers
+from search.activations.frozen_prefix import FrozenPrefix
 from search.activations.reader import Reader, reader_of
 from search.data.batches import eval_loader, train_loader
 from search.data.examples import Examples
-from search.device import PLAIN, Arithmetic, eval_batch
+from search.device import PLAIN, ComputeFormat, eval_batch
 from search.seeds import seeded
 from search.task.task import Task
-from search.training.checkpoint import RandomStreams, TrialCheckpoint
+from search.training.checkpoint import RngState, TrialCheckpoint
 from search.training.module import TaskModule, predict
 from search.training.scoring import Scores, score
 from search.training.trainer import build_optimizer, lean_trainer, with_optimizer
@@ -54,7 +54,7 @@ class BestEpoch(Callback):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class FitResult:
     """What a run came to: its value is its best epoch's, and `model` has that epoch's weights if they were kept.
 
     reader: what it read, where that was more than the examples.
@@ -79,31 +79,31 @@ def train(
     strategy: FreezingStrategy,
     *,
     size: int,
-    chain: int,
+    repeat: int,
     callbacks: Sequence[Callback] = (),
     keep_best: bool = False,
-    layers: FrozenLayers | None = None,
-    arithmetic: Arithmetic = PLAIN,
+    layers: FrozenPrefix | None = None,
+    arithmetic: ComputeFormat = PLAIN,
     checkpoint: TrialCheckpoint | None = None,
-) -> Outcome:
-    """Train one strategy on one chain's subset, with those callbacks beside ours.
+) -> FitResult:
+    """Train one strategy on one repeat's subset, with those callbacks beside ours.
 
     With `layers` what is frozen is not run again: the losses are the same but for the last digits. With `checkpoint`
     the run goes on from what an earlier process left there, if any, to the outcome it would have had.
     """
     spec = task.spec
     started = time.perf_counter()
-    model, groups, reader = _built(task, strategy, size=size, chain=chain, layers=layers, arithmetic=arithmetic)
-    train_examples, validation_examples = reader.parts if reader is not None else task.split(chain=chain, size=size)
+    model, groups, reader = _built(task, strategy, size=size, repeat=repeat, layers=layers, arithmetic=arithmetic)
+    train_examples, validation_examples = reader.parts if reader is not None else task.split(repeat=repeat, size=size)
     best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=keep_best)
     trainer = lean_trainer(
         spec.train,
         epochs=spec.train.epochs,
-        callbacks=[RandomStreams(), FreezingCallback(strategy, groups=groups), best, *callbacks],
+        callbacks=[RngState(), FreezingCallback(strategy, groups=groups), best, *callbacks],
         precision="bf16-mixed" if task.parts.module is not None and arithmetic.bfloat16 else "32-true",
     )
     resumed = checkpoint.attached(trainer) if checkpoint is not None else None
-    seed = task.seed(chain)
+    seed = task.seed(repeat)
     batches = train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed)
     held_out = eval_loader(
         validation_examples, batch_size=eval_batch(spec.train.batch_size), epoch=lambda: batches.sampler.epoch
@@ -112,7 +112,7 @@ def train(
         trainer.fit(model, batches, held_out, ckpt_path=resumed, weights_only=True)
     if best.weights is not None:
         model.load_state_dict(best.weights, strict=False)
-    return Outcome(
+    return FitResult(
         value=best.value,
         best_epoch=best.epoch,
         epochs=trainer.current_epoch,
@@ -127,14 +127,14 @@ def _built(
     strategy: FreezingStrategy,
     *,
     size: int,
-    chain: int,
-    layers: FrozenLayers | None,
-    arithmetic: Arithmetic,
+    repeat: int,
+    layers: FrozenPrefix | None,
+    arithmetic: ComputeFormat,
 ) -> tuple[LightningModule, list[LayerGroup], Reader | None]:
     """The run's fresh module with its optimizer, its backbone's layer groups, and what it reads but the examples."""
-    backbone, head, own = task.start(strategy, chain=chain)
-    reader = reader_of(layers, strategy, backbone, chain=chain, size=size) if layers is not None else None
-    arithmetic.lay_out(backbone)
+    backbone, head, own = task.start(strategy, repeat=repeat)
+    reader = reader_of(layers, strategy, backbone, repeat=repeat, size=size) if layers is not None else None
+    arithmetic.apply_memory_format(backbone)
     groups = layer_groups(backbone, groups=task.spec.model.groups)
     # What never trains has no rate, and would only be passed over at every step.
     rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]

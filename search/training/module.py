@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Optimizer
 
-from search.activations.boundaries import Resumed, Stages
+from search.activations.boundaries import PartialBackbone, PartialInputs
 from search.data.batches import eval_loader
 from search.data.examples import Examples, Tensors
-from search.device import PLAIN, Arithmetic
+from search.device import PLAIN, ComputeFormat
 
 
 class TaskModule(LightningModule):
     """A backbone (inputs -> features (N, F)) and a head: features -> logits (N, classes), or values (N, K).
 
     Targets of whole numbers make it a classifier (cross entropy), others a regressor (mean squared error).
-    With `stages`, inputs may be `Resumed`: what the frozen groups of the backbone have made of them.
+    With `stages`, inputs may be `PartialInputs`: what the frozen groups of the backbone have made of them.
     """
 
     def __init__(
@@ -26,8 +26,8 @@ class TaskModule(LightningModule):
         head: nn.Module,
         *,
         optimizer: Optimizer,
-        stages: Stages | None = None,
-        arithmetic: Arithmetic = PLAIN,
+        stages: PartialBackbone | None = None,
+        arithmetic: ComputeFormat = PLAIN,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -36,20 +36,20 @@ class TaskModule(LightningModule):
         self._stages = stages
         self._arithmetic = arithmetic
 
-    def forward(self, inputs: Tensors | Resumed) -> Tensor:
+    def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
         with self._arithmetic.autocast(self.device):
-            if isinstance(inputs, Resumed):
+            if isinstance(inputs, PartialInputs):
                 assert self._stages is not None
                 features = self._stages.onward(inputs)
             else:
                 features = self.backbone(inputs)
         return self.head(features.float())  # type: ignore[no-any-return]
 
-    def training_step(self, batch: tuple[Tensors | Resumed, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensors | PartialInputs, Tensor], index: int) -> Tensor:
         inputs, targets = batch
         return loss_of(self(inputs), targets)
 
-    def validation_step(self, batch: tuple[Tensors | Resumed, Tensor], index: int) -> None:
+    def validation_step(self, batch: tuple[Tensors | PartialInputs, Tensor], index: int) -> None:
         inputs, targets = batch
         outputs = self(inputs)
         loss = loss_of(outputs, targets)

@@ -9,11 +9,11 @@ from itertools import product
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from search.device import Arithmetic, device_of
+from search.device import ComputeFormat, device_of
 from search.errors import StudyError
 from search.files import replacing
 from search.seeds import seeded
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.task.task import Task
 from search.training.module import loss_of
 from search.training.trainer import build_optimizer
@@ -25,7 +25,7 @@ ENOUGH = 2.0
 """Seconds of steps after which the fastest so far counts."""
 
 
-def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arithmetic:
+def arithmetic_of(task: Task, location: StudyLocation, *, say: Callable[[str], None]) -> ComputeFormat:
     """What `[train] precision` comes to: for "auto", what trains this network fastest here.
 
     Which that is depends on the network as much as on the hardware: on a CPU with bfloat16 units a ResNet-18 takes
@@ -33,15 +33,15 @@ def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arit
     study's folder: all its trials run in the same.
     """
     if task.spec.train.precision == "32-true":
-        return Arithmetic()
-    file = home.folder / "precision.json"
-    with home.lock("precision"):
+        return ComputeFormat()
+    file = location.folder / "precision.json"
+    with location.lock("precision"):
         if not file.is_file():
             with replacing(file) as stream:
                 stream.write(json.dumps(asdict(fastest(task))).encode())
     try:
         known = json.loads(file.read_text())
-        found = Arithmetic(bfloat16=known["bfloat16"], channels_last=known["channels_last"])
+        found = ComputeFormat(bfloat16=known["bfloat16"], channels_last=known["channels_last"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         found = None
     if found is None or {type(value) for value in asdict(found).values()} != {bool}:
@@ -53,26 +53,26 @@ def arithmetic_of(task: Task, home: Home, *, say: Callable[[str], None]) -> Arit
     return found
 
 
-def fastest(task: Task) -> Arithmetic:
+def fastest(task: Task) -> ComputeFormat:
     """The arithmetic in which a step of full fine-tuning takes the least time."""
     seconds = {
         arithmetic: _step(task, arithmetic)
-        for arithmetic in (Arithmetic(bfloat16=b, channels_last=c) for b, c in product((False, True), repeat=2))
+        for arithmetic in (ComputeFormat(bfloat16=b, channels_last=c) for b, c in product((False, True), repeat=2))
     }
     best = min(seconds, key=lambda arithmetic: seconds[arithmetic])
-    return best if seconds[best] <= WORTH * seconds[Arithmetic()] else Arithmetic()
+    return best if seconds[best] <= WORTH * seconds[ComputeFormat()] else ComputeFormat()
 
 
-def _step(task: Task, arithmetic: Arithmetic) -> float:
+def _step(task: Task, arithmetic: ComputeFormat) -> float:
     """Seconds of one training step, the best of a few; infinite where it can't be taken."""
     train, strategy = task.spec.train, FreezingStrategy.full_fine_tuning()
     device = device_of(train.accelerator)
     batch = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
     inputs, targets = move_data_to_device(batch, device)
     with seeded(0):
-        backbone, head, _ = task.start(strategy, chain=0)
+        backbone, head, _ = task.start(strategy, repeat=0)
         backbone, head = backbone.to(device).train(), head.to(device).train()
-        arithmetic.lay_out(backbone)
+        arithmetic.apply_memory_format(backbone)
         optimizer = build_optimizer(train, param_groups(backbone, head, strategy, groups=task.spec.model.groups))
         best, begun = float("inf"), 0.0
         for step in range(4):

@@ -28,7 +28,7 @@ class Scores:
     """
 
     values: dict[str, float]
-    outcome: Tensor
+    example_scores: Tensor
     predicted: Tensor
 
 
@@ -51,7 +51,7 @@ def _score_logits(logits: Tensor, targets: Tensor) -> Scores:
     # Of a class without an example nothing can be told from the rest.
     if probabilities.isfinite().all() and len(torch.unique(targets)) == probabilities.shape[1] > 1:
         values["test_auroc"] = _auroc(probabilities, targets)
-    return Scores(values=values, outcome=correct, predicted=probabilities.half())
+    return Scores(values=values, example_scores=correct, predicted=probabilities.half())
 
 
 def _auroc(probabilities: Tensor, targets: Tensor) -> float:
@@ -80,7 +80,7 @@ def _score_outputs(outputs: Tensor, targets: Tensor) -> Scores:
     spread = (truth - truth.mean(0)).square().sum(0)
     if (varies := spread > 0).any():
         values["test_r2"] = (1 - errors.square().sum(0)[varies] / spread[varies]).mean().item()
-    return Scores(values=values, outcome=outcome, predicted=kept)
+    return Scores(values=values, example_scores=outcome, predicted=kept)
 
 
 def describe_test(inputs: Any, targets: Tensor, classes: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -12,29 +12,31 @@ from search.files import replacing
 from search.models.checks import feature_width
 from search.models.network import build
 from search.models.registry import find_network
-from search.models.weights import fitting, read_module
+from search.models.weights import match_state_dict, read_module
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.task.prepare import prepared
 from search.task.task import Task, source_data
 from search.training.module import TaskModule, predict
 from search.training.trainer import build_optimizer, lean_trainer
 
 
-def with_source_weights(task: Task, home: Home) -> Task:
+def with_source_weights(task: Task, location: StudyLocation) -> Task:
     """The task with its backbone's weights: from the study's folder, or trained and put there first.
 
     One process trains while the others wait; the file appears whole or not at all.
     """
     if task.spec.model.weights != "source":
         return task
-    file = home.folder / f"source-{_key(task.spec)}.pt"
-    with home.lock("source"):
+    file = location.folder / f"source-{_key(task.spec)}.pt"
+    with location.lock("source"):
         if not file.is_file():
-            _save(train_source(task.spec, cache=home.folder / "cache"), file)
+            _save(train_source(task.spec, cache=location.folder / "cache"), file)
     where = f"The source task's weights {file}"
-    state = fitting(read_module(file, "", where=where), build(task.network, task.spec.model).backbone, where=where)
+    state = match_state_dict(
+        read_module(file, "", where=where), build(task.network, task.spec.model).backbone, where=where
+    )
     return task.with_weights(state)
 
 
@@ -75,7 +77,7 @@ def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
 
 def _key(spec: StudySpec) -> str:
     # Whatever the weights depend on; a study file that was changed gets weights of its own.
-    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "deadline": 1.0, "gpus": 0.0})
+    train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "timeout": 1.0, "gpus": 0.0})
     model = spec.model
     made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)
     return f"{derive_seed(spec.search.seed, made_by):08x}"

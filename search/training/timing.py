@@ -10,7 +10,7 @@ import lightning.pytorch  # noqa: F401  (its import sets the log level that is l
 import torch
 
 from search.spec.study_spec import StudySpec
-from search.study.space import anchors
+from search.study.space import baselines
 from search.task.task import Task
 from search.training.fit import train
 from strategies import FreezingStrategy
@@ -30,10 +30,10 @@ def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
 
 def _seconds(task: Task, size: int) -> tuple[int, int, float]:
     spec = task.spec
-    families = {strategy.family(task.num_groups) for strategy in anchors(spec, num_groups=task.num_groups)}
+    families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
     seconds = {}
     for epochs in (1, 1, 4):  # the first run warms up
         short = replace(task, spec=spec.changed(train={"epochs": epochs}))
-        seconds[epochs] = train(short, FreezingStrategy.full_fine_tuning(), size=size, chain=0).seconds
+        seconds[epochs] = train(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
     an_epoch = max(seconds[4] - seconds[1], 0.0) / 3
     return task.num_groups, max(len(families), 1), seconds[1] + an_epoch * (spec.train.epochs - 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from search.errors import StudyError
 from search.spec.study_spec import NAME, NAMES
-from search.storage.location import OUT, Home
+from search.storage.location import OUT, StudyLocation
 from search.verdict.judge import judge, judge_all
 from search.verdict.load import load_results
 from search.verdict.other_sizes import between
@@ -38,8 +38,8 @@ def best_strategy(
     `unconfirmed=True` also takes the best trial of a search that no confirm trial has checked.
     Raises `StudyError` or `StorageError`. No code that the study's file names is imported.
     """
-    home = Home.of(study_name(study), out=Path(out), storage=storage)
-    return find_best(load_results(home), size, unconfirmed=unconfirmed).strategy
+    location = StudyLocation.of(study_name(study), out=Path(out), storage=storage)
+    return find_best(load_results(location), size, unconfirmed=unconfirmed).strategy
 
 
 def study_name(study: str) -> str:
@@ -52,7 +52,7 @@ def study_name(study: str) -> str:
 
 def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best:
     """The recommended strategy at a size of these results. Raises `StudyError`."""
-    name = results.home.name
+    name = results.location.name
     if size not in results.sizes:
         return _between(results, size)
     verdict = judge(results, size)
@@ -70,14 +70,14 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
                 "interval_90": [measure.rounded(chosen.low), measure.rounded(chosen.high)],
                 "p_best": round(chosen.p_best, 3),
                 "seconds_to_train": round(chosen.seconds, 2),
-                "chains": chosen.chains,
+                "repeats": chosen.repeats,
             }
             | _training(results),
         )
     complete = [row for row in results.explored(size) if row.state == "COMPLETE" and row.value is not None]
     if not unconfirmed or not complete:
-        failed = bool(complete) and results.spec.confirm.chains > 0 and results.is_finished([size])
-        way = "all its finalists failed there, and the page says why" if failed else "run it to its end"
+        failed = bool(complete) and results.spec.confirm.repeats > 0 and results.is_finished([size])
+        way = "all its candidates failed there, and the page says why" if failed else "run it to its end"
         raise StudyError(
             f"Study {name!r} is not confirmed at size {size}: {way}; or take what the search has so far "
             f"with {'--unconfirmed' if complete else 'more trials: none is complete yet'}."
@@ -93,7 +93,7 @@ def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best
 
 def _between(results: Results, size: int) -> Best:
     found = between(results, judge_all(results), size)
-    chosen, measure = found.contestant, results.measure
+    chosen, measure = found.candidate, results.measure
     status = (
         f"between sizes: {size} was not run; the strategy is what is recommended at {found.source}, "
         f"the score is told from {found.sizes[0]} and {found.sizes[1]}"
@@ -102,7 +102,7 @@ def _between(results: Results, size: int) -> Best:
         strategy=_with_budget(chosen.strategy, results),
         status=status,
         provenance={
-            "study": results.home.name,
+            "study": results.location.name,
             "size": size,
             "family": chosen.family,
             "status": status,

@@ -9,27 +9,27 @@ from optuna.trial import FrozenTrial
 
 from search.errors import StudyError
 from search.spec.study_spec import NAME, StudySpec
-from search.storage.database import opened
-from search.storage.location import Home
+from search.storage.database import connected
+from search.storage.location import StudyLocation
 from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from search.storage.url import database_url, shown
-from search.verdict.predictions import read_outcome
+from search.verdict.predictions import read_example_scores
 from search.verdict.rows import Results, Row
 from strategies import FreezingStrategy
 
 
-def stored_spec(storage: BaseStorage, home: Home) -> StudySpec | None:
+def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | None:
     """The spec that a study was started with, with its budgets as they last were; None if it is not stored."""
-    studies = _studies(storage, home)
+    studies = _studies(storage, location)
     return _spec_of(*next(iter(studies.items()))) if studies else None
 
 
-def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True) -> Results:
+def read_results(storage: BaseStorage, location: StudyLocation, *, with_predictions: bool = True) -> Results:
     """Read a study. Raises `StudyError` where the database has none of that name, or a broken one."""
-    studies = _studies(storage, home)
+    studies = _studies(storage, location)
     if not studies:
         names = ", ".join(known(storage)) or "none"
-        raise StudyError(f"There is no study {home.name!r} in this storage; known: {names}.")
+        raise StudyError(f"There is no study {location.name!r} in this storage; known: {names}.")
     name, first = next(iter(studies.items()))
     spec, stored = _spec_of(name, first), StudyAttributes.of(first.user_attrs, where=f"The stored study {name!r}")
     rows = [
@@ -38,14 +38,14 @@ def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True
         for row in rows_of(
             _trials(storage, name, study),
             spec,
-            home,
+            location,
             num_groups=stored.num_groups,
             size=size_of(name),
-            with_outcomes=with_outcomes,
+            with_predictions=with_predictions,
         )
     ]
     return Results(
-        home=home,
+        location=location,
         spec=spec,
         num_groups=stored.num_groups,
         rows=tuple(rows),
@@ -57,14 +57,17 @@ def read_results(storage: BaseStorage, home: Home, *, with_outcomes: bool = True
 def rows_of(
     trials: Iterable[FrozenTrial],
     spec: StudySpec,
-    home: Home,
+    location: StudyLocation,
     *,
     num_groups: int,
     size: int | None,
-    with_outcomes: bool = False,
+    with_predictions: bool = False,
 ) -> list[Row]:
     """One study's trials as rows; `size` is None for confirm trials, which know their own."""
-    rows = (_row(trial, spec, num_groups, size=size, home=home, with_outcomes=with_outcomes) for trial in trials)
+    rows = (
+        _row(trial, spec, num_groups, size=size, location=location, with_predictions=with_predictions)
+        for trial in trials
+    )
     return [row for row in rows if row is not None]
 
 
@@ -73,23 +76,23 @@ def known(storage: BaseStorage) -> list[str]:
     return sorted({name for name, _ in _all_ours(storage)})
 
 
-def load_results(home: Home, *, with_outcomes: bool = True) -> Results:
+def load_results(location: StudyLocation, *, with_predictions: bool = True) -> Results:
     """Read a stored study. Raises `StudyError` where there is none."""
-    with opened(home.url) as storage:
+    with connected(location.url) as storage:
         if storage is None:
-            raise StudyError(f"There is no study {home.name!r}: nothing is stored at {shown(home.url)}.")
-        return read_results(storage, home, with_outcomes=with_outcomes)
+            raise StudyError(f"There is no study {location.name!r}: nothing is stored at {shown(location.url)}.")
+        return read_results(storage, location, with_predictions=with_predictions)
 
 
-def known_homes(*, out: Path, storage: str | None) -> list[Home]:
+def list_studies(*, out: Path, storage: str | None) -> list[StudyLocation]:
     """The places of all studies under `out`, or in the database `storage`."""
     if storage is not None:
         url = database_url(storage)
-        with opened(url) as database:
+        with connected(url) as database:
             names = [] if database is None else known(database)
     else:
         names = sorted(file.parent.name for file in out.glob("*/study.db") if NAME.fullmatch(file.parent.name))
-    return [Home.of(name, out=out, storage=storage) for name in names]
+    return [StudyLocation.of(name, out=out, storage=storage) for name in names]
 
 
 def _all_ours(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
@@ -100,8 +103,8 @@ def _all_ours(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
     return [(name, study) for name, study in named if name is not None]
 
 
-def _studies(storage: BaseStorage, home: Home) -> dict[str, FrozenStudy]:
-    ours = {study.study_name: study for name, study in _all_ours(storage) if name == home.name}
+def _studies(storage: BaseStorage, location: StudyLocation) -> dict[str, FrozenStudy]:
+    ours = {study.study_name: study for name, study in _all_ours(storage) if name == location.name}
     return dict(sorted(ours.items(), key=lambda item: (size_of(item[0]) or 0, item[0])))
 
 
@@ -120,9 +123,15 @@ def _trials(storage: BaseStorage, name: str, study: FrozenStudy) -> list[FrozenT
 
 
 def _row(
-    trial: FrozenTrial, spec: StudySpec, num_groups: int, *, size: int | None, home: Home, with_outcomes: bool
+    trial: FrozenTrial,
+    spec: StudySpec,
+    num_groups: int,
+    *,
+    size: int | None,
+    location: StudyLocation,
+    with_predictions: bool,
 ) -> Row | None:
-    where = f"Trial {trial.number} of the study {home.name!r}" + (f" at {size} labels" if size else "")
+    where = f"Trial {trial.number} of the study {location.name!r}" + (f" at {size} labels" if size else "")
     stored = TrialAttributes.of(trial.user_attrs, where=where)
     with reading(where):
         params = trial.params or trial.system_attrs.get("fixed_params", {})
@@ -131,9 +140,9 @@ def _row(
         strategy = FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
         value = trial.value
     known_size = size or stored.size
-    if known_size is None or (size is None) != (stored.explored is not None):
-        raise StudyError(f"{where} is none of ours: size or explored is missing.")
-    confirms = stored.explored is not None
+    if known_size is None or (size is None) != (stored.source_trial is not None):
+        raise StudyError(f"{where} is none of ours: size or source_trial is missing.")
+    confirms = stored.source_trial is not None
     return Row(
         **{**stored.model_dump(), "size": known_size},
         number=trial.number,
@@ -142,5 +151,7 @@ def _row(
         family=str(strategy.family(num_groups)),
         value=value,
         curve=tuple(sorted(trial.intermediate_values.items())),
-        outcome=read_outcome(home, stored.outcomes) if with_outcomes and confirms else None,
+        example_scores=read_example_scores(location, stored.predictions_file)
+        if with_predictions and confirms
+        else None,
     )

@@ -5,7 +5,7 @@ from math import floor, inf, log10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class Metric:
     """A score that is the mean of one number a test example, 0 at the least.
 
     attribute: the trial's attribute, and the row's field, that holds it.
@@ -62,8 +62,8 @@ class Measure:
         return 1 if self.percent else 3 if score == 0 else max(0, 2 - floor(log10(score)))
 
 
-MEASURES = {
-    "classification": Measure(
+METRICS = {
+    "classification": Metric(
         name="test accuracy",
         attribute="test_accuracy",
         higher_is_better=True,
@@ -73,7 +73,7 @@ MEASURES = {
         question="What the recommended strategy gets right",
         others=(("test_macro_f1", "macro F1"), ("test_auroc", "AUROC"), ("test_loss", "loss")),
     ),
-    "regression": Measure(
+    "regression": Metric(
         name="test MSE",
         attribute="test_mse",
         higher_is_better=False,

@@ -8,7 +8,7 @@ from math import exp, hypot, log, sqrt
 import numpy as np
 
 from search.errors import StudyError
-from search.verdict.judge import Contestant, Verdict
+from search.verdict.judge import Candidate, Verdict
 from search.verdict.rows import Results
 from strategies import FreezingStrategy
 
@@ -23,19 +23,19 @@ NORMAL_90 = 1.645
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Between:
+class Estimate:
     """What to take at a size that was not run, and what to expect of it.
 
     sizes: the two confirmed ones that it is told from, those around it or the two nearest.
-    source: the one of them whose recommended `contestant` is taken.
+    source: the one of them whose recommended `candidate` is taken.
     score, low, high: the predicted mean test score with its 90 % interval, in the measure's own unit.
-    near_optimal: the strategies of the contestant's family that are near-optimal at one of the `sizes`.
+    near_optimal: the strategies of the candidate's family that are near-optimal at one of the `sizes`.
     """
 
     size: int
     sizes: tuple[int, int]
     source: int
-    contestant: Contestant
+    candidate: Candidate
     score: float
     low: float
     high: float
@@ -67,7 +67,7 @@ class FrostLine:
     line: tuple[tuple[float, float], ...]
 
 
-def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Between:
+def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Estimate:
     """What is recommended at the nearest size, by ratio and the larger of two equally near, as it is.
 
     Replayed with sizes left out (`python -m tests.replay between`), neither its leader, which costs no less, nor
@@ -78,13 +78,13 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
     sizes = sorted(verdicts)
     if len(sizes) < 2:
         raise StudyError(
-            f"Study {results.home.name!r} was not run at size {size}, and to tell from others takes two that are "
+            f"Study {results.location.name!r} was not run at size {size}, and to tell from others takes two that are "
             f"confirmed; confirmed: {', '.join(map(str, sizes)) or 'none'}."
         )
     least, most = -(-sizes[0] // BELOW), sizes[-1] * ABOVE
     if not least <= size <= most:
         raise StudyError(
-            f"Study {results.home.name!r} was not run at size {size}, and its confirmed sizes, "
+            f"Study {results.location.name!r} was not run at size {size}, and its confirmed sizes, "
             f"{', '.join(map(str, sizes))}, tell of sizes from {least} to {most}."
         )
     source = min(sizes, key=lambda known: (max(known / size, size / known), -known))
@@ -93,11 +93,11 @@ def between(results: Results, verdicts: Mapping[int, Verdict], size: int) -> Bet
     chosen = verdicts[source].recommended
     score, low, high = _predicted(verdicts, pair, size)
     close = [strategy for known in pair for strategy in near_optimal(results, verdicts[known])]
-    return Between(
+    return Estimate(
         size=size,
         sizes=pair,
         source=source,
-        contestant=chosen,
+        candidate=chosen,
         score=score,
         low=low,
         high=high,
@@ -134,13 +134,13 @@ def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[fl
         return measure.highest - score if measure.higher_is_better else score
 
     # None at all has no logarithm: a thousandth of the worst is as good.
-    floor = max(error(c.score) for verdict in verdicts.values() for c in verdict.contestants) / 1000 or 1e-12
+    floor = max(error(c.score) for verdict in verdicts.values() for c in verdict.candidates) / 1000 or 1e-12
 
     def place(score: float) -> float:
         return log(max(error(score), floor))
 
     return {
-        size: {c.family: (place(c.score), abs(place(c.high) - place(c.low)) / 2) for c in verdicts[size].contestants}
+        size: {c.family: (place(c.score), abs(place(c.high) - place(c.low)) / 2) for c in verdicts[size].candidates}
         for size in sorted(verdicts)
     }
 
@@ -184,7 +184,7 @@ def frost_line(results: Results, verdicts: Mapping[int, Verdict]) -> FrostLine:
 def near_optimal(results: Results, verdict: Verdict) -> list[FreezingStrategy]:
     """The contenders, and those complete trials of the search that the noise can't tell from its best one."""
     found = [contender.strategy for contender in verdict.contenders]
-    rivals = verdict.contenders if len(verdict.contenders) > 1 else verdict.contestants[:2]
+    rivals = verdict.contenders if len(verdict.contenders) > 1 else verdict.candidates[:2]
     noise = _noise(results, verdict.size, rivals)
     complete = [
         (row, row.value) for row in results.explored(verdict.size) if row.state == "COMPLETE" and row.value is not None
@@ -195,24 +195,24 @@ def near_optimal(results: Results, verdict: Verdict) -> list[FreezingStrategy]:
     return list(dict.fromkeys([*found, *close]))
 
 
-def _noise(results: Results, size: int, contestants: Sequence[Contestant]) -> float:
-    """The standard deviation over chains of the difference of two contestants' values: the median over pairs.
+def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> float:
+    """The standard deviation over repeats of the difference of two candidates' values: the median over pairs.
 
-    All trials of the search share a chain, so what the chain does to all of them alike is no noise.
+    All trials of the search share a repeat, so what the repeat does to all of them alike is no noise.
     """
     values = {
-        contestant.family: {
-            row.chain: row.value
+        candidate.family: {
+            row.repeat: row.value
             for row in results.confirmed(size)
-            if row.explored == contestant.explored and row.state == "COMPLETE" and row.value is not None
+            if row.source_trial == candidate.source_trial and row.state == "COMPLETE" and row.value is not None
         }
-        for contestant in contestants
+        for candidate in candidates
     }
     spreads = []
     for one, other in combinations(values.values(), 2):
         shared = one.keys() & other.keys()
         if len(shared) > 1:
-            spreads.append(float(np.std([one[chain] - other[chain] for chain in shared], ddof=1)))
+            spreads.append(float(np.std([one[repeat] - other[repeat] for repeat in shared], ddof=1)))
     return float(np.median(spreads)) if spreads else 0.0
 
 

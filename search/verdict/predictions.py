@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.files import BrokenArchive, read_arrays, replacing
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.rows import Row
 
 Arrays = Mapping[str, Any]
@@ -47,38 +47,45 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """What one strategy's confirm trials predicted of the test set, one (N, C) or (N, K) a chain."""
+    """What one strategy's confirm trials predicted of the test set, one (N, C) or (N, K) a repeat."""
 
     test: TestSet
-    chains: tuple[int, ...]
+    repeats: tuple[int, ...]
     predicted: tuple[NDArray[np.float32], ...]
 
 
-def save_outcomes(home: Home, number: int, *, outcome: NDArray[Any], predicted: NDArray[Any], test: Arrays) -> str:
+def save_predictions(
+    location: StudyLocation, number: int, *, example_scores: NDArray[Any], predicted: NDArray[Any], test: Arrays
+) -> str:
     """Write a confirm trial's file, and that of the test set where it is not there yet; returns the trial's."""
     known = blake2b(repr([(key, test[key].dtype, test[key].shape) for key in test]).encode(), digest_size=4)
     for content in test.values():
         known.update(content.tobytes())
     name = f"test-{known.hexdigest()}.npz"
-    if not home.outcomes_file(name).is_file():
-        _write(home.outcomes_file(name), test)
+    if not location.predictions_path(name).is_file():
+        _write(location.predictions_path(name), test)
     # A name of its own: the same folder may serve several databases, each with a trial of this number.
     own = f"{number:06}-{uuid4().hex[:8]}.npz"
-    _write(home.outcomes_file(own), {"outcome": outcome, "predicted": predicted, "test": np.array(name)})
+    arrays = {"example_scores": example_scores, "predicted": predicted, "test": np.array(name)}
+    _write(location.predictions_path(own), arrays)
     return own
 
 
-def read_outcome(home: Home, name: str | None) -> NDArray[Any] | None:
+def read_example_scores(location: StudyLocation, name: str | None) -> NDArray[Any] | None:
     """Each test example's outcome (N,) in that file; None where it is not to be had."""
-    outcome = None if name is None else _read(home.outcomes_file(name), "outcome").get("outcome")
+    outcome = None if name is None else _read(location.predictions_path(name), "example_scores").get("example_scores")
     return outcome if outcome is not None and outcome.ndim == 1 and _are_finite(outcome) else None
 
 
-def read_predictions(home: Home, rows: list[Row]) -> Predictions | None:
+def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | None:
     """What these confirm trials of one strategy predicted; None where the study's folder does not tell."""
-    files = {row.chain: _read(home.outcomes_file(row.outcomes), "predicted", "test") for row in rows if row.outcomes}
+    files = {
+        row.repeat: _read(location.predictions_path(row.predictions_file), "predicted", "test")
+        for row in rows
+        if row.predictions_file
+    }
     names = {str(file["test"]) for file in files.values() if file}
-    if len(names) != 1 or not (kept := _read(home.outcomes_file(names.pop()))):
+    if len(names) != 1 or not (kept := _read(location.predictions_path(names.pop()))):
         return None
     test = TestSet(
         targets=kept.get("targets", np.empty(0)),
@@ -86,13 +93,13 @@ def read_predictions(home: Home, rows: list[Row]) -> Predictions | None:
         shown=kept.get("shown", np.empty(0, dtype=np.int64)),
         thumbnails=kept.get("thumbnails", np.empty((0, 1, 1, 3), dtype=np.uint8)),
     )
-    found = {chain: file["predicted"] for chain, file in sorted(files.items()) if file}
+    found = {repeat: file["predicted"] for repeat, file in sorted(files.items()) if file}
     width = len(test.classes) or test.targets[:1].size
     shape = (len(test.targets) if test.targets.ndim else 0, width)
     if not test.is_sound() or any(one.shape != shape or one.dtype.kind not in "biuf" for one in found.values()):
         return None
     return Predictions(
-        test=test, chains=tuple(found), predicted=tuple(array.astype(np.float32) for array in found.values())
+        test=test, repeats=tuple(found), predicted=tuple(array.astype(np.float32) for array in found.values())
     )
 
 

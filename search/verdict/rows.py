@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
-from search.verdict.confirm import PLAY_OFF, Place, goes_on, wanted
-from search.verdict.metric import MEASURES, Measure
+from search.storage.location import StudyLocation
+from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, Place, head_to_head_winner, wanted
+from search.verdict.metric import METRICS, Metric
 from strategies import FreezingStrategy
 
 
@@ -19,16 +19,16 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. `curve` has (epoch, value of the metric that steers); what is not known yet is None or empty.
 
-    `learned_at` is the smaller size at which it was its family's best, where that is why it was tried.
-    `explored` is, for a confirm trial, the number of the exploring trial whose strategy it runs again; `outcomes`
-    is its file's name, and `outcome` (N,) what that says of each test example: whether it is right, or its
-    squared error. `test_se` is the standard error of a mean squared error over test examples.
+    `warm_started_from` is the smaller size at which it was its family's best, where that is why it was tried.
+    `source_trial` is, for a confirm trial, the number of the exploring trial whose strategy it runs again.
+    `predictions_file` is its file's name, and `example_scores` (N,) what that says of each test example: whether it
+    is right, or its squared error. `test_se` is the standard error of a mean squared error over test examples.
     """
 
     number: int
     state: str
     size: int
-    chain: int
+    repeat: int
     strategy: FreezingStrategy
     family: str
     value: float | None
@@ -38,9 +38,9 @@ class Row:
     trainable_parameters: int | None
     seed: int | None
     curve: tuple[tuple[int, float], ...]
-    anchor: bool
-    learned_at: int | None = None
-    explored: int | None = None
+    baseline: bool
+    warm_started_from: int | None = None
+    source_trial: int | None = None
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_macro_f1: float | None = None
@@ -51,18 +51,18 @@ class Row:
     test_se: float | None = None
     test_examples: int | None = None
     reason: str | None = None
-    outcomes: str | None = None
-    outcome: NDArray[Any] | None = None
+    predictions_file: str | None = None
+    example_scores: NDArray[Any] | None = None
 
     @property
     def confirms(self) -> bool:
-        return self.explored is not None
+        return self.source_trial is not None
 
     @property
     def is_finished(self) -> bool:
         return self.state in ("COMPLETE", "PRUNED", "FAIL")
 
-    def has_score(self, measure: Measure) -> bool:
+    def has_score(self, measure: Metric) -> bool:
         """Whether it is complete, with a finite score of this measure."""
         score = getattr(self, measure.attribute)
         return self.state == "COMPLETE" and score is not None and isfinite(score)
@@ -76,7 +76,7 @@ class Results:
     groups: the layer groups' names, input side first; empty where they are not stored.
     """
 
-    home: Home
+    location: StudyLocation
     spec: StudySpec
     num_groups: int
     rows: tuple[Row, ...]
@@ -84,9 +84,9 @@ class Results:
     groups: tuple[str, ...] = ()
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> Metric:
         """What its strategies are judged by."""
-        return MEASURES[self.kind]
+        return METRICS[self.kind]
 
     @property
     def sizes(self) -> list[int]:
@@ -97,98 +97,98 @@ class Results:
 
     def confirmed(self, size: int) -> list[Row]:
         """The confirm trials of the size's present entrants; those of former ones count no more."""
-        numbers = {row.number for family in self.entrants(size) for row in family}
-        return [row for row in self.rows if row.size == size and row.explored in numbers]
+        numbers = {row.number for family in self.nominees(size) for row in family}
+        return [row for row in self.rows if row.size == size and row.source_trial in numbers]
 
-    def entrants(self, size: int) -> list[tuple[Row, ...]]:
+    def nominees(self, size: int) -> list[tuple[Row, ...]]:
         """Whom each family may send to the final, once the size is explored to its budget; else none."""
         explored = self.explored(size)
         if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
             return []
-        return entrants(explored, maximize=self.spec.task.direction == "maximize")
+        return nominees(explored, maximize=self.spec.task.direction == "maximize")
 
-    def finalists(self, size: int) -> list[Row]:
+    def candidates(self, size: int) -> list[Row]:
         """One of each family, once the size is explored: who won its play-off, and until that its best trial."""
-        return finalists(self.entrants(size), self.confirmed(size), spec=self.spec)
+        return candidates(self.nominees(size), self.confirmed(size), spec=self.spec)
 
     def wanted(self, size: int) -> set[Place]:
-        """The confirm trials that the size needs, as far as can be told now: (explored, chain)."""
-        return wanted_confirms(self.entrants(size), self.confirmed(size), spec=self.spec, measure=self.measure)
+        """The confirm trials that the size needs, as far as can be told now: (source_trial, repeat)."""
+        return needed_confirm_trials(self.nominees(size), self.confirmed(size), spec=self.spec, measure=self.measure)
 
     def most_confirms(self, size: int, *, families: int) -> int:
         """So many confirm trials the size comes to at the most; of so many families, until it is explored."""
-        chains, entrants = self.spec.confirm.chains, self.entrants(size)
-        play_off = min(PLAY_OFF, chains)
+        repeats, entrants = self.spec.confirm.repeats, self.nominees(size)
+        play_off = min(HEAD_TO_HEAD_REPEATS, repeats)
         if not entrants:  # each is a trial of its own
             trials = self.spec.search.trials
             through = min(families, trials)
-            return through * chains + (min(2 * families, trials) - through) * play_off
-        ended = Counter(row.explored for row in self.confirmed(size) if row.is_finished)
+            return through * repeats + (min(2 * families, trials) - through) * play_off
+        ended = Counter(row.source_trial for row in self.confirmed(size) if row.is_finished)
         if self.is_confirmed(size):
             return ended.total()
-        finalists = {row.number for row in self.finalists(size)}
-        lost = [row.number for family in entrants for row in family if row.number not in finalists]
-        return len(entrants) * chains + sum(max(ended[number], play_off) for number in lost)
+        candidates = {row.number for row in self.candidates(size)}
+        lost = [row.number for family in entrants for row in family if row.number not in candidates]
+        return len(entrants) * repeats + sum(max(ended[number], play_off) for number in lost)
 
     def is_confirmed(self, size: int) -> bool:
         """Whether every confirm trial that its verdict needs has ended."""
-        done = {(row.explored, row.chain) for row in self.confirmed(size) if row.is_finished}
-        return bool(self.finalists(size)) and self.wanted(size) <= done
+        done = {(row.source_trial, row.repeat) for row in self.confirmed(size) if row.is_finished}
+        return bool(self.candidates(size)) and self.wanted(size) <= done
 
     def is_finished(self, sizes: Sequence[int]) -> bool:
         """Whether these sizes are explored to the budget, and confirmed where anything was complete."""
         return all(
             len(self.explored(size)) >= self.spec.search.trials
             and all(row.is_finished for row in self.explored(size))
-            and (not self.finalists(size) or self.is_confirmed(size))
+            and (not self.candidates(size) or self.is_confirmed(size))
             for size in sizes
         )
 
 
-def entrants(rows: Sequence[Row], *, maximize: bool) -> list[tuple[Row, ...]]:
-    """By family its best trial and, where that is another strategy, its best anchor.
+def nominees(rows: Sequence[Row], *, maximize: bool) -> list[tuple[Row, ...]]:
+    """By family its best trial and, where that is another strategy, its best baseline.
 
     The best of many trials on a few validation examples is lucky, and the more so the more there are: in replayed
     studies (`python -m tests.replay picks`) more exploring brings next to nothing without this second look at it,
     beside what everybody would try.
     """
-    anchors = {row.family: row for row in best_of_each_family([r for r in rows if r.anchor], maximize=maximize)}
-    found = [(row, anchors.get(row.family, row)) for row in best_of_each_family(rows, maximize=maximize)]
-    return [(best,) if best.strategy == anchor.strategy else (best, anchor) for best, anchor in found]
+    baselines = {row.family: row for row in best_of_each_family([r for r in rows if r.baseline], maximize=maximize)}
+    found = [(row, baselines.get(row.family, row)) for row in best_of_each_family(rows, maximize=maximize)]
+    return [(best,) if best.strategy == baseline.strategy else (best, baseline) for best, baseline in found]
 
 
-def finalists(entrants: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
+def candidates(entrants: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
     """Of each family's entrants the one that won the play-off; the first of them while that is not decided."""
     sign = -1 if spec.task.direction == "maximize" else 1
     values = {
-        (row.explored, row.chain): sign * row.value if row.state == "COMPLETE" and row.value is not None else inf
+        (row.source_trial, row.repeat): sign * row.value if row.state == "COMPLETE" and row.value is not None else inf
         for row in confirmed
-        if row.explored is not None and row.is_finished
+        if row.source_trial is not None and row.is_finished
     }
     found = []
     for family in entrants:
-        through = goes_on(values, [row.number for row in family], chains=spec.confirm.chains)
+        through = head_to_head_winner(values, [row.number for row in family], repeats=spec.confirm.repeats)
         found.append(next((row for row in family if row.number == through), family[0]))
     return found
 
 
-def wanted_confirms(
-    entrants: Sequence[Sequence[Row]], confirmed: Sequence[Row], *, spec: StudySpec, measure: Measure
+def needed_confirm_trials(
+    entrants: Sequence[Sequence[Row]], confirmed: Sequence[Row], *, spec: StudySpec, measure: Metric
 ) -> set[Place]:
-    """The confirm trials (explored, chain) that these entrants need, after those that have ended."""
+    """The confirm trials (source_trial, repeat) that these entrants need, after those that have ended."""
     scores: dict[Place, float] = {}
     for row in confirmed:
-        if row.explored is not None and row.is_finished:
+        if row.source_trial is not None and row.is_finished:
             score = measure.sign * getattr(row, measure.attribute) if row.has_score(measure) else nan
-            scores[row.explored, row.chain] = score
-    first = range(1, min(PLAY_OFF, spec.confirm.chains) + 1)
-    play_offs = {(row.number, chain) for family in entrants if len(family) > 1 for row in family for chain in first}
+            scores[row.source_trial, row.repeat] = score
+    first = range(1, min(HEAD_TO_HEAD_REPEATS, spec.confirm.repeats) + 1)
+    play_offs = {(row.number, repeat) for family in entrants if len(family) > 1 for row in family for repeat in first}
     if not play_offs <= scores.keys():
-        return {(row.number, chain) for family in entrants for row in family for chain in first}
+        return {(row.number, repeat) for family in entrants for row in family for repeat in first}
     return wanted(
         scores,
-        [row.number for row in finalists(entrants, confirmed, spec=spec)],
-        chains=spec.confirm.chains,
+        [row.number for row in candidates(entrants, confirmed, spec=spec)],
+        repeats=spec.confirm.repeats,
         margin=spec.confirm.margin,
         relative=measure.relative,
     )

@@ -1,11 +1,11 @@
-"""Who may still be best, from scores over chains and test examples: draws of what the means could be. numpy only."""
+"""Who may still be best, from scores over repeats and test examples: draws of what the means could be. numpy only."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.confirm import LEAST_CHAINS
+from search.verdict.confirm import LEAST_REPEATS
 
 RULED_OUT_BELOW = 0.05
 CERTAIN = 0.975
@@ -15,8 +15,8 @@ DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Weighed:
-    """What the chains say of each strategy (strategies,): more is better, in the unit of the margin.
+class Comparison:
+    """What the repeats say of each strategy (strategies,): more is better, in the unit of the margin.
 
     `means` are as they were observed, `scores` without the leader's luck, and so are `low` and `high`. `contends`: it
     may still be best; `as_good`: and its mean is within the margin of the leader's, with all the luck in both: without
@@ -40,11 +40,11 @@ class Weighed:
 
 def weigh(
     scores: NDArray[np.float64], test_covariance: NDArray[np.float64], *, margin: float, seed: int, draws: int = DRAWS
-) -> Weighed:
-    """Weigh strategies by their scores (chains, strategies); one that was closed has NaN from there on.
+) -> Comparison:
+    """Weigh strategies by their scores (repeats, strategies); one that was closed has NaN from there on.
 
-    Those with all chains are compared on all. A closed one is compared with their leader on the chains that both have
-    run, and its score is the leader's plus their mean difference there: its own, but for the luck of those chains.
+    Those with all repeats are compared on all. A closed one is compared with their leader on the repeats that both have
+    run, and its score is the leader's plus their mean difference there: its own, but for the luck of those repeats.
 
     Who leads is lucky too: its mean is too high by what the leader of a draw is above its own mean, on average (the
     parametric bootstrap's estimate of bias; Efron & Tibshirani, 1993). That is taken off, and nobody is above it then.
@@ -65,11 +65,11 @@ def weigh(
         means[other] = shared[:, 1].mean() + luck
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
-    mended = np.minimum(means, means.max() - _luck(drawn, means, chains=len(scores)))
+    mended = np.minimum(means, means.max() - _luck(drawn, means, repeats=len(scores)))
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
-    contends = contending(mended, p_best, margin=margin, chains=len(scores))
+    contends = contending(mended, p_best, margin=margin, repeats=len(scores))
     as_good = contends & (means.max() - means <= margin + 1e-9)
-    return Weighed(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good)
+    return Comparison(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good)
 
 
 def resample(
@@ -81,32 +81,32 @@ def resample(
 ) -> NDArray[np.float64]:
     """Draw what the strategies' mean scores could be: (draws, strategies), paired over strategies.
 
-    scores: (chains, strategies), more is better; test_covariance: (strategies, strategies), that of the mean scores
+    scores: (repeats, strategies), more is better; test_covariance: (strategies, strategies), that of the mean scores
     over draws of the test set, or None to leave it out.
 
-    Two things vary: which examples were labelled (the chain) and which are tested. Resampling 5-10 chains by
-    bootstrap covers 77-85 % at a nominal 90 %, so chains are drawn from the multivariate t with (chains - 1)
+    Two things vary: which examples were labelled (the repeat) and which are tested. Resampling 5-10 repeats by
+    bootstrap covers 77-85 % at a nominal 90 %, so repeats are drawn from the multivariate t with (repeats - 1)
     degrees of freedom that their covariance gives, which for each pair of strategies is the paired t-test.
     Test examples are many, and drawn from the normal. As in the pigeonhole bootstrap (Owen, 2007) the
     interaction counts twice, which errs towards caution.
     """
     rng = np.random.default_rng(seed)
-    chains = len(scores)
+    repeats = len(scores)
     result = np.repeat(scores.mean(axis=0, keepdims=True), draws, axis=0)
-    if chains > 1:
-        freedom = chains - 1
+    if repeats > 1:
+        freedom = repeats - 1
         stretch = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
-        # Mixtures of the chains' own deviations have their covariance, and no strategy's spread can blur another's.
-        centred = (scores - scores.mean(axis=0)) / np.sqrt(chains * freedom)
-        result += stretch * (rng.standard_normal((draws, chains)) @ centred)
+        # Mixtures of the repeats' own deviations have their covariance, and no strategy's spread can blur another's.
+        centred = (scores - scores.mean(axis=0)) / np.sqrt(repeats * freedom)
+        result += stretch * (rng.standard_normal((draws, repeats)) @ centred)
     if test_covariance is not None:
         result += _normal(test_covariance, draws, rng)
     return result
 
 
-def _luck(draws: NDArray[np.float64], means: NDArray[np.float64], *, chains: int) -> float:
-    """By how much the leader's mean is too high: nothing where few chains make the draws' tails too heavy to tell."""
-    if chains < LEAST_CHAINS:
+def _luck(draws: NDArray[np.float64], means: NDArray[np.float64], *, repeats: int) -> float:
+    """By how much the leader's mean is too high: nothing where few repeats make the draws' tails too heavy to tell."""
+    if repeats < LEAST_REPEATS:
         return 0.0
     luck = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
     return max(luck * 2 * _part(draws, int(means.argmax())), 0.0)
@@ -128,15 +128,15 @@ def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def contending(
-    scores: NDArray[np.float64], p_best: NDArray[np.float64], *, margin: float, chains: int
+    scores: NDArray[np.float64], p_best: NDArray[np.float64], *, margin: float, repeats: int
 ) -> NDArray[np.bool_]:
     """Who may still be best: P(best) of 5 % or more, or within the margin of practical equivalence of the leader."""
-    if chains < LEAST_CHAINS:
+    if repeats < LEAST_REPEATS:
         return np.ones(len(scores), dtype=bool)
     return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
 
 
-def outcomes_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
+def example_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The covariance of mean scores over draws of the test set, from each example's (examples, strategies)."""
     examples, strategies = outcomes.shape
     return np.asarray(np.cov(outcomes.T).reshape(strategies, strategies) / examples)

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 
 if TYPE_CHECKING:
-    from search.activations.frozen_prefix import FrozenLayers
-    from search.device import Arithmetic
+    from search.activations.frozen_prefix import FrozenPrefix
+    from search.device import ComputeFormat
     from search.study.queue import Claim, Failure, TrialQueue
     from search.task.task import Task
 
 
-def load_task(spec: StudySpec, home: Home) -> "Task":
+def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
     """The study's task, loaded and checked, in a process that is made ready to train. Raises `FrostlineError`."""
-    keep_utc()
-    quieten()
+    set_utc()
+    silence_libraries()
     import torch
 
     from search.task.task import Task
@@ -32,35 +32,35 @@ def load_task(spec: StudySpec, home: Home) -> "Task":
         # Every optimizer step asks for an accelerator; that there is none takes its libraries 0.2 ms to find out,
         # unless it is said. A step of a linear probe on stored features takes 0.5 ms.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    task = Task.load(spec, cache=home.folder / "cache")
+    task = Task.load(spec, cache=location.folder / "cache")
     gc.collect()
     gc.freeze()  # what is there now stays: the collections after each trial need not look at it
     return task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class TrialContext:
     """A study's queue, its task with the pretrained weights, what its frozen layers make, and its arithmetic."""
 
     queue: "TrialQueue"
     task: "Task"
-    layers: "FrozenLayers | None"
-    arithmetic: "Arithmetic"
+    layers: "FrozenPrefix | None"
+    arithmetic: "ComputeFormat"
 
     @classmethod
     def of(cls, queue: "TrialQueue", task: "Task") -> Self:
         """Trains the source task's weights where they are not there yet. Raises `FrostlineError`."""
-        from search.activations.frozen_prefix import FrozenLayers
+        from search.activations.frozen_prefix import FrozenPrefix
         from search.digest import digest
         from search.training.precision import arithmetic_of
         from search.training.source_task import with_source_weights
 
-        home, say = queue.home, queue.say
-        task = with_source_weights(task, home)
+        location, say = queue.location, queue.say
+        task = with_source_weights(task, location)
         if task.weights is not None:
             queue.check_weights(digest(*task.weights.items()))
-        arithmetic = arithmetic_of(task, home, say=say)
-        layers = FrozenLayers.of(task, cache=home.folder / "cache", say=say)
+        arithmetic = arithmetic_of(task, location, say=say)
+        layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=say)
         return cls(queue=queue, task=task, layers=layers, arithmetic=arithmetic)
 
     def run(self, claim: "Claim", progress: Callable[[], None]) -> "Failure | None":
@@ -72,14 +72,14 @@ class Bench:
         )
 
 
-def keep_utc() -> None:
+def set_utc() -> None:
     """Let the time of day, which Optuna stores, be one on all hosts."""
     os.environ["TZ"] = "UTC"
     if hasattr(time, "tzset"):
         time.tzset()
 
 
-def quieten() -> None:
+def silence_libraries() -> None:
     """Keep what Lightning and Optuna say of themselves out of the log."""
     import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
     import optuna

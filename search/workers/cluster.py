@@ -12,7 +12,7 @@ from typing import Any
 
 from search.errors import SpecError, StudyError
 from search.spec.tables import Train
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 
 ALLOWED = 'allowed: "auto" (the cluster that this machine is a node of), or HOST:PORT of its head'
 REACH = 5.0
@@ -128,7 +128,7 @@ def cluster(address: str | None, train: Train) -> Iterator[Cluster]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         # Workers look for modules first where the driver was: a `search.py` of the user's must not be taken for ours.
-        with chdir(Path(__file__).parents[1]):
+        with chdir(Path(__file__).parents[2]):
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -168,12 +168,12 @@ def check_address(address: str | None) -> None:
         raise StudyError(f"--address {address}: what answers there is no head of a Ray cluster; {ALLOWED}.")
 
 
-def check_resources(train: Train, home: Home, address: str | None) -> None:
+def check_resources(train: Train, location: StudyLocation, address: str | None) -> None:
     """Raises `SpecError` where Ray's trials would not get what they ask for, or not find their database."""
     if train.accelerator == "gpu" and train.gpus == 0:
         raise SpecError(
             "[train] accelerator = 'gpu', gpus = 0: under Ray a trial sees the GPUs it asks for; set [train] gpus to "
             "1, or to a share, as 0.5."
         )
-    if address is not None and home.is_local:
+    if address is not None and location.is_local:
         raise SpecError("--address: other machines can't use a SQLite file; name a PostgreSQL database by --storage.")

@@ -22,8 +22,8 @@ from search.errors import FrostlineError, StorageError, StudyError
 from search.files import is_refused
 from search.spec.study_spec import StudySpec
 from search.storage.database import storage_errors
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.workers.bench import load_task
 from search.workers.worker import FAILURES, TICK, work
 
@@ -42,7 +42,7 @@ class _Worker:
 
 def run_workers(
     spec: StudySpec,
-    home: Home,
+    location: StudyLocation,
     sizes: list[int],
     *,
     count: int,
@@ -59,11 +59,11 @@ def run_workers(
     workers: list[_Worker] = []
     stillborn = 0
     said: set[str] = set()
-    run = Owner.new()
+    run = WorkerLease.new()
 
     def start(index: int) -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), home, sizes, index, run.token)
+        arguments = (theirs, spec.model_dump(mode="json", exclude_unset=True), location, sizes, index, run.token)
         process = context.Process(target=_work, args=arguments, name=f"frostline-worker-{index}", daemon=True)
         with _without_interrupts():  # a Ctrl-C while it imports would print what it was at
             process.start()
@@ -72,8 +72,8 @@ def run_workers(
 
     with ExitStack() as at_work:
         unwritten = at_work.enter_context(ExitStack())
-        if not home.folder.exists():  # what a worker had decoded before it found the data wrong
-            unwritten.callback(shutil.rmtree, home.folder, ignore_errors=True)
+        if not location.folder.exists():  # what a worker had decoded before it found the data wrong
+            unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
         at_work.callback(_end, workers)
         workers += [start(index) for index in range(count)]
         present = False
@@ -90,13 +90,13 @@ def run_workers(
                     if stillborn == FAILURES:
                         raise StudyError(
                             f"{FAILURES} processes in a row ended before their first trial, the last {_ending(code)}: "
-                            f"out of memory, or a crash in native code? {home.folder / 'logs'} may tell."
+                            f"out of memory, or a crash in native code? {location.folder / 'logs'} may tell."
                         )
                     workers[index] = start(index)
             # Not before a worker has found the task right: until then nothing is written.
             if not present and any(worker.ready for worker in workers):
                 unwritten.pop_all()
-                at_work.enter_context(run.present(home))
+                at_work.enter_context(run.present(location))
                 present = True
             tick()
             if all(code == 0 for code in codes):
@@ -146,7 +146,7 @@ def _listen(worker: _Worker) -> list[str]:
 def _work(
     connection: Connection,
     content: dict[str, Any],
-    home: Home,
+    location: StudyLocation,
     sizes: list[int],
     index: int,
     run: str,
@@ -161,13 +161,13 @@ def _work(
     _redirect(os.devnull)
     try:
         spec = StudySpec.from_dict(content, where="the study file")
-        task = load_task(spec, home)
-        _redirect(_log_file(home, index))
+        task = load_task(spec, location)
+        _redirect(_log_file(location, index))
         connection.send(("ready", task.notes))
-        with storage_errors(home.url):
+        with storage_errors(location.url):
             work(
                 spec,
-                home,
+                location,
                 sizes,
                 task,
                 run=run,
@@ -181,19 +181,21 @@ def _work(
             connection.send(("crash", traceback.format_exc()))
             raise
         traceback.print_exc()
-        connection.send(("error", StudyError(f"{error.filename or home.folder}: can't write there: {error.strerror}.")))
+        connection.send(
+            ("error", StudyError(f"{error.filename or location.folder}: can't write there: {error.strerror}."))
+        )
     except BaseException:
         connection.send(("crash", traceback.format_exc()))
         raise
 
 
-def _log_file(home: Home, index: int) -> Path:
-    file = home.folder / "logs" / f"worker-{index}.log"
+def _log_file(location: StudyLocation, index: int) -> Path:
+    file = location.folder / "logs" / f"worker-{index}.log"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     except OSError as error:
-        raise StorageError(f"{home.folder}: can't write there: {error.strerror}.") from None
+        raise StorageError(f"{location.folder}: can't write there: {error.strerror}.") from None
     return file
 
 

@@ -18,14 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.errors import FrostlineError
 from search.spec.study_spec import StudySpec
 from search.storage.database import storage_errors
-from search.storage.location import Home
-from search.storage.owner import Owner, sweep
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease, sweep
 from search.storage.rdb import LeaseLost
 from search.study.recovery import deaths
-from search.workers.bench import keep_utc
+from search.workers.bench import set_utc
 from search.workers.cluster import Cluster, check_resources, cluster
 from search.workers.ray_tasks import Ended, Errand, Order, look, trial, warm
-from search.workers.worker import FAILURES, TICK, FirstTrials, joined
+from search.workers.worker import FAILURES, TICK, StartupFailures, joined
 
 if TYPE_CHECKING:
     from search.study.queue import Claim, TrialQueue
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def run_on_ray(
     spec: StudySpec,
-    home: Home,
+    location: StudyLocation,
     sizes: list[int],
     *,
     address: str | None = None,
@@ -47,8 +47,8 @@ def run_on_ray(
     trials in flight are back in the queue. Only what dies with its node, which others' work or a spot market's price
     may have ended, is not counted against a trial.
     """
-    check_resources(spec.train, home, address)
-    keep_utc()
+    check_resources(spec.train, location, address)
+    set_utc()
     said: set[str] = set()
 
     def tell(note: str) -> None:
@@ -56,19 +56,19 @@ def run_on_ray(
             said.add(note)
             say(note)
 
-    errand = Errand(spec=spec.model_dump_json(exclude_unset=True), home=home, folder=os.getcwd())
+    errand = Errand(spec=spec.model_dump_json(exclude_unset=True), location=location, folder=os.getcwd())
     with ExitStack() as at_work:
         ray = at_work.enter_context(cluster(address, spec.train))
         unwritten = at_work.enter_context(ExitStack())
-        if not home.folder.exists():
-            unwritten.callback(shutil.rmtree, home.folder, ignore_errors=True)
+        if not location.folder.exists():
+            unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
         facts = _facts(ray, errand, tick, tell)
         unwritten.pop_all()
-        run = at_work.enter_context(Owner.new().present(home))
-        at_work.enter_context(storage_errors(home.url))
+        run = at_work.enter_context(WorkerLease.new().present(location))
+        at_work.enter_context(storage_errors(location.url))
         # Known and meant: the sampler is TPE with groups.
         at_work.enter_context(warnings.catch_warnings(category=ExperimentalWarning, action="ignore"))
-        queue = at_work.enter_context(joined(home, spec, run=run.token, say=tell, **facts))
+        queue = at_work.enter_context(joined(location, spec, run=run.token, say=tell, **facts))
         _Driver(ray, queue, errand, tell).run(sizes, tick)
 
 
@@ -114,7 +114,7 @@ class _Driver:
         self.errand = errand
         self.say = say
         self.trial = ray.remote(trial)
-        self.first = FirstTrials(queue)
+        self.first = StartupFailures(queue)
         self.in_flight: dict[Any, Claim] = {}
 
     def run(self, sizes: list[int], tick: Callable[[], None]) -> None:
@@ -134,7 +134,7 @@ class _Driver:
                 if not self.in_flight and room:
                     self.first.settle()
                     if self.queue.finished(sizes):
-                        sweep(self.queue.home)
+                        sweep(self.queue.location)
                         return
                 if not self.in_flight:  # peers are at the last trials, or all nodes are gone
                     time.sleep(TICK)
@@ -157,7 +157,7 @@ class _Driver:
             trial_id=claim.trial._trial_id,
             strategy=claim.strategy,
             size=claim.size,
-            chain=claim.chain,
+            repeat=claim.repeat,
             confirms=claim.confirms,
         )
 
@@ -190,4 +190,4 @@ class _Driver:
         with suppress(SQLAlchemyError, StorageInternalError):
             for claim in (*self.in_flight.values(), *(failure.claim for failure in self.first.failures)):
                 if self.queue.shared.holds(claim.trial._trial_id):
-                    self.queue.put_back(claim)
+                    self.queue.requeue(claim)

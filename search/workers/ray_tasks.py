@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage, storage_errors
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost
 from search.storage.retry import PATIENCE
-from search.workers.bench import Bench, load_task
-from search.workers.watchdog import Deadline
+from search.workers.bench import TrialContext, load_task
+from search.workers.watchdog import Watchdog
 from strategies import FreezingStrategy
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Errand:
     """What all tasks of a driver have in common: the study, its place, and the working directory."""
 
     spec: str
-    home: Home
+    location: StudyLocation
     folder: str
 
 
@@ -44,7 +44,7 @@ class Order:
     trial_id: int
     strategy: FreezingStrategy
     size: int
-    chain: int
+    repeat: int
     confirms: bool
 
 
@@ -79,14 +79,14 @@ def warm(errand_and_owner: tuple[Errand, str]) -> None:
 
 def trial(order: Order) -> Ended:
     """Run a trial that the driver has claimed. Raises `FrostlineError`."""
-    with storage_errors(order.errand.home.url):
+    with storage_errors(order.errand.location.url):
         bench = _bench(order.errand, order.owner)
         queue = bench.queue
-        claim = queue.take_over(
-            order.trial_id, strategy=order.strategy, size=order.size, chain=order.chain, confirms=order.confirms
+        claim = queue.adopt(
+            order.trial_id, strategy=order.strategy, size=order.size, repeat=order.repeat, confirms=order.confirms
         )
         try:
-            with Deadline(bench.task.spec.train.deadline, last_words=queue.note_hung) as deadline:
+            with Watchdog(bench.task.spec.train.timeout, last_words=queue.mark_hung) as deadline:
                 print(f"{datetime.now(UTC)}: trial {claim.trial.number} of {claim.study.study_name}", flush=True)
                 deadline.moved()
                 failure = bench.run(claim, deadline.moved)
@@ -115,16 +115,18 @@ def _task(errand: Errand) -> "Task":
     spec = StudySpec.from_dict(json.loads(errand.spec), where="the study file")
     if spec.train.gpus == 0:  # as many as it asks for: of those that Ray does not know, none
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return load_task(spec, errand.home)
+    return load_task(spec, errand.location)
 
 
 @cache
-def _bench(errand: Errand, owner: str) -> Bench:
+def _bench(errand: Errand, owner: str) -> TrialContext:
     from search.study.queue import TrialQueue
 
-    task, home, driver = _task(errand), errand.home, Owner.parse(owner)
+    task, location, driver = _task(errand), errand.location, WorkerLease.parse(owner)
     assert driver is not None
-    if not Path(driver.lock(home).lock_file).exists():
-        raise StudyError(f"{home.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it.")
-    storage = open_storage(home.url, patience=PATIENCE, say=_notes.append)
-    return Bench.of(TrialQueue(storage, home, task.spec, owner=driver, **task.facts), task)
+    if not Path(driver.lock(location).lock_file).exists():
+        raise StudyError(
+            f"{location.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it."
+        )
+    storage = open_storage(location.url, patience=PATIENCE, say=_notes.append)
+    return TrialContext.of(TrialQueue(storage, location, task.spec, owner=driver, **task.facts), task)

@@ -12,19 +12,19 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 
-from search.activations.frozen_prefix import FrozenLayers
+from search.activations.frozen_prefix import FrozenPrefix
 from search.data.examples import TaskData
-from search.device import PLAIN, Arithmetic, eval_batch
+from search.device import PLAIN, ComputeFormat, eval_batch
 from search.files import when_there_is_room
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.storage.rdb import LeaseLost
 from search.storage.retry import PATIENCE
 from search.study.queue import Claim, Failure, TrialQueue
 from search.task.task import Task
 from search.training.checkpoint import TrialCheckpoint, sweep
-from search.training.fit import Outcome, logged, score_on_test, train
+from search.training.fit import FitResult, logged, score_on_test, train
 from search.training.scoring import Scores, describe_test
-from search.verdict.predictions import save_outcomes
+from search.verdict.predictions import save_predictions
 
 
 class PruningCallback(PyTorchLightningPruningCallback):
@@ -62,7 +62,7 @@ class PruningCallback(PyTorchLightningPruningCallback):
             raise self._pruned
 
 
-class Ticks(Callback):
+class ProgressCallback(Callback):
     """Tells of every batch that is done."""
 
     def __init__(self, progress: Callable[[], None]) -> None:
@@ -78,7 +78,7 @@ class Ticks(Callback):
         self._progress()
 
 
-def attributes(outcome: Outcome) -> dict[str, Any]:
+def attributes(outcome: FitResult) -> dict[str, Any]:
     """What a trial stores of its outcome beside its value."""
     return {
         "best_epoch": outcome.best_epoch,
@@ -92,8 +92,8 @@ def run_trial(
     claim: Claim,
     task: Task,
     *,
-    layers: FrozenLayers | None = None,
-    arithmetic: Arithmetic = PLAIN,
+    layers: FrozenPrefix | None = None,
+    arithmetic: ComputeFormat = PLAIN,
     progress: Callable[[], None] = lambda: None,
 ) -> Failure | None:
     """Run one claimed trial to its end and store it; what raised an error is returned instead, with the reason.
@@ -102,13 +102,13 @@ def run_trial(
     training, of validation, of the test, or of what frozen layers make. It may end the run by an exception that is no
     `Exception`, which comes out here, as does `LeaseLost`; the checkpoint then stays for whoever runs the trial next.
     """
-    sweep(queue.home, claim.study)
+    sweep(queue.location, claim.study)
     report = PruningCallback(claim.trial, task.spec.task.metric)
     checkpoint = TrialCheckpoint(
-        queue.home,
+        queue.location,
         claim.trial,
         reported=report.reported,
-        made_by=(claim.study.study_name, claim.trial.number, repr(claim.strategy), claim.chain, str(arithmetic)),
+        made_by=(claim.study.study_name, claim.trial.number, repr(claim.strategy), claim.repeat, str(arithmetic)),
         note=lambda name: queue.note(claim, {"checkpoint": name}),
     )
     # At once, so that a trial whose process dies has them too.
@@ -116,13 +116,13 @@ def run_trial(
         claim,
         {
             "size": claim.size,
-            "chain": claim.chain,
-            "seed": task.seed(claim.chain),
+            "repeat": claim.repeat,
+            "seed": task.seed(claim.repeat),
             "family": str(claim.strategy.family(queue.num_groups)),
             "trainable_parameters": task.trainable_parameters(claim.strategy),
         },
     )
-    ticks = Ticks(progress)
+    ticks = ProgressCallback(progress)
     if layers is not None:
         layers.progress = progress
     try:
@@ -131,7 +131,7 @@ def run_trial(
                 task,
                 claim.strategy,
                 size=claim.size,
-                chain=claim.chain,
+                repeat=claim.repeat,
                 callbacks=[report, ticks],
                 keep_best=claim.confirms,
                 layers=layers,
@@ -163,7 +163,12 @@ def run_trial(
 
 
 def _ended(
-    queue: TrialQueue, claim: Claim, task: Task, outcome: Outcome, report: PruningCallback, progress: Callable[[], None]
+    queue: TrialQueue,
+    claim: Claim,
+    task: Task,
+    outcome: FitResult,
+    report: PruningCallback,
+    progress: Callable[[], None],
 ) -> tuple[TrialState, dict[str, Any]]:
     """How a run that raised no error has ended, and what is known of it; a confirm trial's test is part of that."""
     known = attributes(outcome)
@@ -176,12 +181,12 @@ def _ended(
     if claim.confirms:
         scores = score_on_test(outcome.model, outcome.test(task), batch_size=eval_batch(task.spec.train.batch_size))
         saved = when_there_is_room(
-            lambda: _save_outcomes(queue.home, claim.trial.number, scores, task.data),
+            lambda: _save_outcomes(queue.location, claim.trial.number, scores, task.data),
             patience=PATIENCE,
             say=queue.say,
             meanwhile=progress,
         )
-        known |= {**scores.values, "outcomes": saved}
+        known |= {**scores.values, "predictions_file": saved}
     return TrialState.COMPLETE, known
 
 
@@ -191,6 +196,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
 
 
-def _save_outcomes(home: Home, number: int, scores: Scores, data: TaskData) -> str:
+def _save_outcomes(location: StudyLocation, number: int, scores: Scores, data: TaskData) -> str:
     test = describe_test(data.test.inputs, data.test.targets, data.classes)
-    return save_outcomes(home, number, outcome=scores.outcome.numpy(), predicted=scores.predicted.numpy(), test=test)
+    return save_predictions(
+        location, number, example_scores=scores.example_scores.numpy(), predicted=scores.predicted.numpy(), test=test
+    )

@@ -14,7 +14,7 @@ HUNG = 75
 """The exit code of a process that ended itself with last words."""
 
 
-class Deadline:
+class Watchdog:
     """When this process last finished anything, a batch or a block of activations, and how long the next may take.
 
     Used as a context: a thread in it ends the process where nothing is finished for `seconds`, after `last_words`. What

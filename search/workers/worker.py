@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_engine, open_storage
-from search.storage.heartbeat import Leases
-from search.storage.location import Home
-from search.storage.owner import Owner, sweep
-from search.workers.bench import Bench
-from search.workers.watchdog import Deadline
+from search.storage.heartbeat import Heartbeat
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease, sweep
+from search.workers.bench import TrialContext
+from search.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from search.study.queue import Claim, Failure, TrialQueue
@@ -29,7 +29,7 @@ FRUITLESS = 10
 
 def work(
     spec: StudySpec,
-    home: Home,
+    location: StudyLocation,
     sizes: list[int],
     task: "Task",
     *,
@@ -43,9 +43,9 @@ def work(
     study's first trials all raise errors: that is the code's fault or the machine's, so the trials go back into the
     queue for when it is mended.
     """
-    with joined(home, spec, run=run, say=say, **task.facts) as queue:
-        bench = Bench.of(queue, task)
-        with Deadline(spec.train.deadline, last_words=queue.note_hung) as deadline:
+    with joined(location, spec, run=run, say=say, **task.facts) as queue:
+        bench = TrialContext.of(queue, task)
+        with Watchdog(spec.train.timeout, last_words=queue.mark_hung) as deadline:
 
             def run_one(claim: "Claim") -> "Failure | None":
                 begun()
@@ -56,7 +56,7 @@ def work(
 
 @contextmanager
 def joined(
-    home: Home, spec: StudySpec, *, run: str = "", say: Callable[[str], None] = print, **facts: Any
+    location: StudyLocation, spec: StudySpec, *, run: str = "", say: Callable[[str], None] = print, **facts: Any
 ) -> Iterator["TrialQueue"]:
     """A study's queue of trials as an owner of trials, who is there, and beats, for as long as the block lasts.
 
@@ -66,16 +66,16 @@ def joined(
     from search.storage.retry import PATIENCE
     from search.study.queue import TrialQueue
 
-    storage = open_storage(home.url, create=True, patience=PATIENCE, say=say)
+    storage = open_storage(location.url, create=True, patience=PATIENCE, say=say)
     try:
-        with Owner.new(run=run).present(home) as owner, leases_of(home, owner) as leases:
-            yield TrialQueue(storage, home, spec, owner=owner, leases=leases, **facts)
+        with WorkerLease.new(run=run).present(location) as owner, heartbeat_for(location, owner) as leases:
+            yield TrialQueue(storage, location, spec, owner=owner, leases=leases, **facts)
     finally:
         shared(storage).engine.dispose()
 
 
 def run_trials(
-    queue: "TrialQueue", sizes: list[int], run: "Callable[[Claim], Failure | None]", deadline: Deadline
+    queue: "TrialQueue", sizes: list[int], run: "Callable[[Claim], Failure | None]", deadline: Watchdog
 ) -> None:
     """Claim trials and run them, until nothing is left to do at these sizes, here or anywhere else.
 
@@ -84,7 +84,7 @@ def run_trials(
     from search.storage.rdb import LeaseLost
 
     queue.shared.meanwhile = deadline.waits
-    first = FirstTrials(queue)
+    first = StartupFailures(queue)
     while True:
         # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
         # MB with a BERT, which Python would let pile up.
@@ -101,17 +101,21 @@ def run_trials(
             continue
         first.settle()
         if queue.finished(sizes):
-            sweep(queue.home)
+            sweep(queue.location)
             return
         time.sleep(TICK)  # peers are at the last trials; if one dies, its trial comes back
 
 
-def leases_of(home: Home, owner: Owner) -> AbstractContextManager[Leases | None]:
+def heartbeat_for(location: StudyLocation, owner: WorkerLease) -> AbstractContextManager[Heartbeat | None]:
     """The owner's heartbeat, where others can't see its lock; None beside a database file, where all can."""
-    return nullcontext() if home.is_local else Leases(open_engine(home.url), owner=str(owner), study=home.name)
+    return (
+        nullcontext()
+        if location.is_local
+        else Heartbeat(open_engine(location.url), owner=str(owner), study=location.name)
+    )
 
 
-class FirstTrials:
+class StartupFailures:
     """Whether a study's first trials come to anything: where they all raise errors it is not for the trials to fail.
 
     Their failures are kept back until one trial is complete, here or in another process.
@@ -130,7 +134,7 @@ class FirstTrials:
             self.failures.append(failure)
             if len(self.failures) == FAILURES and not self.sound:
                 while self.failures:
-                    self.queue.put_back(self.failures.pop().claim)
+                    self.queue.requeue(self.failures.pop().claim)
                 raise StudyError(
                     f"The first {FAILURES} trials all failed, and wait to be run again; the last: {failure.reason}."
                 )

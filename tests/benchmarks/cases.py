@@ -35,14 +35,14 @@ class Case:
     fused: bool = True
 
     def strategies(self) -> dict[str, dict[str, Any]]:
-        """The list, as a trial's params: linear probing, then four depths, each thawing at three epochs; 13 in all.
+        """The list, as a trial's params: linear probing, then four depths, each unfreezing at three epochs; 13 in all.
 
         Where the case has fewer trials, the first of them.
         """
         found: dict[str, dict[str, Any]] = {"linear probing": {"freeze_depth": self.groups, "head_lr": 1e-2}}
         for depth in (self.groups - 1, self.groups - 2, self.groups - 3, 0):
             for percent in (0, 30, 60):
-                found[f"depth {depth}, thaws at {percent} %"] = {
+                found[f"depth {depth}, unfreezes at {percent} %"] = {
                     "freeze_depth": depth,
                     "head_lr": 1e-3,
                     "unfreeze_epoch": self.epochs * percent // 100,

@@ -31,8 +31,8 @@ def flops_of_strategy(case: Case, groups: list[int], params: dict[str, Any]) -> 
     validation = case.size // 5
     total = 0.0
     for epoch in range(case.epochs):
-        thawed = epoch >= params.get("unfreeze_epoch", 0)
-        suffix = groups[params["freeze_depth"] :] if thawed else []
+        unfrozen = epoch >= params.get("unfreeze_epoch", 0)
+        suffix = groups[params["freeze_depth"] :] if unfrozen else []
         step = 3 * sum(suffix) - (suffix[0] if suffix else 0)
         total += case.steps * 32 * step + validation * sum(suffix)
     return total

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from cases import Case, write_data, write_weights
 
-from search.activations.frozen_prefix import FrozenLayers
+from search.activations.frozen_prefix import FrozenPrefix
 from search.models.flops import forward_flops
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.study.queue import TrialQueue
 from search.study.space import fixed_params
 from search.task.task import Task
@@ -23,7 +23,7 @@ from search.training.module import predict
 from search.training.precision import arithmetic_of
 from search.workers import trial
 from search.workers.local import run_workers
-from search.workers.trial import Outcome, run_trial
+from search.workers.trial import FitResult, run_trial
 from strategies import FreezingStrategy
 
 
@@ -46,7 +46,7 @@ def spec_of(case: Case, folder: Path) -> StudySpec:
         },
         "space": {"pretrained": True},
         "search": {"trials": case.trials, "pruner": case.pruner},
-        "confirm": {"chains": 0},
+        "confirm": {"repeats": 0},
     }
     return StudySpec.from_dict(content, where="the benchmark")
 
@@ -54,9 +54,9 @@ def spec_of(case: Case, folder: Path) -> StudySpec:
 def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
     """The file with what the script is given: split, starting weights, seed, settings; and the groups' FLOPs."""
     task = Task.load(spec_of(case, folder))
-    split = task.split(chain=0, size=case.size)
+    split = task.split(repeat=0, size=case.size)
     parts = {"train": split[0], "validation": split[1], "test": task.data.test}
-    backbone, head, _ = task.start(FreezingStrategy(freeze_depth=0), chain=0)
+    backbone, head, _ = task.start(FreezingStrategy(freeze_depth=0), repeat=0)
     setup = {
         **{name: examples.__getitems__(list(range(len(examples)))) for name, examples in parts.items()},
         "backbone": backbone.state_dict(),
@@ -73,22 +73,22 @@ def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
 
 
 class Product:
-    """Frostline at work on one study, as its worker processes are: long-lived, in a home of its own that is empty."""
+    """Frostline at work on one study, as its worker processes are: long-lived, in an empty location of its own."""
 
     def __init__(self, case: Case, folder: Path) -> None:
         torch.set_num_threads(case.threads)
         if not torch.cuda.is_available():  # as a worker does: see `search.workers.local`
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.spec = spec_of(case, folder.parent)
-        self.home = _home(folder)
-        self.task = Task.load(self.spec, cache=self.home.folder / "cache")
-        self.queue = _queue(self.spec, self.home, case)
-        self.arithmetic = arithmetic_of(self.task, self.home, say=print)
-        self.layers = FrozenLayers.of(self.task, cache=self.home.folder / "cache", say=print)
+        self.location = _home(folder)
+        self.task = Task.load(self.spec, cache=self.location.folder / "cache")
+        self.queue = _queue(self.spec, self.location, case)
+        self.arithmetic = arithmetic_of(self.task, self.location, say=print)
+        self.layers = FrozenPrefix.of(self.task, cache=self.location.folder / "cache", say=print)
         self.in_layers = 0.0
         if self.layers is not None:
             self.layers.values = self._timed(self.layers.values)  # type: ignore[method-assign]
-        self.outcome: Outcome | None = None
+        self.outcome: FitResult | None = None
         trial.train = self._kept(trial.train)
 
     def trial(self, params: dict[str, Any] | None) -> list[float]:
@@ -113,8 +113,8 @@ class Product:
         right = predict(self.outcome.model, test, batch_size=256).argmax(1) == test.targets
         return right.float().mean().item()
 
-    def _kept(self, train: Callable[..., Outcome]) -> Callable[..., Outcome]:
-        def kept(*arguments: Any, **options: Any) -> Outcome:
+    def _kept(self, train: Callable[..., FitResult]) -> Callable[..., FitResult]:
+        def kept(*arguments: Any, **options: Any) -> FitResult:
             self.outcome = train(*arguments, **options)
             return self.outcome
 
@@ -134,14 +134,14 @@ class Workers:
     """Frostline's own worker processes, at a whole list of strategies."""
 
     def __init__(self, case: Case, folder: Path) -> None:
-        self.case, self.spec, self.home = case, spec_of(case, folder.parent), _home(folder)
+        self.case, self.spec, self.location = case, spec_of(case, folder.parent), _home(folder)
 
     def run(self, strategies: list[dict[str, Any]], count: int) -> int:
         """Run them all in `count` workers, from no process at all to the last trial's end; how many were complete."""
-        queue = _queue(self.spec, self.home, self.case)
+        queue = _queue(self.spec, self.location, self.case)
         for params in strategies:
             enqueue(queue, self.spec, params)
-        run_workers(self.spec, self.home, self.spec.task.sizes, count=count)
+        run_workers(self.spec, self.location, self.spec.task.sizes, count=count)
         trials = queue._explore[self.case.size].get_trials()
         return sum(trial.state.name == "COMPLETE" for trial in trials)
 
@@ -152,13 +152,13 @@ def enqueue(queue: TrialQueue, spec: StudySpec, params: dict[str, Any]) -> None:
     queue._explore[spec.task.sizes[0]].enqueue_trial(fixed)
 
 
-def _home(folder: Path) -> Home:
-    home = Home.of("study", out=folder, storage=None)
-    home.folder.mkdir(parents=True)
-    return home
+def _home(folder: Path) -> StudyLocation:
+    location = StudyLocation.of("study", out=folder, storage=None)
+    location.folder.mkdir(parents=True)
+    return location
 
 
-def _queue(spec: StudySpec, home: Home, case: Case) -> TrialQueue:
-    with home.lock("queue"):
-        storage = open_storage(home.url, create=True)
-    return TrialQueue(storage, home, spec, num_groups=case.groups, owner=Owner.new())
+def _queue(spec: StudySpec, location: StudyLocation, case: Case) -> TrialQueue:
+    with location.lock("queue"):
+        storage = open_storage(location.url, create=True)
+    return TrialQueue(storage, location, spec, num_groups=case.groups, owner=WorkerLease.new())

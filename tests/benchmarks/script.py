@@ -21,23 +21,23 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from search.data.batches import EndlessSampler
 
-Stages = list[list[nn.Module]]
+PartialBackbone = list[list[nn.Module]]
 
 
-def resnet18() -> tuple[nn.Module, Stages]:
+def resnet18() -> tuple[nn.Module, PartialBackbone]:
     network = torchvision.models.resnet18()
     network.fc = nn.Identity()
     return network, [[network.conv1, network.bn1], *([getattr(network, f"layer{i}")] for i in range(1, 5))]
 
 
-def mobilenet_v2() -> tuple[nn.Module, Stages]:
+def mobilenet_v2() -> tuple[nn.Module, PartialBackbone]:
     network = torchvision.models.mobilenet_v2()
     network.classifier[1] = nn.Identity()
     *stages, last = network.features
     return network, [*([stage] for stage in stages), [last, network.classifier]]  # its dropout goes with the last
 
 
-def lenet() -> tuple[nn.Module, Stages]:
+def lenet() -> tuple[nn.Module, PartialBackbone]:
     network = nn.Sequential(
         OrderedDict(
             conv1=nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -72,9 +72,9 @@ class FineTuner(lightning.LightningModule):
         return self.head(self.backbone(images))
 
     def on_train_epoch_start(self) -> None:
-        thawed = self.current_epoch >= self.params.get("unfreeze_epoch", 0)
+        unfrozen = self.current_epoch >= self.params.get("unfreeze_epoch", 0)
         for index, stage in enumerate(self.stages):
-            trains = thawed and index >= self.params["freeze_depth"]
+            trains = unfrozen and index >= self.params["freeze_depth"]
             for module in stage:
                 module.requires_grad_(trains)
                 module.train(trains)

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.workers.worker import joined
 from tests.faults.crew import Crew
 from tests.faults.worker import Work
@@ -37,7 +37,7 @@ SPEC = {
     "model": {"backbone": "none", "weights": "none"},
     "train": {"epochs": EPOCHS},
     "search": {"trials": TRIALS},
-    "confirm": {"chains": 0},
+    "confirm": {"repeats": 0},
 }
 
 
@@ -96,8 +96,8 @@ def script(url: str) -> Callable[[], bool]:
 def ours(url: str, folder: Path) -> Callable[[], bool]:
     """Trials as a worker runs them."""
     count = COUNTS["ours"]
-    home = Home.of("benchmark", out=folder, storage=url)
-    work = joined(home, StudySpec.from_dict(SPEC, where="the benchmark"), num_groups=4)
+    location = StudyLocation.of("benchmark", out=folder, storage=url)
+    work = joined(location, StudySpec.from_dict(SPEC, where="the benchmark"), num_groups=4)
     queue = work.__enter__()
     count.watch(queue.storage)
 
@@ -108,7 +108,7 @@ def ours(url: str, folder: Path) -> Callable[[], bool]:
             return False
         count.claims.append(time.perf_counter() - began)
         family = str(claim.strategy.family(4))
-        queue.note(claim, {"size": 20, "chain": 0, "seed": 1, "family": family, "trainable_parameters": 1})
+        queue.note(claim, {"size": 20, "repeat": 0, "seed": 1, "family": family, "trainable_parameters": 1})
         pruned = any(count.report(claim.trial, epoch) for epoch in range(EPOCHS))
         known = {"best_epoch": 1, "epochs": EPOCHS, "seconds": 1.0}
         queue.finish(claim, TrialState.PRUNED if pruned else TrialState.COMPLETE, known, value=None if pruned else 1.0)

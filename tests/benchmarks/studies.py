@@ -106,7 +106,7 @@ def table_of_default(case: Case, result: Result) -> str:
     return "The default study, `python -m search run`: " + ", ".join(each) + "."
 
 
-def growth(case: Case, folder: Path) -> Result:
+def added_by_size(case: Case, folder: Path) -> Result:
     """Frostline's cost of a trial by size (filling the store and after), by freeze depth, by number of trials."""
     probing = {"freeze_depth": case.groups, "head_lr": PROBING_LR}
     last = {"freeze_depth": case.groups - 1, "head_lr": 1e-3, "unfreeze_epoch": 0, "backbone_lr_ratio": 0.3}
@@ -137,7 +137,7 @@ def table_of_growth(case: Case, result: Result) -> str:
     depths = ", ".join(f"{depth}: {cost:.2f}" for depth, cost in result["depths"].items())
     trials = ", ".join(f"{cost:.0f} ms around trial {count}" for count, cost in result["trials"].items())
     return "\n".join(
-        [*lines, f"- by freeze depth, thawed from the start: {depths}", f"- LeNet's linear probe: {trials}"]
+        [*lines, f"- by freeze depth, unfrozen from the start: {depths}", f"- LeNet's linear probe: {trials}"]
     )
 
 

@@ -76,13 +76,13 @@ class Crew:
 
 def check(work: Work, crew: Crew) -> Results:
     """Nothing lost, nothing twice, nothing left over; returns what the study has found."""
-    home, spec = work.home, work.study
-    storage = open_storage(home.url)
-    results = read_results(storage, home)
+    location, spec = work.location, work.study
+    storage = open_storage(location.url)
+    results = read_results(storage, location)
     assert results.is_finished(spec.task.sizes)
     for size in spec.task.sizes:
         assert len(results.explored(size)) == spec.search.trials
-    pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
+    pairs = Counter((row.size, row.source_trial, row.repeat) for row in results.rows if row.confirms)
     assert set(pairs.values()) <= {1}, "a confirm trial is there twice"
     assert not [row for row in results.rows if not row.is_finished]
     assert all(row.reason for row in results.rows if row.state == "FAIL")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.load import load_results
 from tests.faults.crew import Crew, check
 from tests.faults.worker import Work
@@ -101,7 +101,7 @@ def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed, tell):
                     workers[index] = start()
                 blows += 1
     assert [worker.returncode for worker in workers] == [0, 0], (tiny.parent / "output.txt").read_text()
-    results = load_results(Home.of("tiny", out=Path("studies"), storage="env:DATABASE"))
+    results = load_results(StudyLocation.of("tiny", out=Path("studies"), storage="env:DATABASE"))
     assert results.is_finished([20, 40])
     assert {row.state for row in results.rows} <= {"COMPLETE", "PRUNED"}
     assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}

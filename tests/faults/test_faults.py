@@ -27,7 +27,7 @@ pytestmark = pytest.mark.fault
 LONG = 60
 """Seconds of what takes minutes."""
 
-FEW = json.dumps({**STUDY, "search": {"trials": 4, "sampler": "random", "pruner": "none"}, "confirm": {"chains": 0}})
+FEW = json.dumps({**STUDY, "search": {"trials": 4, "sampler": "random", "pruner": "none"}, "confirm": {"repeats": 0}})
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_a_full_disk_is_waited_for(tmp_path, tell):
 
 
 def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_path, database, tell):
-    spec = json.dumps({**STUDY, "train": {"epochs": 4, "deadline": 0.5}})
+    spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 0.5}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:
         crew.finish(within=120)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from search.storage.location import OUT, Home
+from search.storage.location import OUT, StudyLocation
 from search.verdict.load import load_results
 from tests.faults.test_faults import fill_up, small_disk
 from tests.search.sessions import Session
@@ -58,7 +58,7 @@ deadline = 4
 trials = 12
 pruner = "none"
 [confirm]
-chains = 1
+repeats = 1
 """
 
 
@@ -68,7 +68,7 @@ def run(folder, faults):
     command = [sys.executable, "-m", "search", "run", "bad.toml", "--workers", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
-    return load_results(Home.of("bad", out=folder / OUT, storage=None)).explored(40)
+    return load_results(StudyLocation.of("bad", out=folder / OUT, storage=None)).explored(40)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgr
         assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To go on: python -m search run")
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
-    rows = load_results(Home.of("bad", out=tmp_path / OUT, storage="env:DATABASE")).rows
+    rows = load_results(StudyLocation.of("bad", out=tmp_path / OUT, storage="env:DATABASE")).rows
     assert {row.state for row in rows} == {"COMPLETE"}
     tell("Ctrl-C while PostgreSQL is suspended", f"exit code 130 after {took:.1f} s; the same command went on")
 
@@ -141,15 +141,15 @@ def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, mon
             while not (tmp_path / "begun").exists():  # its first trial
                 time.sleep(0.05)
             ballast = fill_up(disk)
-            home = Home.of("bad", out=disk, storage="env:DATABASE")
-            while not any(row.confirms for row in load_results(home).rows):
+            location = StudyLocation.of("bad", out=disk, storage="env:DATABASE")
+            while not any(row.confirms for row in load_results(location).rows):
                 assert process.poll() is None, process.stdout.read()
                 time.sleep(0.2)
             time.sleep(3)
             assert process.poll() is None, process.stdout.read()
             ballast.unlink()
             assert process.wait(60) == 0, process.stdout.read()
-        rows = load_results(home).rows
+        rows = load_results(location).rows
         assert {row.state for row in rows} == {"COMPLETE"}
-        assert all(row.outcome is not None for row in rows if row.confirms)
+        assert all(row.example_scores is not None for row in rows if row.confirms)
     tell("the disk of the study's folder is full", "waited for room; no trial failed")

@@ -11,18 +11,18 @@ from optuna.trial import TrialState
 
 from search.spec.study_spec import StudySpec
 from search.storage import heartbeat
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.study.queue import Claim, TrialQueue
-from search.workers.watchdog import Deadline
+from search.workers.watchdog import Watchdog
 from search.workers.worker import joined, run_trials
 
 GROUPS = 4
 STUDY = {
     "task": {"data": "none", "sizes": [20]},
     "model": {"backbone": "none", "weights": "none"},
-    "train": {"epochs": 4, "deadline": 60},
+    "train": {"epochs": 4, "timeout": 60},
     "search": {"trials": 8, "sampler": "random", "pruner": "none"},
-    "confirm": {"chains": 2},
+    "confirm": {"repeats": 2},
 }
 
 
@@ -50,13 +50,13 @@ class Work:
         return StudySpec.from_dict(json.loads(self.spec), where="the fault's study")
 
     @property
-    def home(self) -> Home:
-        return Home.of("faults", out=Path(self.out), storage=self.storage)
+    def location(self) -> StudyLocation:
+        return StudyLocation.of("faults", out=Path(self.out), storage=self.storage)
 
 
 def value_at(claim: Claim, epoch: int) -> float:
     """What a trial reports: always the same, so that nobody's interference goes unseen."""
-    return round(claim.strategy.head_lr + claim.strategy.freeze_depth + claim.chain / 7 + 1 / (epoch + 1), 9)
+    return round(claim.strategy.head_lr + claim.strategy.freeze_depth + claim.repeat / 7 + 1 / (epoch + 1), 9)
 
 
 def main(work: Work) -> None:
@@ -67,8 +67,8 @@ def main(work: Work) -> None:
     heartbeat.BEAT, heartbeat.GRACE = work.beat, work.grace
     spec = work.study
     with (
-        joined(work.home, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,
-        Deadline(spec.train.deadline, last_words=queue.note_hung) as deadline,
+        joined(work.location, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,
+        Watchdog(spec.train.timeout, last_words=queue.mark_hung) as deadline,
     ):
         run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), deadline)
 
@@ -85,7 +85,7 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
         at = time.monotonic()  # before the report, after which this process may be suspended
         claim.trial.report(value_at(claim, epoch), epoch)
         say(work, "epoch", name, at=at)
-    attributes = {"size": claim.size, "chain": claim.chain, "seconds": 1.0}
+    attributes = {"size": claim.size, "repeat": claim.repeat, "seconds": 1.0}
     attributes["family"] = str(claim.strategy.family(GROUPS))
     if claim.confirms:
         attributes["test_accuracy"] = 0.5

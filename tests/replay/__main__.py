@@ -35,8 +35,8 @@ def replay() -> None:
 def fill_tables(
     tasks: Annotated[list[str] | None, typer.Argument()] = None,
     cells: Annotated[Path, typer.Option(help="Where trained blocks are kept.")] = Path("replay"),
-    chains: Annotated[int, typer.Option(help="Chains of the small tasks.")] = 20,
-    dear_chains: Annotated[int, typer.Option(help="Chains of MobileNetV2.")] = 6,
+    repeats: Annotated[int, typer.Option(help="Repeats of the small tasks.")] = 20,
+    dear_repeats: Annotated[int, typer.Option(help="Repeats of MobileNetV2.")] = 6,
     workers: int = 2,
 ) -> None:
     """Train what is not trained yet, and pack it into tests/replay/tables."""
@@ -46,8 +46,8 @@ def fill_tables(
         cells.resolve(),
         assets=ASSETS.resolve(),
         tasks=tasks or list(TASKS),
-        chains=chains,
-        dear_chains=dear_chains,
+        repeats=repeats,
+        dear_repeats=dear_repeats,
         workers=workers,
     )
 

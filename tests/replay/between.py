@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table as Text
 
 from search.errors import StudyError
-from search.verdict.judge import Contestant, Verdict, judge_all
+from search.verdict.judge import Candidate, Verdict, judge_all
 from search.verdict.other_sizes import between
 from search.verdict.rows import Results, Row
 from strategies import FreezingStrategy
@@ -17,7 +17,7 @@ from tests.replay.search import Replay
 from tests.replay.table import Table
 
 TRIALS = 30
-CHAINS = 5
+REPEATS = 5
 Verdicts = Mapping[int, Verdict]
 
 
@@ -40,16 +40,16 @@ class Case:
 
 
 def replayed(replay: Replay, dice: np.random.Generator) -> Results:
-    """A study of all sizes: the anchors and random strategies on one chain, confirmed on five others."""
-    explores, *confirms = dice.permutation(replay.table.chains)[: CHAINS + 1].tolist()
-    anchors = [replay.places[anchor] for anchor in replay.anchors]
-    others = [place for place in range(replay.searched) if place not in anchors]
+    """A study of all sizes: the baselines and random strategies on one repeat, confirmed on five others."""
+    explores, *confirms = dice.permutation(replay.table.repeats)[: REPEATS + 1].tolist()
+    baselines = [replay.places[baseline] for baseline in replay.baselines]
+    others = [place for place in range(replay.searched) if place not in baselines]
     rows: list[Row] = []
     for at in range(len(replay.table.sizes)):
-        room = min(TRIALS - len(anchors), len(others))
-        tried = [*anchors, *dice.choice(others, room, replace=False).tolist()]
+        room = min(TRIALS - len(baselines), len(others))
+        tried = [*baselines, *dice.choice(others, room, replace=False).tolist()]
         rows += [replay.row(place, at, explores, number=number) for number, place in enumerate(tried)]
-    study = replay.results(rows, chains=CHAINS)
+    study = replay.results(rows, repeats=REPEATS)
     for at in range(len(replay.table.sizes)):
         study = replay.confirmed(study, at, confirms)
     return study
@@ -59,28 +59,28 @@ def replayed(replay: Replay, dice: np.random.Generator) -> Results:
 
 
 def smaller_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    return _around(verdicts, size)[0].contestants[0].strategy
+    return _around(verdicts, size)[0].candidates[0].strategy
 
 
 def larger_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    return _around(verdicts, size)[1].contestants[0].strategy
+    return _around(verdicts, size)[1].candidates[0].strategy
 
 
 def nearest_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
     nearest = min(verdicts, key=lambda known: (max(known / size, size / known), -known))
-    return verdicts[nearest].contestants[0].strategy
+    return verdicts[nearest].candidates[0].strategy
 
 
 def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
     """Of the family whose score, straight on log n, is best: what both sizes around found, mixed on log n."""
     lower, upper = _around(verdicts, size)
     if lower is upper:
-        return upper.contestants[0].strategy
+        return upper.candidates[0].strategy
     share = log(size / lower.size) / log(upper.size / lower.size)
-    ends = {c.family: c for c in lower.contestants}
-    pairs = [(ends[c.family], c) for c in upper.contestants if c.family in ends]
+    ends = {c.family: c for c in lower.candidates}
+    pairs = [(ends[c.family], c) for c in upper.candidates if c.family in ends]
 
-    def score(pair: tuple[Contestant, Contestant]) -> float:
+    def score(pair: tuple[Candidate, Candidate]) -> float:
         return (1 - share) * pair[0].score + share * pair[1].score
 
     one, other = (c.strategy for c in max(pairs, key=score))
@@ -140,12 +140,12 @@ def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int,
         return 100 * float(replay.truth[replay.places[replay.grid.nearest(canonical)], at])
 
     best = 100 * float(replay.truth[: replay.searched, at].max())
-    own, taken = verdicts[size], truth(told.contestant.strategy)
+    own, taken = verdicts[size], truth(told.candidate.strategy)
     return Case(
         left=left,
         size=size,
         regrets={OURS: best - taken} | {name: best - truth(rule(known, size)) for name, rule in RULES.items()},
-        found=(best - truth(own.contestants[0].strategy), best - truth(own.recommended.strategy)),
+        found=(best - truth(own.candidates[0].strategy), best - truth(own.recommended.strategy)),
         off=100 * told.score - taken,
         half=50 * (told.high - told.low),
         covers=100 * told.low <= taken <= 100 * told.high,
@@ -153,12 +153,12 @@ def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int,
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
-    """One table a task; of those with too few chains to confirm on, that they have."""
+    """One table a task; of those with too few repeats to confirm on, that they have."""
     for table in tables:
-        if table.chains > CHAINS:
+        if table.repeats > REPEATS:
             yield shown(table, compare(table, studies=studies))
         else:
-            yield f"{table.task}: {table.chains} chains, and it takes {CHAINS + 1} to explore and confirm."
+            yield f"{table.task}: {table.repeats} repeats, and it takes {REPEATS + 1} to explore and confirm."
 
 
 def shown(table: Table, cases: Sequence[Case]) -> Text:
@@ -166,7 +166,7 @@ def shown(table: Table, cases: Sequence[Case]) -> Text:
     names = list(cases[0].regrets)
     text = Text(
         "not run", "asked", "found there: leader, recommended", *names, "told less true", "in its interval",
-        title=f"{table.task}: regret in points, of {table.chains} chains",
+        title=f"{table.task}: regret in points, of {table.repeats} repeats",
     )  # fmt: skip
     ends = {table.sizes[0], table.sizes[-1]}
     groups = {(", ".join(map(str, case.left)), str(case.size)): [] for case in cases} | {

@@ -1,4 +1,4 @@
-"""Train what the replay table lacks: each strategy on each chain at each size, by the product's own `train`."""
+"""Train what the replay table lacks: each strategy on each repeat at each size, by the product's own `train`."""
 
 import gc
 import gzip
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from tests.replay.grid import SMALL, Grid, spec_of
 from tests.replay.table import TABLES, Cell, Table, joined, stacked
 
@@ -25,20 +25,20 @@ POOL = 5000
 TESTED = {"fashion.npz": 1000, "fashion-few.npz": 400}
 """How many of its test set are tested on: fewer where a forward pass is dear."""
 Block = tuple[str, int, int]
-"""A task, a chain and a size: what is trained at one go, all strategies of it."""
+"""A task, a repeat and a size: what is trained at one go, all strategies of it."""
 
 
-def fill(folder: Path, *, assets: Path, tasks: list[str], chains: int, dear_chains: int, workers: int) -> None:
-    """Train the blocks that the tables lack, chain by chain, so that they are of use at any time; then pack them in.
+def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_repeats: int, workers: int) -> None:
+    """Train the blocks that the tables lack, repeat by repeat, so that they are of use at any time; then pack them in.
 
     Each block is a file in `folder`: the same command goes on where it was stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder, assets)
-    there = {task: table.chains if (table := stored(task)) else 0 for task in tasks}
+    there = {task: table.repeats if (table := stored(task)) else 0 for task in tasks}
     wanted = [
         block
-        for block in blocks(tasks, chains, dear_chains)
+        for block in blocks(tasks, repeats, dear_repeats)
         if block[1] >= there[block[0]] and not file_of(folder, block).is_file()
     ]
     started = time.monotonic()
@@ -50,18 +50,18 @@ def fill(folder: Path, *, assets: Path, tasks: list[str], chains: int, dear_chai
             print(f"{done}/{len(wanted)} {block}: {seconds:.0f} s; about {left / 60:.0f} min left", flush=True)
     for task in tasks:
         if table := pack(folder, task):
-            print(table.save(), f"{table.chains} chains")
+            print(table.save(), f"{table.repeats} repeats")
 
 
-def blocks(tasks: list[str], chains: int, dear_chains: int) -> Iterator[Block]:
-    """In the order in which they are trained: chain by chain, the dear task's spread among the others'."""
-    wanted = {task: chains if task in SMALL else dear_chains for task in tasks}
+def blocks(tasks: list[str], repeats: int, dear_repeats: int) -> Iterator[Block]:
+    """In the order in which they are trained: repeat by repeat, the dear task's spread among the others'."""
+    wanted = {task: repeats if task in SMALL else dear_repeats for task in tasks}
     order = sorted(
-        (chain / wanted[task], place, chain) for place, task in enumerate(tasks) for chain in range(wanted[task])
+        (repeat / wanted[task], place, repeat) for place, task in enumerate(tasks) for repeat in range(wanted[task])
     )
-    for _, place, chain in order:
+    for _, place, repeat in order:
         for size in spec_of(tasks[place]).task.sizes:
-            yield tasks[place], chain, size
+            yield tasks[place], repeat, size
 
 
 def stored(task: str) -> Table | None:
@@ -70,8 +70,8 @@ def stored(task: str) -> Table | None:
 
 
 def file_of(folder: Path, block: Block) -> Path:
-    task, chain, size = block
-    return folder / "cells" / f"{task}-{chain}-{size}.npz"
+    task, repeat, size = block
+    return folder / "cells" / f"{task}-{repeat}-{size}.npz"
 
 
 def prepare(folder: Path, assets: Path) -> None:
@@ -116,18 +116,18 @@ def _begin(folder: str) -> None:
 def _loaded(task: str) -> Any:
     import torch
 
-    from search.activations.frozen_prefix import FrozenLayers
+    from search.activations.frozen_prefix import FrozenPrefix
     from search.task.task import Task
     from search.training.source_task import with_source_weights
 
-    home = Home.of(task, out=Path("studies"), storage=None)
-    loaded = Task.load(spec_of(task), cache=home.folder / "cache")
+    location = StudyLocation.of(task, out=Path("studies"), storage=None)
+    loaded = Task.load(spec_of(task), cache=location.folder / "cache")
     table = stored(task)
     if table is not None and table.weights:  # on another machine the source task itself comes out otherwise
         loaded = loaded.with_weights({name: torch.from_numpy(value) for name, value in table.weights.items()})
     else:
-        loaded = with_source_weights(loaded, home)
-    layers = FrozenLayers.of(loaded, cache=home.folder / "cache", say=print)
+        loaded = with_source_weights(loaded, location)
+    layers = FrozenPrefix.of(loaded, cache=location.folder / "cache", say=print)
     gc.collect()
     gc.freeze()  # what is there now stays: the collections after each run need not look at it
     return loaded, layers
@@ -136,10 +136,10 @@ def _loaded(task: str) -> Any:
 def train_block(block: Block) -> tuple[Block, float]:
     """Train all strategies of a block and write its file."""
     started = time.monotonic()
-    task, chain, size = block
+    task, repeat, size = block
     loaded, layers = _loaded(task)
     strategies = Grid.of(task, loaded.num_groups).strategies()
-    cells = [train_cell(loaded, strategy, size=size, chain=chain, layers=layers) for strategy in strategies]
+    cells = [train_cell(loaded, strategy, size=size, repeat=repeat, layers=layers) for strategy in strategies]
     file = file_of(Path(), block)
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(f".partial-{os.getpid()}")
@@ -149,7 +149,7 @@ def train_block(block: Block) -> tuple[Block, float]:
     return block, time.monotonic() - started
 
 
-def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any = None) -> Cell:
+def train_cell(task: Any, strategy: Any, *, size: int, repeat: int, layers: Any = None) -> Cell:
     """Train one strategy by the product's `train`, and test every epoch's weights."""
     from search.device import eval_batch
     from search.training.module import predict
@@ -157,7 +157,7 @@ def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any =
     from tests.replay.recorder import Recorder
 
     recorder = Recorder()
-    outcome = train(task, strategy, size=size, chain=chain, callbacks=[recorder], layers=layers)
+    outcome = train(task, strategy, size=size, repeat=repeat, callbacks=[recorder], layers=layers)
     targets, right = task.data.test.targets, []
     for epoch, weights in enumerate(recorder.weights):
         outcome.model.load_state_dict(weights, strict=False)
@@ -178,22 +178,22 @@ def train_cell(task: Any, strategy: Any, *, size: int, chain: int, layers: Any =
 
 
 def pack(folder: Path, task: str) -> Table | None:
-    """The table with the chains that have come to it, each there at every size; None before there is one."""
+    """The table with the repeats that have come to it, each there at every size; None before there is one."""
     table, sizes = stored(task), spec_of(task).task.sizes
-    chain = table.chains if table is not None else 0
-    while all(file_of(folder, (task, chain, size)).is_file() for size in sizes):
-        read = [np.load(file_of(folder, (task, chain, size))) for size in sizes]
+    repeat = table.repeats if table is not None else 0
+    while all(file_of(folder, (task, repeat, size)).is_file() for size in sizes):
+        read = [np.load(file_of(folder, (task, repeat, size))) for size in sizes]
         one = Table(
             task=task,
             num_groups=int(read[0]["num_groups"]),
             sizes=tuple(sizes),
-            chains=1,
+            repeats=1,
             weights=_weights(folder, task),
-            # (sizes, strategies, ...) -> (strategies, sizes, chain, ...)
+            # (sizes, strategies, ...) -> (strategies, sizes, repeat, ...)
             **{name: np.stack([size[name] for size in read], axis=1)[:, :, None] for name in Cell.__dataclass_fields__},
         )
         table = one if table is None else joined(table, one)
-        chain += 1
+        repeat += 1
     return table
 
 

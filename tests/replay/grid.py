@@ -11,7 +11,7 @@ from strategies import FreezingStrategy
 
 HERE = Path(__file__).parent
 SMALL = ("digits", "fashion", "vowels")
-"""The tasks whose networks are small enough for a full grid and many chains."""
+"""The tasks whose networks are small enough for a full grid and many repeats."""
 TASKS = (*SMALL, "mobilenet")
 
 
@@ -19,14 +19,14 @@ TASKS = (*SMALL, "mobilenet")
 class Grid:
     """Levels of each field. `depths` are those short of linear probing; `waits` are values of `epochs_per_group`.
 
-    unfreeze_step: unfreeze epochs are its multiples, `thaws` of them.
+    unfreeze_step: unfreeze epochs are its multiples, `unfreeze_steps` of them.
     """
 
     num_groups: int
     epochs: int
     depths: tuple[int, ...]
     unfreeze_step: int
-    thaws: int
+    unfreeze_steps: int
     waits: tuple[int, ...]
     ratios: tuple[float, ...]
     rates: tuple[float, ...]
@@ -48,7 +48,7 @@ class Grid:
                 epochs=20,
                 depths=tuple(range(num_groups)),
                 unfreeze_step=8 if task == "vowels" else 6,
-                thaws=2 if task == "vowels" else 3,
+                unfreeze_steps=2 if task == "vowels" else 3,
                 waits=(0, 2),
                 ratios=ratios,
                 rates=rates,
@@ -61,7 +61,7 @@ class Grid:
             epochs=8,
             depths=(0, num_groups // 2, num_groups - 2),
             unfreeze_step=3,
-            thaws=2,
+            unfreeze_steps=2,
             waits=(0,),
             ratios=(0.1, 1.0),
             rates=(1e-3, 4e-3),
@@ -71,17 +71,19 @@ class Grid:
 
     @property
     def unfreezes(self) -> tuple[int, ...]:
-        return tuple(step * self.unfreeze_step for step in range(self.thaws))
+        return tuple(step * self.unfreeze_step for step in range(self.unfreeze_steps))
 
     def strategies(self) -> list[FreezingStrategy]:
         """All of them, canonical and each once; those of the search's own space first, `extras` last."""
         found = [FreezingStrategy(freeze_depth=self.num_groups, head_lr=rate) for rate in self.probing]
-        for depth, wait, thaw, ratio, rate in product(self.depths, self.waits, self.unfreezes, self.ratios, self.rates):
+        for depth, wait, unfreeze, ratio, rate in product(
+            self.depths, self.waits, self.unfreezes, self.ratios, self.rates
+        ):
             if wait == 0 or self.num_groups - depth > 1:
                 found.append(
                     FreezingStrategy(
                         freeze_depth=depth,
-                        unfreeze_epoch=thaw,
+                        unfreeze_epoch=unfreeze,
                         epochs_per_group=wait,
                         backbone_lr_ratio=ratio,
                         head_lr=rate,

@@ -15,12 +15,12 @@ from tests.replay.samplers import ENGINES, SHARES, Engine, pick
 from tests.replay.search import Replay, Tried
 from tests.replay.table import Table
 
-CHAINS = 5
-OURS = ENGINES["anchors + TPE + PhasePruner"]
+REPEATS = 5
+OURS = ENGINES["baselines + TPE + PhasePruner"]
 RIVALS = ("random", "TPE + Median", "TPE + Hyperband")
 """What else one would let search; of their trials the best in validation is taken, as `study.best_params` does."""
 DEFAULTS = (Family.LINEAR_PROBING, Family.FULL_FINE_TUNING, Family.FREEZE_THEN_UNFREEZE)
-"""What people take without a search: the anchors of these families."""
+"""What people take without a search: the baselines of these families."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Pick:
     their best trials without play-offs; explored: (budgets,) of the best in validation alone. costs: (budgets,) with
     what confirming cost; rivals: (budgets,) by name, at these costs. At the largest budget: gains over each default;
     `unlucky`, the regret of the leader without the luck of the table's best; and off (2,), the scores that the verdict
-    tells of leader and recommended less those on unused chains.
+    tells of leader and recommended less those on unused repeats.
     """
 
     size: int
@@ -45,25 +45,25 @@ class Pick:
 
 
 def confirmed(
-    replay: Replay, at: int, tried: Sequence[Tried], chains: Sequence[int], *, play_offs: bool = True
+    replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int], *, play_offs: bool = True
 ) -> Results:
-    """The results of one size after this search, confirmed on those chains of the table."""
+    """The results of one size after this search, confirmed on those repeats of the table."""
     rows = [
         replace(
             (row := replay.row(one.strategy, at, 0, number=number)),
-            anchor=row.anchor and play_offs,  # where there are no anchors, nobody has to meet one
+            baseline=row.baseline and play_offs,  # where there are no baselines, nobody has to meet one
             value=one.value,
             state="PRUNED" if one.pruned else "COMPLETE",
         )
         for number, one in enumerate(tried)
     ]
-    return replay.confirmed(replay.results(rows, chains=len(chains)), at, chains)
+    return replay.confirmed(replay.results(rows, repeats=len(repeats)), at, repeats)
 
 
 def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequence[str] = RIVALS) -> Pick:
-    """Explore on one chain to each budget, confirm on others, and judge; then the rivals, at the same seconds."""
-    explores, *chains = dice.permutation(replay.table.chains).tolist()
-    confirms, unused = chains[:CHAINS], chains[CHAINS:]
+    """Explore on one repeat to each budget, confirm on others, and judge; then the rivals, at the same seconds."""
+    explores, *repeats = dice.permutation(replay.table.repeats).tolist()
+    confirms, unused = repeats[:REPEATS], repeats[REPEATS:]
     budget, seed = replay.slice_cost(at), int(dice.integers(2**31))
     found = _search(OURS, replay, at, explores, seed=seed, seconds=SHARES[-1] * budget)
     regrets, costs = [], []
@@ -74,14 +74,14 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
         without = judge(confirmed(replay, at, tried, confirms, play_offs=False), replay.table.sizes[at])
         assert verdict is not None
         assert without is not None
-        taken = (verdict.contestants[0], verdict.recommended, without.contestants[0])
+        taken = (verdict.candidates[0], verdict.recommended, without.candidates[0])
         regrets.append([regret(replay, at, one.strategy) for one in taken])
         confirming = sum(one.seconds or 0.0 for one in results.rows if one.confirms)
         costs.append((sum(one.seconds for one in tried) + confirming) / budget)
     others = {
         name: _search(ENGINES[name], replay, at, explores, seed=seed, seconds=costs[-1] * budget) for name in rivals
     }
-    families = {anchor.family(replay.table.num_groups): anchor for anchor in reversed(replay.anchors)}
+    families = {baseline.family(replay.table.num_groups): baseline for baseline in reversed(replay.baselines)}
     return Pick(
         size=at,
         regrets=np.array(regrets),
@@ -92,18 +92,18 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
             for name, tried in others.items()
         },
         gains={one: regret(replay, at, families[one]) - regrets[-1][0] for one in DEFAULTS if one in families},
-        unlucky=unlucky(replay, at, taken[0].strategy, chains=unused),
+        unlucky=unlucky(replay, at, taken[0].strategy, repeats=unused),
         off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in taken[:2]]),
     )
 
 
-def _search(engine: Engine, replay: Replay, at: int, chain: int, *, seed: int, seconds: float) -> list[Tried]:
+def _search(engine: Engine, replay: Replay, at: int, repeat: int, *, seed: int, seconds: float) -> list[Tried]:
     sampler, pruner = engine.sampler(seed), engine.pruner(replay)
-    return replay.search(size=at, chain=chain, sampler=sampler, pruner=pruner, first=engine.first, seconds=seconds)
+    return replay.search(size=at, repeat=repeat, sampler=sampler, pruner=pruner, first=engine.first, seconds=seconds)
 
 
 def regret(replay: Replay, at: int, strategy: FreezingStrategy) -> float:
-    """What a strategy lacks of the table's best, in points of the mean over all chains."""
+    """What a strategy lacks of the table's best, in points of the mean over all repeats."""
     truth = replay.truth[: replay.searched, at]
     return 100 * float(truth.max() - replay.truth[replay.places[strategy], at])
 
@@ -116,8 +116,8 @@ def _picked(replay: Replay, at: int, tried: Sequence[Tried]) -> float:
     return regret(replay, at, replay.strategies[place])
 
 
-def _score(replay: Replay, at: int, strategy: FreezingStrategy, chains: Sequence[int]) -> float:
-    scores = replay.table.score[replay.places[strategy], at][list(chains)]
+def _score(replay: Replay, at: int, strategy: FreezingStrategy, repeats: Sequence[int]) -> float:
+    scores = replay.table.score[replay.places[strategy], at][list(repeats)]
     return 100 * float(scores.mean()) if len(scores) else nan
 
 
@@ -131,8 +131,8 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
     """Regret against cost by size, one table a task; then the gain over defaults, the best of them by other tasks."""
     found: dict[str, list[Pick]] = {}
     for table in tables:
-        if table.chains <= CHAINS:
-            yield f"{table.task}: {table.chains} chains, and it takes {CHAINS + 1} to explore and confirm."
+        if table.repeats <= REPEATS:
+            yield f"{table.task}: {table.repeats} repeats, and it takes {REPEATS + 1} to explore and confirm."
             continue
         replay, dice = Replay(table), np.random.default_rng(0)
         found[table.task] = [study(replay, at, dice) for _ in range(studies) for at in range(len(table.sizes))]
@@ -145,12 +145,12 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
 def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
     text = Text(
         "labels", *(f"{share:g} of a slice" for share in SHARES), "less the table's luck", "told less true",
-        title=f"{table.task}: {len(picks)} studies, of {table.chains} chains",
+        title=f"{table.task}: {len(picks)} studies, of {table.repeats} repeats",
     )  # fmt: skip
     for at, labels in enumerate(table.sizes):
         ours = [one for one in picks if one.size == at]
         columns = zip(
-            np.mean([one.explored for one in ours], axis=0),
+            np.mean([one.source_trial for one in ours], axis=0),
             np.mean([one.regrets for one in ours], axis=0),
             np.mean([one.costs for one in ours], axis=0),
             strict=True,
@@ -162,23 +162,23 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
     text.caption = (
         "regret in points: best in validation -> confirmed leader, recommended (leader without play-offs); at what "
         "cost with confirming. "
-        "Last, at the largest budget, on chains that the study did not use: the leader's regret against what is best "
+        "Last, at the largest budget, on repeats that the study did not use: the leader's regret against what is best "
         "on the others of them, and by what the scores of leader and recommended are too high"
     )
     return text
 
 
-def unlucky(replay: Replay, at: int, strategy: FreezingStrategy, *, chains: Sequence[int]) -> float:
-    """The regret in points against the best of all these chains but one, on that one; the mean over them.
+def unlucky(replay: Replay, at: int, strategy: FreezingStrategy, *, repeats: Sequence[int]) -> float:
+    """The regret in points against the best of all these repeats but one, on that one; the mean over them.
 
-    The best of a table is the best of many means over few chains, and luck is part of it, so of every regret. Here
-    the best is chosen on other chains than it is measured on. It may not be the true one, so this is too little.
+    The best of a table is the best of many means over few repeats, and luck is part of it, so of every regret. Here
+    the best is chosen on other repeats than it is measured on. It may not be the true one, so this is too little.
     """
-    if len(chains) < 2:
+    if len(repeats) < 2:
         return nan
-    scores = 100 * replay.table.score[: replay.searched, at][:, list(chains)].astype(float)
+    scores = 100 * replay.table.score[: replay.searched, at][:, list(repeats)].astype(float)
     without = scores.sum(axis=1, keepdims=True) - scores
-    best = scores[without.argmax(axis=0), range(len(chains))]
+    best = scores[without.argmax(axis=0), range(len(repeats))]
     return float((best - scores[replay.places[strategy]]).mean())
 
 

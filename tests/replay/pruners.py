@@ -24,9 +24,9 @@ class Foresight(BasePruner):
     One epoch after that it prunes whoever would end worse than `percent` of those before it.
     """
 
-    def __init__(self, replay: Replay, *, size: int, chain: int, percent: float = 50.0) -> None:
+    def __init__(self, replay: Replay, *, size: int, repeat: int, percent: float = 50.0) -> None:
         self.replay = replay
-        self.ends = replay.table.value[:, size, chain]
+        self.ends = replay.table.value[:, size, repeat]
         self.percent = percent
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
@@ -34,7 +34,7 @@ class Foresight(BasePruner):
         schedule = strategy.schedule(self.replay.table.num_groups, self.replay.grid.epochs)
         before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
         probes = strategy.freeze_depth == self.replay.table.num_groups
-        if probes or len(before) < len(self.replay.anchors) or trial.last_step != schedule.last_unfreezing + 1:
+        if probes or len(before) < len(self.replay.baselines) or trial.last_step != schedule.last_unfreezing + 1:
             return False
         ends = [self.ends[self.replay.places[self._strategy(other)]] for other in before]
         return bool(self.ends[self.replay.places[strategy]] > np.percentile(ends, self.percent))
@@ -44,14 +44,14 @@ class Foresight(BasePruner):
 
 
 PRUNERS: dict[str, Callable[[Replay, int, int], BasePruner]] = {
-    "none": lambda replay, size, chain: NopPruner(),
-    "Median": lambda replay, size, chain: MedianPruner(),
-    "Successive halving": lambda replay, size, chain: SuccessiveHalvingPruner(),
-    "Hyperband": lambda replay, size, chain: HyperbandPruner(max_resource=replay.grid.epochs),
-    "Patient(Median, 3)": lambda replay, size, chain: PatientPruner(MedianPruner(), patience=3),
-    "PhasePruner": lambda replay, size, chain: phase(replay),
-    "PhasePruner(Median)": lambda replay, size, chain: phase(replay, pruner="median"),
-    "foresight": lambda replay, size, chain: Foresight(replay, size=size, chain=chain),
+    "none": lambda replay, size, repeat: NopPruner(),
+    "Median": lambda replay, size, repeat: MedianPruner(),
+    "Successive halving": lambda replay, size, repeat: SuccessiveHalvingPruner(),
+    "Hyperband": lambda replay, size, repeat: HyperbandPruner(max_resource=replay.grid.epochs),
+    "Patient(Median, 3)": lambda replay, size, repeat: PatientPruner(MedianPruner(), patience=3),
+    "PhasePruner": lambda replay, size, repeat: phase(replay),
+    "PhasePruner(Median)": lambda replay, size, repeat: phase(replay, pruner="median"),
+    "foresight": lambda replay, size, repeat: Foresight(replay, size=size, repeat=repeat),
 }
 """Optuna's pruners as its documentation shows them, the product's, and what no pruner can know."""
 
@@ -96,12 +96,12 @@ class Tally:
 
 
 def compare(table: Table, *, studies: int) -> dict[str, Tally]:
-    """Random searches of `TRIALS` trials, the same for every pruner, at random sizes and chains."""
+    """Random searches of `TRIALS` trials, the same for every pruner, at random sizes and repeats."""
     tallies: dict[str, Tally] = defaultdict(Tally)
-    for replay, size, chain, number in draws(table, studies=studies):
+    for replay, size, repeat, number in draws(table, studies=studies):
         for name, make in PRUNERS.items():
-            sampler, pruner = optuna.samplers.RandomSampler(seed=number), make(replay, size, chain)
-            found = replay.search(size=size, chain=chain, sampler=sampler, pruner=pruner, trials=TRIALS)
+            sampler, pruner = optuna.samplers.RandomSampler(seed=number), make(replay, size, repeat)
+            found = replay.search(size=size, repeat=repeat, sampler=sampler, pruner=pruner, trials=TRIALS)
             tallies[name].add(replay, size, found)
     return tallies
 

@@ -21,7 +21,7 @@ SHARES = (0.05, 0.1, 0.2, 0.4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A way to search: a sampler by its seed, a pruner, and what is tried first (None: the anchors)."""
+    """A way to search: a sampler by its seed, a pruner, and what is tried first (None: the baselines)."""
 
     sampler: Callable[[int], BaseSampler]
     pruner: Callable[[Replay], BasePruner] = lambda replay: NopPruner()
@@ -36,7 +36,7 @@ def tpe(seed: int) -> BaseSampler:
 def phase(replay: Replay, *, pruner: str = "percentile") -> BasePruner:
     """The product's."""
     spec = replay.spec.changed(search={"pruner": pruner})
-    return explore.pruner(spec, num_groups=replay.table.num_groups, anchors=len(replay.anchors))
+    return explore.pruner(spec, num_groups=replay.table.num_groups, baselines=len(replay.baselines))
 
 
 ENGINES = {
@@ -47,12 +47,14 @@ ENGINES = {
         pruner=lambda replay: HyperbandPruner(max_resource=replay.grid.epochs),
         first=(),
     ),
-    "anchors + random": Engine(sampler=lambda seed: RandomSampler(seed=seed)),
-    "anchors + TPE": Engine(sampler=tpe),
-    "anchors + QMC": Engine(sampler=lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)),
-    "anchors + TPE + PhasePruner": Engine(sampler=tpe, pruner=phase),
-    "anchors + random + PhasePruner": Engine(sampler=lambda seed: RandomSampler(seed=seed), pruner=phase),
-    "anchors + GP": Engine(sampler=lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
+    "baselines + random": Engine(sampler=lambda seed: RandomSampler(seed=seed)),
+    "baselines + TPE": Engine(sampler=tpe),
+    "baselines + QMC": Engine(
+        sampler=lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+    ),
+    "baselines + TPE + PhasePruner": Engine(sampler=tpe, pruner=phase),
+    "baselines + random + PhasePruner": Engine(sampler=lambda seed: RandomSampler(seed=seed), pruner=phase),
+    "baselines + GP": Engine(sampler=lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
 }
 
 
@@ -86,11 +88,11 @@ Regrets = dict[str, dict[int, list[NDArray[np.float64]]]]
 def compare(table: Table, *, studies: int) -> Regrets:
     """The same studies by every engine."""
     found: Regrets = defaultdict(lambda: defaultdict(list))
-    for replay, size, chain, number in draws(table, studies=studies):
+    for replay, size, repeat, number in draws(table, studies=studies):
         for name, engine in ENGINES.items():
             tried = replay.search(
                 size=size,
-                chain=chain,
+                repeat=repeat,
                 sampler=engine.sampler(number),
                 pruner=engine.pruner(replay),
                 first=engine.first,

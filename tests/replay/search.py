@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from search.storage.location import Home
-from search.study.space import anchors, fixed_params, suggest
+from search.storage.location import StudyLocation
+from search.study.space import baselines, fixed_params, suggest
 from search.verdict.rows import Results, Row
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
@@ -65,47 +65,47 @@ class Replay:
         self.strategies = table.strategies
         self.places = {strategy: place for place, strategy in enumerate(self.strategies)}
         self.families = [Family(strategy.family(table.num_groups)) for strategy in self.strategies]
-        found = [self.grid.nearest(one) for one in anchors(self.spec, num_groups=table.num_groups)]
-        self.anchors = list(dict.fromkeys(found))
+        found = [self.grid.nearest(one) for one in baselines(self.spec, num_groups=table.num_groups)]
+        self.baselines = list(dict.fromkeys(found))
         self.truth = table.score.mean(axis=2)  # (strategies, sizes)
         self.searched = len(self.strategies) - len(self.grid.extras)
         seconds = np.median(table.seconds, axis=2)
         self.seconds = np.cumsum(seconds, axis=-1) + OVERHEAD  # (strategies, sizes, epochs)
 
     def slice_cost(self, size: int) -> float:
-        """Seconds to train every strategy of the search's space once, at one size (an index) on one chain."""
+        """Seconds to train every strategy of the search's space once, at one size (an index) on one repeat."""
         return float(self.seconds[: self.searched, size, -1].sum())
 
-    def row(self, place: int, size: int, chain: int, *, number: int, test: bool = False) -> Row:
+    def row(self, place: int, size: int, repeat: int, *, number: int, test: bool = False) -> Row:
         """A strategy of the table as the product's row; with `test` it knows what it got right."""
-        outcome = self.table.outcome[place, size, chain] if test else None
+        outcome = self.table.outcome[place, size, repeat] if test else None
         return Row(
-            number=number, state="COMPLETE", size=self.table.sizes[size], chain=0, strategy=self.strategies[place],
-            family=str(self.families[place]), value=float(self.table.val_loss[place, size, chain].min()),
+            number=number, state="COMPLETE", size=self.table.sizes[size], repeat=0, strategy=self.strategies[place],
+            family=str(self.families[place]), value=float(self.table.val_loss[place, size, repeat].min()),
             best_epoch=None, epochs=None, seconds=float(self.seconds[place, size, -1]), trainable_parameters=None,
-            seed=None, curve=(), anchor=self.strategies[place] in self.anchors, outcome=outcome,
+            seed=None, curve=(), baseline=self.strategies[place] in self.baselines, example_scores=outcome,
             test_accuracy=None if outcome is None else float(outcome.mean()),
         )  # fmt: skip
 
-    def results(self, explored: Sequence[Row], *, chains: int) -> Results:
+    def results(self, explored: Sequence[Row], *, repeats: int) -> Results:
         """What a study would know that explored so, its budgets spent."""
         sizes = {row.size for row in explored}
-        spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"chains": chains})
-        home = Home.of(self.table.task, out=Path("studies"), storage=None)
-        return Results(home=home, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
+        spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"repeats": repeats})
+        location = StudyLocation.of(self.table.task, out=Path("studies"), storage=None)
+        return Results(location=location, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
 
-    def confirmed(self, results: Results, size: int, chains: Sequence[int]) -> Results:
-        """Run what the product wants to be confirmed at a size (an index), on these chains of the table."""
+    def confirmed(self, results: Results, size: int, repeats: Sequence[int]) -> Results:
+        """Run what the product wants to be confirmed at a size (an index), on these repeats of the table."""
         labels = self.table.sizes[size]
         places = {row.number: self.places[row.strategy] for row in results.explored(labels)}
-        while missing := results.wanted(labels) - {(row.explored, row.chain) for row in results.confirmed(labels)}:
+        while missing := results.wanted(labels) - {(row.source_trial, row.repeat) for row in results.confirmed(labels)}:
             again = [
                 replace(
-                    self.row(places[number], size, chains[chain - 1], number=len(results.rows) + order, test=True),
-                    explored=number,
-                    chain=chain,
+                    self.row(places[number], size, repeats[repeat - 1], number=len(results.rows) + order, test=True),
+                    source_trial=number,
+                    repeat=repeat,
                 )
-                for order, (number, chain) in enumerate(sorted(missing))
+                for order, (number, repeat) in enumerate(sorted(missing))
             ]
             results = replace(results, rows=(*results.rows, *again))
         return results
@@ -114,19 +114,19 @@ class Replay:
         self,
         *,
         size: int,
-        chain: int,
+        repeat: int,
         sampler: optuna.samplers.BaseSampler,
         pruner: optuna.pruners.BasePruner | None = None,
         first: Sequence[FreezingStrategy] | None = None,
         trials: int = 10_000,
         seconds: float = np.inf,
     ) -> list[Tried]:
-        """Replay one study: `first` (by default the anchors), then the sampler, to a number of trials or seconds.
+        """Replay one study: `first` (by default the baselines), then the sampler, to a number of trials or seconds.
 
         size: an index of the table's. What is over the seconds does not count.
         """
         study = optuna.create_study(sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
-        opening = list(self.anchors if first is None else first)
+        opening = list(self.baselines if first is None else first)
         found: list[Tried] = []
         spent = 0.0
         while len(found) < trials:
@@ -140,15 +140,15 @@ class Replay:
                 num_groups=self.table.num_groups,
                 pretrained=strategy is None or strategy.pretrained,
             )
-            tried = self._run(study, trial, self.places[self.grid.nearest(asked)], size, chain)
+            tried = self._run(study, trial, self.places[self.grid.nearest(asked)], size, repeat)
             spent += tried.seconds
             if spent > seconds:
                 break
             found.append(tried)
         return found
 
-    def _run(self, study: optuna.Study, trial: optuna.Trial, place: int, size: int, chain: int) -> Tried:
-        curve = self.table.val_loss[place, size, chain]
+    def _run(self, study: optuna.Study, trial: optuna.Trial, place: int, size: int, repeat: int) -> Tried:
+        curve = self.table.val_loss[place, size, repeat]
         for epoch, loss in enumerate(curve):
             trial.report(float(loss), epoch)
             if trial.should_prune():
@@ -166,7 +166,7 @@ class Replay:
 
 
 def draws(table: Table, *, studies: int, seed: int = 0) -> Iterator[tuple[Replay, int, int, int]]:
-    """So many studies of a table: its replay, a random size (an index) and chain, and a seed of the study's own."""
+    """So many studies of a table: its replay, a random size (an index) and repeat, and a seed of the study's own."""
     replay, dice = Replay(table), np.random.default_rng(seed)
     for _ in range(studies):
-        yield replay, int(dice.integers(len(table.sizes))), int(dice.integers(table.chains)), int(dice.integers(2**31))
+        yield replay, int(dice.integers(len(table.sizes))), int(dice.integers(table.repeats)), int(dice.integers(2**31))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table as Text
 
-from search.study.sampling import lesson
+from search.study.sampling import warm_start
 from search.verdict.judge import judge
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
-from tests.replay.picks import CHAINS, confirmed
+from tests.replay.picks import REPEATS, confirmed
 from tests.replay.samplers import phase, tpe
 from tests.replay.search import Replay, Tried
 from tests.replay.table import Table
@@ -21,7 +21,7 @@ WARM = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Transfer:
     """A warm and a cold search of one size, and one that was misled.
 
     reached: the trial at which the warm one's validation loss was as low as the cold one's after `COLD`; None if it
@@ -40,20 +40,20 @@ def rows(replay: Replay, size: int, tried: Sequence[Tried], *, worst: bool = Fal
     """Replayed trials as the product's rows; `worst` turns their order around."""
     return [
         Row(
-            number=number, state="PRUNED" if one.pruned else "COMPLETE", size=replay.table.sizes[size], chain=0,
+            number=number, state="PRUNED" if one.pruned else "COMPLETE", size=replay.table.sizes[size], repeat=0,
             strategy=replay.strategies[one.strategy], family=str(replay.families[one.strategy]),
             value=-one.value if worst else one.value, best_epoch=0, epochs=one.epochs, seconds=one.seconds,
-            trainable_parameters=0, seed=0, curve=(), anchor=False,
+            trainable_parameters=0, seed=0, curve=(), baseline=False,
         )
         for number, one in enumerate(tried)
     ]  # fmt: skip
 
 
 def first_trials(replay: Replay, smaller: dict[int, list[Row]], *, trials: int) -> list[FreezingStrategy]:
-    """What the product would try first: the anchors, then the lessons of the smaller sizes."""
+    """What the product would try first: the baselines, then the lessons of the smaller sizes."""
     spec = replay.spec.changed(search={"trials": trials})
-    found = list(replay.anchors)
-    while (row := lesson(spec, anchors=len(replay.anchors), tried=found, smaller=smaller)) is not None:
+    found = list(replay.baselines)
+    while (row := warm_start(spec, baselines=len(replay.baselines), tried=found, smaller=smaller)) is not None:
         found.append(row.strategy)
     return found
 
@@ -63,9 +63,9 @@ def best_so_far(tried: Sequence[Tried]) -> np.ndarray:
     return np.minimum.accumulate([np.inf if one.pruned else one.value for one in tried])
 
 
-def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, list[Outcome]]:
-    """Whole studies, size after size on one chain, by table and size."""
-    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str, list[Transfer]]:
+    """Whole studies, size after size on one repeat, by table and size."""
+    outcomes: dict[str, list[Transfer]] = defaultdict(list)
     for table in tables:
         replay = Replay(table)
         dice = np.random.default_rng(seed)
@@ -75,15 +75,15 @@ def compare(tables: Sequence[Table], *, studies: int, seed: int = 0) -> dict[str
     return outcomes
 
 
-def _study(replay: Replay, dice: np.random.Generator) -> Iterator[tuple[int, Outcome]]:
-    explores, *confirms = dice.permutation(replay.table.chains)[: CHAINS + 1].tolist()
+def _study(replay: Replay, dice: np.random.Generator) -> Iterator[tuple[int, Transfer]]:
+    explores, *confirms = dice.permutation(replay.table.repeats)[: REPEATS + 1].tolist()
     smaller: dict[int, list[Row]] = {}
     misleading: dict[int, list[Row]] = {}
     for size, labels in enumerate(replay.table.sizes):
         cold, warm, misled = (
             replay.search(
                 size=size,
-                chain=explores,
+                repeat=explores,
                 sampler=tpe(int(dice.integers(2**31))),
                 pruner=phase(replay),
                 first=first_trials(replay, known, trials=COLD),
@@ -99,7 +99,7 @@ def _study(replay: Replay, dice: np.random.Generator) -> Iterator[tuple[int, Out
             )
             yield (
                 size,
-                Outcome(
+                Transfer(
                     reached=int(reached[0]) + 1 if len(reached) else None,
                     cold_reached=int(np.argmax(best_so_far(cold) <= target)) + 1,
                     warm_regret=warm_regret,
@@ -111,11 +111,11 @@ def _study(replay: Replay, dice: np.random.Generator) -> Iterator[tuple[int, Out
         misleading[labels] = rows(replay, size, cold, worst=True)
 
 
-def _regret(replay: Replay, size: int, tried: Sequence[Tried], chains: Sequence[int]) -> float:
-    verdict = judge(confirmed(replay, size, tried, chains), replay.table.sizes[size])
+def _regret(replay: Replay, size: int, tried: Sequence[Tried], repeats: Sequence[int]) -> float:
+    verdict = judge(confirmed(replay, size, tried, repeats), replay.table.sizes[size])
     assert verdict is not None
     truth = replay.truth[: replay.searched, size]
-    return 100 * float(truth.max() - truth[replay.places[verdict.contestants[0].strategy]])
+    return 100 * float(truth.max() - truth[replay.places[verdict.candidates[0].strategy]])
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
@@ -123,7 +123,7 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
     yield shown(compare(tables, studies=studies))
 
 
-def shown(outcomes: dict[str, list[Outcome]]) -> Text:
+def shown(outcomes: dict[str, list[Transfer]]) -> Text:
     """As a table for the terminal."""
     reached = f"cold's {COLD} trials reached in {WARM}"
     regrets = f"regret, confirmed: warm {WARM}, cold {COLD}, misled {COLD}"

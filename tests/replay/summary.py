@@ -13,9 +13,9 @@ Chosen = Callable[[FreezingStrategy, Family], bool]
 
 
 def best(table: Table, chosen: Chosen) -> NDArray[np.float64]:
-    """(sizes, chains): what the best of the chosen strategies scores, without the luck of having been chosen.
+    """(sizes, repeats): what the best of the chosen strategies scores, without the luck of having been chosen.
 
-    For each half of the chains the strategy is the one with the highest mean score on the other half.
+    For each half of the repeats the strategy is the one with the highest mean score on the other half.
     """
     among = [
         place for place, strategy in enumerate(table.strategies) if chosen(strategy, strategy.family(table.num_groups))
@@ -23,7 +23,7 @@ def best(table: Table, chosen: Chosen) -> NDArray[np.float64]:
     score = table.score[among]
     result = np.empty(score.shape[1:])
     for half in (0, 1):
-        ours, theirs = np.arange(table.chains) % 2 == half, np.arange(table.chains) % 2 != half
+        ours, theirs = np.arange(table.repeats) % 2 == half, np.arange(table.repeats) % 2 != half
         leader = score[:, :, theirs].mean(axis=2).argmax(axis=0)
         result[:, ours] = score[leader, np.arange(len(leader))][:, ours]
     return result
@@ -39,7 +39,7 @@ def biases(strategy: FreezingStrategy, family: Family) -> bool:
 
 def families(table: Table) -> Text:
     """Each family's best at each size, in per cent, and the leader's margin over the next with its standard error."""
-    text = Text("family", *map(str, table.sizes), title=f"{table.task}: test accuracy, {table.chains} chains")
+    text = Text("family", *map(str, table.sizes), title=f"{table.task}: test accuracy, {table.repeats} repeats")
     scores = {str(family): best(table, of_family(family)) for family in Family if family in _families(table)}
     if any(strategy.parameters == "bias" for strategy in table.strategies):
         scores["biases alone"] = best(table, biases)
@@ -58,13 +58,13 @@ def families(table: Table) -> Text:
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
-    """Points between paired scores (chains,), with the standard error of their mean."""
+    """Points between paired scores (repeats,), with the standard error of their mean."""
     gaps = 100 * (ours - theirs)
     return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else np.nan
 
 
 def best_depth(table: Table) -> NDArray[np.float64]:
-    """(sizes, chains): the freeze depth, over the number of groups, of the strategy that scores best on a chain."""
+    """(sizes, repeats): the freeze depth, over the number of groups, of the strategy that scores best on a repeat."""
     space = len(table.strategies) - len(table.grid.extras)
     pretrained = [place for place in range(space) if table.strategies[place].pretrained]
     depth = np.array([table.strategies[place].freeze_depth for place in pretrained])
@@ -92,7 +92,7 @@ def directions(tables: Sequence[Table]) -> Text:
 Gap = tuple[float, float]
 """Points, and their standard error."""
 Claim = tuple[str, NDArray[np.float64], NDArray[np.float64], Callable[[Gap, Gap], bool]]
-"""A sentence, whose scores (sizes, chains) it compares, and what must hold at the smallest and the largest size."""
+"""A sentence, whose scores (sizes, repeats) it compares, and what must hold at the smallest and the largest size."""
 
 
 def _claims(table: Table) -> Iterator[Claim]:

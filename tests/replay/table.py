@@ -1,4 +1,4 @@
-"""A task's replay table: what each strategy came to on each chain at each size, epoch by epoch."""
+"""A task's replay table: what each strategy came to on each repeat at each size, epoch by epoch."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -35,7 +35,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """All cells of a task. Curves are (strategies, sizes, chains, epochs); `outcome` is (strategies, sizes, chains, N).
+    """All cells of a task. Curves are (strategies, sizes, repeats, epochs); `outcome` is (strategies, sizes, repeats,
+    N).
 
     Where a run diverged its loss is infinite. weights: the source task's, by name, where there is one.
     """
@@ -43,7 +44,7 @@ class Table:
     task: str
     num_groups: int
     sizes: tuple[int, ...]
-    chains: int
+    repeats: int
     val_loss: Array
     val_accuracy: Array
     test_accuracy: Array
@@ -61,22 +62,22 @@ class Table:
 
     @property
     def best_epoch(self) -> NDArray[np.int64]:
-        """(strategies, sizes, chains): the epoch of the lowest validation loss."""
+        """(strategies, sizes, repeats): the epoch of the lowest validation loss."""
         return np.argmin(self.val_loss, axis=-1)
 
     @property
     def value(self) -> Array:
-        """(strategies, sizes, chains): what a trial returns, its best epoch's validation loss."""
+        """(strategies, sizes, repeats): what a trial returns, its best epoch's validation loss."""
         return np.asarray(self.val_loss.min(axis=-1))
 
     @property
     def score(self) -> Array:
-        """(strategies, sizes, chains): the test accuracy of the best epoch's weights."""
+        """(strategies, sizes, repeats): the test accuracy of the best epoch's weights."""
         return np.take_along_axis(self.test_accuracy, self.best_epoch[..., None], axis=-1)[..., 0]
 
     @property
     def cost(self) -> Array:
-        """(strategies, sizes): the CPU seconds of a whole run, the median over chains."""
+        """(strategies, sizes): the CPU seconds of a whole run, the median over repeats."""
         return np.asarray(np.median(self.seconds.sum(axis=-1), axis=-1))
 
     def save(self, folder: Path = TABLES) -> Path:
@@ -109,7 +110,7 @@ class Table:
             task=task,
             num_groups=int(stored["num_groups"]),
             sizes=tuple(stored["sizes"].tolist()),
-            chains=stored["val_loss"].shape[2],
+            repeats=stored["val_loss"].shape[2],
             val_loss=stored["val_loss"].astype(np.float32),
             seconds=stored["seconds"].astype(np.float32),
             val_accuracy=stored["val_accuracy"].astype(np.float32) / 10_000,
@@ -122,12 +123,12 @@ class Table:
 
 
 def joined(table: Table, more: Table) -> Table:
-    """The table with the chains of another of the same task after its own."""
+    """The table with the repeats of another of the same task after its own."""
     arrays = {
         field.name: np.concatenate([getattr(table, field.name), getattr(more, field.name)], axis=2)
         for field in fields(Cell)
     }
-    return replace(table, chains=table.chains + more.chains, weights=table.weights or more.weights, **arrays)
+    return replace(table, repeats=table.repeats + more.repeats, weights=table.weights or more.weights, **arrays)
 
 
 def stacked(cells: list[Cell]) -> dict[str, NDArray[np.generic]]:

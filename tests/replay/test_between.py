@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.verdict.judge import judge_all
-from tests.replay.between import CHAINS, OURS, TRIALS, compare, replayed, shown
+from tests.replay.between import OURS, REPEATS, TRIALS, compare, replayed, shown
 from tests.replay.grid import Grid
 from tests.replay.search import Replay
 from tests.replay.table import Table
@@ -16,16 +16,16 @@ SIZES = (50, 100, 200, 400, 800)
 
 @pytest.fixture(scope="module")
 def world() -> Table:
-    """Every strategy's error is a power law of the size, with noise over chains and test examples."""
+    """Every strategy's error is a power law of the size, with noise over repeats and test examples."""
     dice = np.random.default_rng(0)
-    strategies, chains, examples = len(Grid.of("digits", 4).strategies()), 10, 400
+    strategies, repeats, examples = len(Grid.of("digits", 4).strategies()), 10, 400
     start, slope = dice.uniform(1, 2, (strategies, 1)), dice.uniform(-0.45, -0.35, (strategies, 1))
-    error = (start * np.array(SIZES) ** slope)[:, :, None] * np.exp(dice.normal(0, 0.05, (strategies, 5, chains)))
-    outcome = dice.random((strategies, 5, chains, examples)) > error[..., None]
+    error = (start * np.array(SIZES) ** slope)[:, :, None] * np.exp(dice.normal(0, 0.05, (strategies, 5, repeats)))
+    outcome = dice.random((strategies, 5, repeats, examples)) > error[..., None]
     curve = np.repeat(error[..., None], 2, axis=-1).astype(np.float32)
     accuracy = np.repeat(outcome.mean(axis=-1)[..., None], 2, axis=-1).astype(np.float32)
     return Table(
-        task="digits", num_groups=4, sizes=SIZES, chains=chains, val_loss=curve, val_accuracy=1 - curve,
+        task="digits", num_groups=4, sizes=SIZES, repeats=repeats, val_loss=curve, val_accuracy=1 - curve,
         test_accuracy=accuracy, seconds=np.ones_like(curve), outcome=outcome, weights={},
     )  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_a_replayed_study_is_a_whole_one(world):
     assert set(judge_all(results)) == set(SIZES)
     for size in SIZES:
         assert len({row.strategy for row in results.explored(size)}) == TRIALS
-        assert {row.chain for row in results.confirmed(size)} == set(range(1, CHAINS + 1))
+        assert {row.repeat for row in results.confirmed(size)} == set(range(1, REPEATS + 1))
 
 
 def test_where_errors_are_power_laws_scores_are_told_well_inside_and_outside(world):

@@ -23,12 +23,12 @@ def table() -> Table:
     return Table.load("digits")
 
 
-def noise(table: Table, *, chains: int = 20) -> Table:
+def noise(table: Table, *, repeats: int = 20) -> Table:
     """The same table with scores that are luck alone, 0.5 on average."""
-    shape = (*table.test_accuracy.shape[:2], chains, table.test_accuracy.shape[-1])
+    shape = (*table.test_accuracy.shape[:2], repeats, table.test_accuracy.shape[-1])
     scores = np.random.default_rng(0).normal(0.5, 0.1, shape).astype(np.float32)
     return replace(
-        table, chains=chains, test_accuracy=scores, val_loss=np.broadcast_to(table.val_loss[:, :, :1], shape)
+        table, repeats=repeats, test_accuracy=scores, val_loss=np.broadcast_to(table.val_loss[:, :, :1], shape)
     )
 
 
@@ -55,9 +55,9 @@ def test_foresight_waits_for_the_last_unfreezing_and_prunes_who_would_end_worse_
     replay = Replay(table)
     found = replay.search(
         size=2,
-        chain=0,
+        repeat=0,
         sampler=optuna.samplers.RandomSampler(seed=1),
-        pruner=Foresight(replay, size=2, chain=0),
+        pruner=Foresight(replay, size=2, repeat=0),
         trials=60,
     )
     ends = [table.value[one.strategy, 2, 0] for one in found]
@@ -67,12 +67,12 @@ def test_foresight_waits_for_the_last_unfreezing_and_prunes_who_would_end_worse_
         strategy = replay.strategies[found[number].strategy]
         assert found[number].epochs == strategy.schedule(4, 20).last_unfreezing + 2
         assert ends[number] > np.median(ends[:number])
-    assert not {number for number in pruned if number < len(replay.anchors)}
+    assert not {number for number in pruned if number < len(replay.baselines)}
 
 
 def test_a_tally_counts_what_was_lost_and_what_was_spent(table):
     replay = Replay(table)
-    found = replay.search(size=1, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
+    found = replay.search(size=1, repeat=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
     nothing, best_lost = Tally(), Tally()
     nothing.add(replay, 1, found)
     assert (nothing.false_prunes, nothing.survivor_regret, nothing.epochs) == (0.0, [0.0], [1.0])
@@ -83,13 +83,13 @@ def test_a_tally_counts_what_was_lost_and_what_was_spent(table):
     assert best_lost.survivor_regret == pytest.approx([truth[first] - truth[second]])
 
 
-def test_lessons_follow_the_anchors_and_a_misleading_source_turns_their_order_around(table):
+def test_lessons_follow_the_baselines_and_a_misleading_source_turns_their_order_around(table):
     replay = Replay(table)
-    found = replay.search(size=0, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=60)
+    found = replay.search(size=0, repeat=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=60)
     first = first_trials(replay, {table.sizes[0]: rows(replay, 0, found)}, trials=60)
     misled = first_trials(replay, {table.sizes[0]: rows(replay, 0, found, worst=True)}, trials=60)
-    count = len(replay.anchors)
-    assert first[:count] == misled[:count] == replay.anchors
+    count = len(replay.baselines)
+    assert first[:count] == misled[:count] == replay.baselines
     value = {one.strategy: one.value for one in found}
 
     def mean(lessons):
@@ -108,7 +108,7 @@ def test_without_the_tables_luck_nobody_lacks_anything_where_all_are_alike(table
 
 
 def without_luck(replay, at, strategy):
-    return unlucky(replay, at, strategy, chains=range(20))
+    return unlucky(replay, at, strategy, repeats=range(20))
 
 
 def test_a_study_is_told_at_each_budget_and_its_rivals_had_the_seconds_that_it_took(table):
@@ -121,19 +121,19 @@ def test_a_study_is_told_at_each_budget_and_its_rivals_had_the_seconds_that_it_t
     assert found.costs[-1] < SHARES[-1] + 1
     assert found.rivals.keys() == set(RIVALS)
     assert all(lacks.shape == (len(SHARES),) and (lacks >= 0).all() for lacks in found.rivals.values())
-    tried = replay.search(size=1, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
+    tried = replay.search(size=1, repeat=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
     spent = np.cumsum([one.seconds for one in tried])
     assert [len(within(tried, seconds)) for seconds in (0.0, spent[6], spent[-1] + 1)] == [1, 7, 40]
 
 
 def test_a_search_is_confirmed_as_the_product_does(table):
     replay = Replay(table)
-    tried = replay.search(size=2, chain=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
+    tried = replay.search(size=2, repeat=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
     results = confirmed(replay, 2, tried, [1, 2, 3, 4, 5])
     assert results.is_finished([table.sizes[2]])
     for row in results.confirmed(table.sizes[2]):
-        assert row.value == table.value[replay.places[row.strategy], 2, row.chain]
-        assert (row.outcome == table.outcome[replay.places[row.strategy], 2, row.chain]).all()
+        assert row.value == table.value[replay.places[row.strategy], 2, row.repeat]
+        assert (row.example_scores == table.outcome[replay.places[row.strategy], 2, row.repeat]).all()
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ def replay() -> Replay:
 
 
 def searched(replay: Replay, **options):
-    options = {"sampler": optuna.samplers.RandomSampler(seed=3), "size": 2, "chain": 0, "trials": 30} | options
+    options = {"sampler": optuna.samplers.RandomSampler(seed=3), "size": 2, "repeat": 0, "trials": 30} | options
     return replay.search(**options)
 
 
-def test_first_come_the_anchors_each_with_what_the_table_says(replay):
-    found = searched(replay, trials=len(replay.anchors))
-    assert [replay.strategies[one.strategy] for one in found] == replay.anchors
+def test_first_come_the_baselines_each_with_what_the_table_says(replay):
+    found = searched(replay, trials=len(replay.baselines))
+    assert [replay.strategies[one.strategy] for one in found] == replay.baselines
     for one in found:
         assert one.value == replay.table.val_loss[one.strategy, 2, 0].min()
         assert not one.pruned
@@ -32,7 +32,7 @@ def test_first_come_the_anchors_each_with_what_the_table_says(replay):
 
 def test_the_sampler_reaches_every_family(replay):
     families = {replay.families[one.strategy] for one in searched(replay, first=(), trials=300)}
-    assert len(families) == 5, "all but from scratch, which is for anchors"
+    assert len(families) == 5, "all but from scratch, which is for baselines"
 
 
 def test_the_same_seed_gives_the_same_search(replay):
@@ -51,8 +51,8 @@ def test_who_is_pruned_stops_after_its_last_unfreezing_and_costs_what_it_ran(rep
     pruned = [one for one in searched(replay, pruner=pruner, trials=60) if one.pruned]
     assert pruned
     for one in pruned:
-        thawed = replay.strategies[one.strategy].schedule(4, 20).last_unfreezing
-        assert thawed + pruner.grace < one.epochs < 20
+        unfrozen = replay.strategies[one.strategy].schedule(4, 20).last_unfreezing
+        assert unfrozen + pruner.grace < one.epochs < 20
         assert one.seconds == pytest.approx(replay.seconds[one.strategy, 2, one.epochs - 1])
 
 

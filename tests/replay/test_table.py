@@ -50,22 +50,22 @@ def test_any_strategy_has_a_nearest_in_the_grid(task):
         assert grid.nearest(strategy) in known
 
 
-def test_blocks_come_chain_by_chain_and_the_dear_tasks_spread_among_the_others():
+def test_blocks_come_repeat_by_repeat_and_the_dear_tasks_spread_among_the_others():
     order = list(blocks(["digits", "mobilenet"], 20, 5))
     assert len(order) == len(set(order)) == 20 * 5 + 5 * 3
-    assert [chain for task, chain, _ in order if task == "digits"] == sorted(list(range(20)) * 5)
+    assert [repeat for task, repeat, _ in order if task == "digits"] == sorted(list(range(20)) * 5)
     halfway = order[: len(order) // 2]
-    assert {chain for task, chain, _ in halfway if task == "mobilenet"} == {0, 1, 2}
+    assert {repeat for task, repeat, _ in halfway if task == "mobilenet"} == {0, 1, 2}
 
 
-def made(chains: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
-    dice = np.random.default_rng(chains)
-    shape = (len(Grid.of("digits", 4).strategies()), len(sizes), chains, 20)  # ..., epochs
+def made(repeats: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
+    dice = np.random.default_rng(repeats)
+    shape = (len(Grid.of("digits", 4).strategies()), len(sizes), repeats, 20)  # ..., epochs
     return Table(
         task="digits",
         num_groups=4,
         sizes=sizes,
-        chains=chains,
+        repeats=repeats,
         val_loss=dice.uniform(0.01, 2, shape).astype(np.float32),
         val_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
         test_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
@@ -82,30 +82,30 @@ def test_what_is_saved_is_read_again(tmp_path):
     again = Table.load("digits", tmp_path)
     assert np.array_equal(again.outcome, table.outcome)
     assert np.array_equal(again.weights["0.weight"], table.weights["0.weight"])
-    assert (again.num_groups, again.sizes, again.chains) == (4, (50, 100), 3)
+    assert (again.num_groups, again.sizes, again.repeats) == (4, (50, 100), 3)
     np.testing.assert_allclose(again.val_loss, table.val_loss, rtol=1e-3)
     np.testing.assert_allclose(again.test_accuracy, table.test_accuracy, atol=1e-4)
     assert again.best_epoch[0, 0, 0] < 5
 
 
-def test_what_was_packed_stays_to_the_bit_as_chains_come_to_it(tmp_path, monkeypatch):
+def test_what_was_packed_stays_to_the_bit_as_repeats_come_to_it(tmp_path, monkeypatch):
     (tmp_path / "cells").mkdir()
     sizes = tuple(spec_of("digits").task.sizes)
     made(3, sizes=sizes).save(tmp_path)
     before, later = Table.load("digits", tmp_path), made(2, sizes=sizes)
     monkeypatch.setattr(fill, "stored", lambda task: Table.load(task, tmp_path))
-    for chain in (3, 4):
-        for at, size in enumerate(sizes[: 5 if chain == 3 else 4]):  # of the last chain a size is missing
-            cells = {name: getattr(later, name)[:, at, chain - 3] for name in Cell.__dataclass_fields__}
-            np.savez(fill.file_of(tmp_path, ("digits", chain, size)), num_groups=4, **cells)
+    for repeat in (3, 4):
+        for at, size in enumerate(sizes[: 5 if repeat == 3 else 4]):  # of the last repeat a size is missing
+            cells = {name: getattr(later, name)[:, at, repeat - 3] for name in Cell.__dataclass_fields__}
+            np.savez(fill.file_of(tmp_path, ("digits", repeat, size)), num_groups=4, **cells)
     fill.pack(tmp_path, "digits").save(tmp_path)
     after = Table.load("digits", tmp_path)
-    assert (before.chains, after.chains) == (3, 4)
+    assert (before.repeats, after.repeats) == (3, 4)
     for name in Cell.__dataclass_fields__:
         assert np.array_equal(getattr(after, name)[:, :, :3], getattr(before, name))
     assert np.array_equal(after.outcome[:, :, 3], later.outcome[:, :, 0])
     assert np.array_equal(after.weights["0.weight"], before.weights["0.weight"])
-    assert fill.pack(tmp_path, "digits").chains == 4, "nothing comes twice"
+    assert fill.pack(tmp_path, "digits").repeats == 4, "nothing comes twice"
 
 
 @pytest.mark.parametrize("task", FILLED)
@@ -127,12 +127,12 @@ def test_a_few_cells_trained_again_come_out_the_same():
 
     table = Table.load("digits")
     task = Task.load(spec_of("digits")).with_weights({k: torch.from_numpy(v) for k, v in table.weights.items()})
-    for place, size, chain in ((0, 0, 0), (20, 1, 0), (60, 2, 0), (90, 4, 0), (131, 3, 0)):
-        cell = train_cell(task, table.strategies[place], size=table.sizes[size], chain=chain)
-        stored = table.val_loss[place, size, chain]
+    for place, size, repeat in ((0, 0, 0), (20, 1, 0), (60, 2, 0), (90, 4, 0), (131, 3, 0)):
+        cell = train_cell(task, table.strategies[place], size=table.sizes[size], repeat=repeat)
+        stored = table.val_loss[place, size, repeat]
         # Another machine's kernels round otherwise, and training carries that on.
         assert np.median(np.abs(cell.val_loss / stored - 1)) < 0.05
-        assert abs(cell.outcome.mean() - table.score[place, size, chain]) < 0.03
+        assert abs(cell.outcome.mean() - table.score[place, size, repeat]) < 0.03
 
 
 def test_an_unknown_level_is_moved_by_its_ratio():

@@ -8,14 +8,14 @@ from tests.replay.table import TABLES, Table
 from tests.replay.verdicts import LEAST_TO_DRAW, WORLDS, compare, confirm, longest, replayed, simulate, summary
 
 
-def studies_of(world, truth, *, chains, studies, seed=0):
-    rng, length = np.random.default_rng(seed), longest(len(truth), chains)
-    return compare(lambda: simulate(rng, WORLDS[world], truth, chains=length), chains=chains, studies=studies)
+def studies_of(world, truth, *, repeats, studies, seed=0):
+    rng, length = np.random.default_rng(seed), longest(len(truth), repeats)
+    return compare(lambda: simulate(rng, WORLDS[world], truth, repeats=length), repeats=repeats, studies=studies)
 
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_hardly_more_winners(world):
-    found = studies_of(world, [WORLDS[world].accuracy] * 2, chains=10, studies=300)
+    found = studies_of(world, [WORLDS[world].accuracy] * 2, repeats=10, studies=300)
     # The rate is 2 to 4 %; of 300 studies its standard error is 1.
     assert found["fixed"]["winner %"] <= 6
     assert found["adaptive"]["winner %"] <= min(6, found["fixed"]["winner %"] + 2)
@@ -23,16 +23,16 @@ def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_hardly_m
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_among_six_that_are_alike_nobody_wins_and_the_leaders_score_is_no_higher_than_the_truth(world):
-    found = studies_of(world, [WORLDS[world].accuracy] * 6, chains=5, studies=150)["fixed"]
+    found = studies_of(world, [WORLDS[world].accuracy] * 6, repeats=5, studies=150)["fixed"]
     assert found["winner %"] <= 1
     assert abs(found["leader +"]) <= 0.5
     assert 85 <= found["covered %"] <= 97
 
 
-def test_chains_that_go_where_they_decide_tell_more_for_less():
+def test_repeats_that_go_where_they_decide_tell_more_for_less():
     best = WORLDS["many labels"].accuracy
     truth = [best - gap for gap in (0.1, 0.07, 0.05, 0.04, 0.015, 0.0)]
-    found = studies_of("many labels", truth, chains=10, studies=80)
+    found = studies_of("many labels", truth, repeats=10, studies=80)
     assert found["adaptive"]["winner %"] >= found["fixed"]["winner %"] + 5
     assert found["adaptive"]["trials"] <= 0.95 * found["fixed"]["trials"]
     assert found["adaptive"]["wrong %"] <= 1
@@ -44,24 +44,24 @@ def test_the_model_has_the_truth_and_the_spreads_it_was_given():
     world = WORLDS["many labels"]
     truth = [world.accuracy, world.accuracy]
     rng = np.random.default_rng(0)
-    scores = np.array([simulate(rng, world, truth, chains=2).outcomes.mean(axis=-1) for _ in range(2000)])
+    scores = np.array([simulate(rng, world, truth, repeats=2).outcomes.mean(axis=-1) for _ in range(2000)])
     assert scores.mean(axis=(0, 1)) == pytest.approx(truth, abs=0.002)
     # What a run draws anew for each example is in its own spread: as little as that of independent examples.
     luck = np.sqrt(world.accuracy * (1 - world.accuracy) / world.examples)
     twice = (scores[:, 0] - scores[:, 1]) / np.sqrt(2)
     own = (twice[:, 0] - twice[:, 1]).std() / np.sqrt(2)
     assert 0.9 * world.own <= own <= 1.1 * np.hypot(world.own, luck)
-    assert 0.9 * np.hypot(world.chain, own) <= twice[:, 0].std() <= 1.1 * np.hypot(world.chain, own)
+    assert 0.9 * np.hypot(world.repeat, own) <= twice[:, 0].std() <= 1.1 * np.hypot(world.repeat, own)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_searches_on_a_table_report_scores_that_are_true(task):
-    if not (TABLES / f"{task}.npz").is_file() or (table := Table.load(task)).chains < LEAST_TO_DRAW:
-        pytest.skip("no table with enough chains")
+    if not (TABLES / f"{task}.npz").is_file() or (table := Table.load(task)).repeats < LEAST_TO_DRAW:
+        pytest.skip("no table with enough repeats")
     rng, judged = np.random.default_rng(0), []
     for study in range(100):
-        drawn = replayed(rng, table, size=study % len(table.sizes), chains=longest(7, 10))
-        judged.append(confirm(drawn, chains=10, adaptive=True))
+        drawn = replayed(rng, table, size=study % len(table.sizes), repeats=longest(7, 10))
+        judged.append(confirm(drawn, repeats=10, adaptive=True))
     found = summary(judged)
     assert found["wrong %"] <= 5
     error = 100 * np.std([one.error[one.leader] for one in judged]) / len(judged) ** 0.5

@@ -1,7 +1,7 @@
 """Confirm phases replayed with the truth known: false winners, power, coverage, and reported scores.
 
 Simulated ones come from a probit model with the spreads of real tasks (`WORLDS`); replayed ones from a table: a search
-on one chain, whose finalists are confirmed on others. Their chains and test examples are drawn with replacement, so
+on one repeat, whose candidates are confirmed on others. Their repeats and test examples are drawn with replacement, so
 that each study's are a fresh draw of what the truth is the mean of.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Text
 
-from search.verdict.confirm import LEAST_CHAINS, wanted
-from search.verdict.statistics import Weighed, outcomes_covariance, weigh
+from search.verdict.confirm import LEAST_REPEATS, wanted
+from search.verdict.statistics import Comparison, example_covariance, weigh
 from tests.replay.table import Table
 
 Array = NDArray[np.float64]
@@ -23,30 +23,30 @@ DRAWS = 2000
 TRIED = 30
 """A replayed search tries so many strategies of the table."""
 LEAST_TO_DRAW = 6
-"""A table with fewer chains is not replayed."""
+"""A table with fewer repeats is not replayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Spreads of test accuracy: over chains, for all strategies alike and for each its own; `examples` are tested."""
+    """Spreads of test accuracy: over repeats, for all strategies alike and for each its own; `examples` are tested."""
 
     accuracy: float
-    chain: float
+    repeat: float
     own: float
     examples: int = 500
 
 
 WORLDS = {
-    "few labels": World(accuracy=0.82, chain=0.035, own=0.025),
-    "many labels": World(accuracy=0.93, chain=0.009, own=0.009),
-    "shuffled labels": World(accuracy=0.10, chain=0.005, own=0.012),
+    "few labels": World(accuracy=0.82, repeat=0.035, own=0.025),
+    "many labels": World(accuracy=0.93, repeat=0.009, own=0.009),
+    "shuffled labels": World(accuracy=0.10, repeat=0.005, own=0.012),
 }
 """As lenet-fashion and digits have them at 50 labels and from 200 on, and ten classes at chance level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
-    """A confirm phase, all of whose runs are there: `outcomes` is (chains, strategies, examples); cost: seconds."""
+    """A confirm phase, all of whose runs are there: `outcomes` is (repeats, strategies, examples); cost: seconds."""
 
     truth: Array
     outcomes: NDArray[np.bool_]
@@ -58,7 +58,7 @@ class Judged:
     """What was found, beside the truth; `trials` is how many runs it took."""
 
     study: Study
-    found: Weighed
+    found: Comparison
     trials: int
 
     @property
@@ -79,54 +79,54 @@ class Judged:
         return self.found.scores - self.study.truth
 
 
-def simulate(rng: np.random.Generator, world: World, truth: Sequence[float], *, chains: int) -> Study:
-    """A probit model: how hard an example is, for all and for one strategy, and the luck of a chain and of a run.
+def simulate(rng: np.random.Generator, world: World, truth: Sequence[float], *, repeats: int) -> Study:
+    """A probit model: how hard an example is, for all and for one strategy, and the luck of a repeat and of a run.
 
     The cheapest strategy is the first.
     """
     normal = NormalDist()
-    common, own = np.array([world.chain, world.own]) / normal.pdf(normal.inv_cdf(world.accuracy))
-    shape = (chains, len(truth), world.examples)
+    common, own = np.array([world.repeat, world.own]) / normal.pdf(normal.inv_cdf(world.accuracy))
+    shape = (repeats, len(truth), world.examples)
     latent = np.array([normal.inv_cdf(p) for p in truth])[:, None] * np.sqrt(1 + common**2 + own**2)
-    latent = latent + common * rng.normal(size=(chains, 1, 1)) + own * rng.normal(size=(*shape[:2], 1))
+    latent = latent + common * rng.normal(size=(repeats, 1, 1)) + own * rng.normal(size=(*shape[:2], 1))
     latent = latent + np.sqrt(0.6) * rng.normal(size=shape[2]) + np.sqrt(0.1) * rng.normal(size=shape[1:])
     outcomes = latent + np.sqrt(0.3) * rng.standard_normal(shape, dtype=np.float32) > 0
     return Study(truth=np.array(truth), outcomes=outcomes, cost=np.arange(len(truth), dtype=float))
 
 
-def replayed(rng: np.random.Generator, table: Table, *, size: int, chains: int) -> Study:
-    """The finalists of a random search on one chain of a table, at one size (an index), and their runs on others."""
-    explored, *others = rng.permutation(table.chains)
+def replayed(rng: np.random.Generator, table: Table, *, size: int, repeats: int) -> Study:
+    """The candidates of a random search on one repeat of a table, at one size (an index), and their runs on others."""
+    explored, *others = rng.permutation(table.repeats)
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
     best: dict[str, int] = {}
     for place in rng.permutation(len(families))[:TRIED]:
         rival = best.get(families[place])
         if rival is None or table.value[place, size, explored] < table.value[rival, size, explored]:
             best[families[place]] = int(place)
-    finalists = list(best.values())
-    runs = table.outcome[finalists, size][:, others]
-    drawn = runs[:, rng.integers(len(others), size=chains)][..., rng.integers(runs.shape[-1], size=runs.shape[-1])]
-    return Study(truth=runs.mean(axis=(1, 2)), outcomes=drawn.swapaxes(0, 1), cost=table.cost[finalists, size])
+    candidates = list(best.values())
+    runs = table.outcome[candidates, size][:, others]
+    drawn = runs[:, rng.integers(len(others), size=repeats)][..., rng.integers(runs.shape[-1], size=runs.shape[-1])]
+    return Study(truth=runs.mean(axis=(1, 2)), outcomes=drawn.swapaxes(0, 1), cost=table.cost[candidates, size])
 
 
-def longest(strategies: int, chains: int) -> int:
-    """So many chains a strategy can get, if all others but one are closed at once."""
-    return max(chains, LEAST_CHAINS + strategies * (chains - LEAST_CHAINS) // 2)
+def longest(strategies: int, repeats: int) -> int:
+    """So many repeats a strategy can get, if all others but one are closed at once."""
+    return max(repeats, LEAST_REPEATS + strategies * (repeats - LEAST_REPEATS) // 2)
 
 
-def confirm(study: Study, *, chains: int, adaptive: bool) -> Judged:
-    """Run what is wanted, or all of `chains`, and judge."""
+def confirm(study: Study, *, repeats: int, adaptive: bool) -> Judged:
+    """Run what is wanted, or all of `repeats`, and judge."""
     scores = study.outcomes.mean(axis=-1)
     numbers = list(range(scores.shape[1]))
-    places = {(number, chain) for number in numbers for chain in range(1, chains + 1)}
+    places = {(number, repeat) for number in numbers for repeat in range(1, repeats + 1)}
     if adaptive:
         done: Mapping[tuple[int, int], float] = {}
-        while (places := wanted(done, numbers, chains=chains, margin=MARGIN, relative=False)) - done.keys():
-            done = {(number, chain): scores[chain - 1, number] for number, chain in places}
+        while (places := wanted(done, numbers, repeats=repeats, margin=MARGIN, relative=False)) - done.keys():
+            done = {(number, repeat): scores[repeat - 1, number] for number, repeat in places}
     lengths = np.bincount([number for number, _ in places])
     seen = np.where(np.arange(lengths.max())[:, None] < lengths, scores[: lengths.max()], np.nan)
     means = np.array([study.outcomes[:length, number].mean(axis=0) for number, length in enumerate(lengths)])
-    found = weigh(seen, outcomes_covariance(means.T), margin=MARGIN, seed=0, draws=DRAWS)
+    found = weigh(seen, example_covariance(means.T), margin=MARGIN, seed=0, draws=DRAWS)
     return Judged(study=study, found=found, trials=len(places))
 
 
@@ -152,12 +152,12 @@ def summary(judged: Sequence[Judged]) -> dict[str, float]:
     return dict(zip(COLUMNS, map(float, numbers), strict=True))
 
 
-def compare(draw: Callable[[], Study], *, chains: int, studies: int) -> dict[str, dict[str, float]]:
+def compare(draw: Callable[[], Study], *, repeats: int, studies: int) -> dict[str, dict[str, float]]:
     """Fixed and adaptive confirms of the same studies."""
     drawn = [draw() for _ in range(studies)]
-    rules = {"fixed": False} | ({"adaptive": True} if chains > LEAST_CHAINS else {})
+    rules = {"fixed": False} | ({"adaptive": True} if repeats > LEAST_REPEATS else {})
     return {
-        name: summary([confirm(study, chains=chains, adaptive=adaptive) for study in drawn])
+        name: summary([confirm(study, repeats=repeats, adaptive=adaptive) for study in drawn])
         for name, adaptive in rules.items()
     }
 
@@ -167,11 +167,11 @@ def identical(studies: int) -> Text:
     text = _text("Identical strategies (simulated): a winner is a false one")
     for name, world in WORLDS.items():
         for strategies in (2, 4, 6):
-            for chains in (5, 10, 20):
+            for repeats in (5, 10, 20):
                 rng = np.random.default_rng(strategies)
-                truth, length = [world.accuracy] * strategies, longest(strategies, chains)
-                found = compare(lambda: simulate(rng, world, truth, chains=length), chains=chains, studies=studies)  # noqa: B023
-                _add(text, f"{name}, {strategies} strategies", chains, found)
+                truth, length = [world.accuracy] * strategies, longest(strategies, repeats)
+                found = compare(lambda: simulate(rng, world, truth, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
+                _add(text, f"{name}, {strategies} strategies", repeats, found)
     return text
 
 
@@ -181,30 +181,30 @@ def different(studies: int) -> Text:
     for name in ("few labels", "many labels"):
         world = WORLDS[name]
         for lead in (0.01, 0.015, 0.03):
-            for chains in (5, 10, 20):
+            for repeats in (5, 10, 20):
                 rng = np.random.default_rng(0)
                 truth = [world.accuracy - gap for gap in (0.1, 0.07, 0.05, 0.04, lead, 0.0)]
-                length = longest(6, chains)
-                found = compare(lambda: simulate(rng, world, truth, chains=length), chains=chains, studies=studies)  # noqa: B023
-                _add(text, f"{name}, {100 * lead:g} points", chains, found)
+                length = longest(6, repeats)
+                found = compare(lambda: simulate(rng, world, truth, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
+                _add(text, f"{name}, {100 * lead:g} points", repeats, found)
     return text
 
 
 def replay(table: Table, studies: int) -> Text:
     """Confirm phases of searches on a table."""
-    text = _text(f"{table.task}: finalists of a random search, {table.chains} chains in the table")
+    text = _text(f"{table.task}: candidates of a random search, {table.repeats} repeats in the table")
     for size, labels in enumerate(table.sizes):
-        for chains in (5, 10):
+        for repeats in (5, 10):
             rng = np.random.default_rng(size)
-            length = longest(7, chains)
-            found = compare(lambda: replayed(rng, table, size=size, chains=length), chains=chains, studies=studies)  # noqa: B023
+            length = longest(7, repeats)
+            found = compare(lambda: replayed(rng, table, size=size, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
             common, own = spreads(table, size)
-            _add(text, f"{labels} labels (spread {100 * common:.1f} and {100 * own:.1f})", chains, found)
+            _add(text, f"{labels} labels (spread {100 * common:.1f} and {100 * own:.1f})", repeats, found)
     return text
 
 
 def spreads(table: Table, size: int) -> tuple[float, float]:
-    """Standard deviations over chains: of all families' best strategies alike, and of each its own."""
+    """Standard deviations over repeats: of all families' best strategies alike, and of each its own."""
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
     mean = table.score[:, size].mean(axis=1)
     best = [
@@ -212,7 +212,7 @@ def spreads(table: Table, size: int) -> tuple[float, float]:
     ]
     left = table.score[best, size] - mean[best][:, None]
     common = left.mean(axis=0)
-    own = np.square(left - common).sum() / (len(best) - 1) / (table.chains - 1)
+    own = np.square(left - common).sum() / (len(best) - 1) / (table.repeats - 1)
     return float(common.std(ddof=1)), float(np.sqrt(own))
 
 
@@ -220,15 +220,15 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
     yield identical(studies)
     yield different(studies)
     for table in tables:
-        if table.chains >= LEAST_TO_DRAW:
+        if table.repeats >= LEAST_TO_DRAW:
             yield replay(table, studies)
 
 
 def _text(title: str) -> Text:
-    return Text("studies", "chains", "rule", *COLUMNS, title=title)
+    return Text("studies", "repeats", "rule", *COLUMNS, title=title)
 
 
-def _add(text: Text, label: str, chains: int, found: Mapping[str, Mapping[str, float]]) -> None:
+def _add(text: Text, label: str, repeats: int, found: Mapping[str, Mapping[str, float]]) -> None:
     for rule, numbers in found.items():
         cells = (f"{number:+.2f}" if "+" in name else f"{number:.1f}" for name, number in numbers.items())
-        text.add_row(label, str(chains), rule, *cells)
+        text.add_row(label, str(repeats), rule, *cells)

@@ -3,14 +3,14 @@
 import pytest
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 
 
 @pytest.fixture
-def home(tmp_path):
-    home = Home.of("tiny", out=tmp_path, storage=None)
-    home.folder.mkdir()
-    return home
+def location(tmp_path):
+    location = StudyLocation.of("tiny", out=tmp_path, storage=None)
+    location.folder.mkdir()
+    return location
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ from optuna.trial import TrialState
 
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.study.queue import TrialQueue
 from search.verdict.load import read_results
 
 GROUPS = 4
 
 
-def open_queue(home, spec, owner=None):
-    return TrialQueue(open_storage(home.url, create=True), home, spec, num_groups=GROUPS, owner=owner)
+def open_queue(location, spec, owner=None):
+    return TrialQueue(open_storage(location.url, create=True), location, spec, num_groups=GROUPS, owner=owner)
 
 
 def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, seems=lambda number, value, confirms: value):
@@ -34,35 +34,43 @@ def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, seems=lambda number
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
         value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
-        explored = claim.study.trials[claim.trial.number].user_attrs.get("explored", claim.trial.number)
+        explored = claim.study.trials[claim.trial.number].user_attrs.get("source_trial", claim.trial.number)
         value = seems(explored, value, claim.confirms)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(value, 0)
-        attrs = {"size": claim.size, "chain": claim.chain, "family": str(claim.strategy.family(GROUPS)), "seconds": 1.0}
+        attrs = {
+            "size": claim.size,
+            "repeat": claim.repeat,
+            "family": str(claim.strategy.family(GROUPS)),
+            "seconds": 1.0,
+        }
         if claim.confirms:
-            attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.chain))
+            attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.repeat))
         queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
         claims.append(claim)
     return claims
 
 
-def states(home):
-    return Counter(row.state for row in read_results(open_storage(home.url), home).rows)
+def states(location):
+    return Counter(row.state for row in read_results(open_storage(location.url), location).rows)
 
 
-def in_process(job, home, spec):
+def in_process(job, location, spec):
     """Start this file as a program (below) that does the job in a process of its own."""
     content = json.dumps(spec.model_dump(mode="json", exclude_unset=True))
-    return subprocess.Popen([sys.executable, __file__, job, home.folder.parent, content])
+    return subprocess.Popen([sys.executable, __file__, job, location.folder.parent, content])
 
 
 def main(job, out, content):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    home, spec = Home.of("tiny", out=Path(out), storage=None), StudySpec.from_dict(json.loads(content), where="test")
-    with Owner.new().present(home) as owner:
-        with home.lock("queue"):
-            storage = open_storage(home.url, create=True)
-        queue = TrialQueue(storage, home, spec, num_groups=GROUPS, owner=owner)
+    location, spec = (
+        StudyLocation.of("tiny", out=Path(out), storage=None),
+        StudySpec.from_dict(json.loads(content), where="test"),
+    )
+    with WorkerLease.new().present(location) as owner:
+        with location.lock("queue"):
+            storage = open_storage(location.url, create=True)
+        queue = TrialQueue(storage, location, spec, num_groups=GROUPS, owner=owner)
         if job in ("die", "advance"):
             trial = queue.claim([20]).trial
             reported = storage.get_trial(trial._trial_id).last_step

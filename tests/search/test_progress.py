@@ -8,9 +8,9 @@ from rich.console import Console
 
 from search import progress
 from search.errors import StorageError
-from search.progress import Watch
+from search.progress import ProgressPoller
 from search.report.terminal import Progress
-from search.run_config import Job
+from search.run_config import RunConfig
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def watched(tiny, monkeypatch):
     """A watch that looks all the time, and what it says."""
     monkeypatch.setattr(progress, "EVERY", 0.01)
     monkeypatch.setattr(progress, "SILENCE", 0.2)
-    job, said = Job.of("tiny.toml"), []
-    return Watch(job, Progress(Console(quiet=True), job.sizes), said.append), said
+    job, said = RunConfig.of("tiny.toml"), []
+    return ProgressPoller(job, Progress(Console(quiet=True), job.sizes), said.append), said
 
 
 def until(checks, found):

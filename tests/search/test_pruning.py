@@ -38,9 +38,9 @@ def prunes(params, *values, pruner=None):
     [
         ({"freeze_depth": 0}, GRACE),
         ({"freeze_depth": 0, "unfreeze_epoch": 8}, 8 + GRACE),
-        # Gradual: groups 3, 2, 1 thaw at 2, 5, 8, and the last is what counts.
+        # Gradual: groups 3, 2, 1 unfreeze at 2, 5, 8, and the last is what counts.
         ({"freeze_depth": 1, "unfreeze_epoch": 2, "epochs_per_group": 3}, 8 + GRACE),
-        # Group 0 would thaw at 20 = never, so the last thaw is group 1's.
+        # Group 0 would unfreeze at 20 = never, so the last unfreezing is group 1's.
         ({"freeze_depth": 0, "unfreeze_epoch": 2, "epochs_per_group": 6}, 14 + GRACE),
     ],
 )

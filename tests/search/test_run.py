@@ -15,21 +15,21 @@ from rich.console import Console
 
 from search.errors import FrostlineError, StudyError
 from search.run import run_study
-from search.run_config import Job
-from search.storage.location import Home
+from search.run_config import RunConfig
+from search.storage.location import StudyLocation
 from search.verdict.load import load_results
 from tests.search.sessions import Session
 
 
 @pytest.fixture
 def tinier(tiny):
-    """The tiny study with one chain: for what comes to its end without a verdict."""
-    tiny.write_text(tiny.read_text().replace("chains = 5", "chains = 1"))
+    """The tiny study with one repeat: for what comes to its end without a verdict."""
+    tiny.write_text(tiny.read_text().replace("repeats = 5", "repeats = 1"))
     return tiny
 
 
 def rows_in(folder):
-    return load_results(Home.of("tiny", out=folder / "studies", storage=None)).rows
+    return load_results(StudyLocation.of("tiny", out=folder / "studies", storage=None)).rows
 
 
 def begun(folder):
@@ -189,9 +189,9 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tinier, se
     assert finished_before.items() <= {(r.size, r.confirms, r.number): r.seconds for r in rows}.items()
     assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}
     assert Counter(row.size for row in rows if not row.confirms) == {20: 10, 40: 10}
-    anchors = {(row.size, row.number): (row.strategy, row.value) for row in rows_in(finished) if row.anchor}
-    again = {(row.size, row.number): (row.strategy, row.value) for row in rows if row.anchor}
-    assert again == anchors, "what was interrupted came out as if it had not been"
+    baselines = {(row.size, row.number): (row.strategy, row.value) for row in rows_in(finished) if row.baseline}
+    again = {(row.size, row.number): (row.strategy, row.value) for row in rows if row.baseline}
+    assert again == baselines, "what was interrupted came out as if it had not been"
     tell("SIGKILL of a run's processes, mid-epoch or anywhere", "nothing trained twice; the same command finished")
 
 
@@ -279,8 +279,8 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatc
     )
     series = [str(step * step % 101) for step in range(100)]
     (tmp_path / "points.csv").write_text("\n".join(["v", *series]))
-    run_study(Job.of("mine.toml", workers=1), console=Console())
+    run_study(RunConfig.of("mine.toml", workers=1), console=Console())
     (tmp_path / "points.csv").write_text("\n".join(["v", *series[:-5]]))
     with pytest.raises(StudyError, match=r"'mine' was begun on other data: \[task\] data = 'points.csv' has changed"):
-        run_study(Job.of("mine.toml", workers=1, trials=2), console=Console())
-    run_study(Job.of("mine.toml", workers=1), console=Console())  # what is finished needs no data
+        run_study(RunConfig.of("mine.toml", workers=1, trials=2), console=Console())
+    run_study(RunConfig.of("mine.toml", workers=1), console=Console())  # what is finished needs no data

@@ -32,8 +32,8 @@ def test_what_changed_is_what_the_schedule_names_and_nothing_else(strategy):
     run.fit(module, loader(), loader())
     assert len(watch.seen) == EPOCHS
     state = run.optimizers[0].state
-    for group, thaw in zip(layer_groups(module.backbone), schedule.thaw_epochs, strict=True):
-        assert all((p in state) == (thaw is not None) for p in group.parameters), "no state for what never trained"
+    for group, unfreeze in zip(layer_groups(module.backbone), schedule.unfreeze_epochs, strict=True):
+        assert all((p in state) == (unfreeze is not None) for p in group.parameters), "no state for what never trained"
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
@@ -112,7 +112,7 @@ def test_a_second_fit_starts_clean():
     assert watch.seen[0] == (False, False, False)
 
 
-def test_a_model_that_enters_in_eval_trains_where_it_is_thawed():
+def test_a_model_that_enters_in_eval_trains_where_it_is_unfrozen():
     strategy = FreezingStrategy(freeze_depth=1, head_lr=0.05)
     module = Module(strategy)
     module.eval()
@@ -194,7 +194,7 @@ def test_parameters_of_equal_values_are_not_taken_for_one_another():
     assert watch.seen[-1] == (True, True, True)
 
 
-def test_a_fit_that_goes_on_keeps_what_has_thawed():
+def test_a_fit_that_goes_on_keeps_what_has_unfrozen():
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.05)
     watch = Watch(strategy.schedule(3, EPOCHS))
     run = trainer(FreezingCallback(strategy), watch, epochs=4)

@@ -1,4 +1,4 @@
-"""Two processes on the CPU: what thaws midway is averaged over them, or the run is refused before it trains."""
+"""Two processes on the CPU: what unfreezes midway is averaged over them, or the run is refused before it trains."""
 
 import json
 import subprocess
@@ -69,26 +69,26 @@ def run(folder, kind, **fields):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "fields", "thaws"),
+    ("kind", "fields", "unfreezes"),
     [
         ("ddp_find_unused_parameters_true", {"unfreeze_epoch": 1, "epochs_per_group": 1, "l2_sp": 0.1}, [3, 2, 1]),
         ("ddp", {"freeze_depth": 1, "lr_growth": 2, "scheduler": "cosine"}, [None, 0, 0]),
     ],
-    ids=["thaws midway", "one set of parameters"],
+    ids=["unfreezes midway", "one set of parameters"],
 )
-def test_processes_stay_identical_and_train_what_the_schedule_names(tmp_path, kind, fields, thaws):
+def test_processes_stay_identical_and_train_what_the_schedule_names(tmp_path, kind, fields, unfreezes):
     # Under Lightning's BackboneFinetuning they drift apart without an error (#20340).
     done = run(tmp_path, kind, **{"freeze_depth": 0, **fields})
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert ours == theirs
-    for part, thaw in enumerate([*thaws, 0]):
+    for part, unfreeze in enumerate([*unfreezes, 0]):
         changed = [before[part] != after[part] for before, after in pairwise(ours)]
-        assert changed == [thaw is not None and thaw <= epoch for epoch in range(4)]
+        assert changed == [unfreeze is not None and unfreeze <= epoch for epoch in range(4)]
 
 
 @pytest.mark.slow
-def test_a_wrap_that_would_not_notice_a_thaw_is_refused(tmp_path):
+def test_a_wrap_that_would_not_notice_a_unfreeze_is_refused(tmp_path):
     done = run(tmp_path, "ddp", freeze_depth=0, unfreeze_epoch=2)
     assert done.returncode != 0
     assert 'Trainer(strategy="ddp_find_unused_parameters_true")' in done.stderr

@@ -13,7 +13,7 @@ def stage():
     return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout())
 
 
-def test_frozen_means_eval_and_no_gradient_and_thawed_means_train():
+def test_frozen_means_eval_and_no_gradient_and_unfrozen_means_train():
     backbone = nn.Sequential(stage(), stage())
     set_trainable(layer_groups(backbone), (False, True))
     first, second = backbone
@@ -41,7 +41,7 @@ def test_dropout_between_stages_goes_with_the_one_before():
     assert backbone.training, "a container trains while any of its parts does"
 
 
-# -- which parameters of a thawed group train -----------------------------------------------------------
+# -- which parameters of a unfrozen group train -----------------------------------------------------------
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -78,9 +78,9 @@ BIAS = {"0.0.bias", "0.1.bias", "0.2.bias", "1.0.bias_ih_l0", "1.0.bias_hh_l0"}
         ({}, ALL),
         ({"parameters": "norm"}, NORM),
         ({"parameters": "bias"}, BIAS),
-        ({"batch_norm": "still"}, ALL - BATCH_NORM),
-        ({"parameters": "norm", "batch_norm": "still"}, NORM - BATCH_NORM),
-        ({"parameters": "bias", "batch_norm": "still"}, BIAS - BATCH_NORM),
+        ({"batch_norm": "frozen"}, ALL - BATCH_NORM),
+        ({"parameters": "norm", "batch_norm": "frozen"}, NORM - BATCH_NORM),
+        ({"parameters": "bias", "batch_norm": "frozen"}, BIAS - BATCH_NORM),
     ],
 )
 def test_norm_only_bias_only_and_still_batch_norm_train_what_they_name(fields, expected):
@@ -96,7 +96,7 @@ def test_norm_only_bias_only_and_still_batch_norm_train_what_they_name(fields, e
 
 def test_still_batch_norm_keeps_its_statistics_and_other_layers_train():
     backbone = mixed()
-    set_trainable(layer_groups(backbone, groups=["*"]), (True,), batch_norm="still")
+    set_trainable(layer_groups(backbone, groups=["*"]), (True,), batch_norm="frozen")
     modes = {name: module.training for name, module in backbone.named_modules()}
     assert [name for name, training in modes.items() if not training] == ["0.1"]
 

@@ -8,7 +8,7 @@ from strategies import FreezingStrategy
 
 
 @given(st.integers(1, 6), st.data())
-def test_thaws_run_from_the_head_down_and_never_back(num_groups, data):
+def test_unfreezes_run_from_the_head_down_and_never_back(num_groups, data):
     strategy = FreezingStrategy(
         freeze_depth=data.draw(st.integers(0, num_groups)),
         unfreeze_epoch=data.draw(st.integers(0, 10)),
@@ -26,9 +26,9 @@ def test_thaws_run_from_the_head_down_and_never_back(num_groups, data):
     assert schedule.trainable(schedule.last_unfreezing) == previous
 
 
-def test_gradual_unfreezing_thaws_one_group_every_k_epochs():
+def test_gradual_unfreezing_unfreezes_one_group_every_k_epochs():
     schedule = FreezingStrategy(freeze_depth=1, unfreeze_epoch=2, epochs_per_group=3).schedule(4, 20)
-    assert schedule.thaw_epochs == (None, 8, 5, 2)
+    assert schedule.unfreeze_epochs == (None, 8, 5, 2)
     assert schedule.last_unfreezing == 8
 
 
@@ -61,7 +61,7 @@ def test_growth_past_any_float_stops_at_the_head():
     assert rates(strategy, 1, 5, 1, of=0) == pytest.approx([1e-4, 1, 1, 1, 1])
 
 
-def test_a_warm_up_starts_with_the_groups_thaw_and_above_zero():
+def test_a_warm_up_starts_with_the_groups_unfreeze_and_above_zero():
     strategy = FreezingStrategy(
         freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, backbone_lr_ratio=1, warmup_steps=3
     )

@@ -24,7 +24,7 @@ def cases(draw: st.DrawFn) -> tuple[FreezingStrategy, int, int]:
         warmup_steps=draw(st.integers(0, 9)),
         scheduler=draw(st.sampled_from(["constant", "cosine", "linear"])),
         parameters=draw(st.sampled_from(["all", "norm", "bias"])),
-        batch_norm=draw(st.sampled_from(["train", "still"])),
+        batch_norm=draw(st.sampled_from(["train", "frozen"])),
         l2_sp=draw(st.sampled_from([0.0, 0.01])),
     )
     return strategy, num_groups, draw(st.integers(1, 25))
@@ -41,9 +41,9 @@ def behaviour(strategy: FreezingStrategy, num_groups: int, epochs: int) -> tuple
             (*schedule.lr_shares, 1.0), schedule.lr_factors(epoch, step=step, steps_per_epoch=3), strict=True
         )
     )
-    thaws = any(schedule.trainable(epochs))
-    what = (strategy.parameters, strategy.batch_norm, strategy.l2_sp * strategy.pulls_back) if thaws else ()
-    return schedule.thaw_epochs, strategy.head_lr, strategy.pretrained, rates, what
+    unfreezes = any(schedule.trainable(epochs))
+    what = (strategy.parameters, strategy.batch_norm, strategy.l2_sp * strategy.pulls_back) if unfreezes else ()
+    return schedule.unfreeze_epochs, strategy.head_lr, strategy.pretrained, rates, what
 
 
 @given(cases())
@@ -54,7 +54,7 @@ def test_canonical_behaves_the_same(case):
 
 
 # Small grids of values that often come to the same: everything frozen, one group left, no epoch left to grow in.
-THAWS = {
+UNFREEZES = {
     "freeze_depth": range(4),
     "unfreeze_epoch": range(6),
     "epochs_per_group": range(4),
@@ -76,12 +76,12 @@ WEIGHTS = {
     "unfreeze_epoch": (0, 4),
     "pretrained": (True, False),
     "parameters": ("all", "norm", "bias"),
-    "batch_norm": ("train", "still"),
+    "batch_norm": ("train", "frozen"),
     "l2_sp": (0.0, 0.1),
 }
 
 
-@pytest.mark.parametrize("grid", [THAWS, RATES, WEIGHTS], ids=["thaws", "rates", "weights"])
+@pytest.mark.parametrize("grid", [UNFREEZES, RATES, WEIGHTS], ids=["unfreezes", "rates", "weights"])
 def test_equal_behaviour_has_one_spelling(grid):
     spellings = {}
     for values in product(*grid.values()):
@@ -97,7 +97,7 @@ def test_everything_frozen_has_no_unfreeze_epoch_and_no_ratio():
         FreezingStrategy(freeze_depth=4, unfreeze_epoch=3, backbone_lr_ratio=0.7, head_lr=0.01),
         FreezingStrategy(freeze_depth=1, unfreeze_epoch=20, head_lr=0.01),
         FreezingStrategy(freeze_depth=4, lr_growth=2, warmup_steps=5, parameters="bias", head_lr=0.01),
-        FreezingStrategy(freeze_depth=4, batch_norm="still", l2_sp=0.1, head_lr=0.01),
+        FreezingStrategy(freeze_depth=4, batch_norm="frozen", l2_sp=0.1, head_lr=0.01),
         FreezingStrategy(freeze_depth=0, unfreeze_epoch=25, epochs_per_group=2, layer_lr_decay=0.5, head_lr=0.01),
     ):
         assert spelling.canonical(4, 20) == probing
@@ -114,7 +114,7 @@ def test_from_random_weights_there_is_nothing_to_pull_back_to():
     assert strategy.canonical(4, 20).l2_sp == 0.0
 
 
-def test_groups_that_would_thaw_too_late_count_as_frozen():
+def test_groups_that_would_unfreeze_too_late_count_as_frozen():
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=5, epochs_per_group=10)
     assert strategy.canonical(4, 20).freeze_depth == 2
     assert strategy.canonical(4, 6) == FreezingStrategy(freeze_depth=3, unfreeze_epoch=5)
@@ -139,7 +139,7 @@ def test_canonical_is_idempotent_and_fits_from_params(case):
         (FreezingStrategy.gradual_unfreezing(epochs_per_group=2), Family.GRADUAL_UNFREEZING),
         (FreezingStrategy(freeze_depth=3, epochs_per_group=2), Family.PARTIAL_FREEZING),
         (FreezingStrategy(freeze_depth=0, parameters="bias"), Family.PARTIAL_FREEZING),
-        (FreezingStrategy(freeze_depth=0, batch_norm="still"), Family.FULL_FINE_TUNING),
+        (FreezingStrategy(freeze_depth=0, batch_norm="frozen"), Family.FULL_FINE_TUNING),
         (FreezingStrategy.from_scratch(), Family.FROM_SCRATCH),
         (FreezingStrategy(freeze_depth=4, pretrained=False), Family.FROM_SCRATCH),
     ],
@@ -162,7 +162,11 @@ def test_family_is_the_first_that_matches(strategy, family):
         ({"freeze_depth": 0, "warmup_steps": 1.0}, TypeError, "`warmup_steps` must be a whole number, got 1.0"),
         ({"freeze_depth": 0, "parameters": "bn"}, ValueError, '`parameters` must be one of "all", "norm", "bias", got'),
         ({"freeze_depth": 0, "scheduler": 1}, ValueError, '`scheduler` must be one of "constant", "cosine", "linear"'),
-        ({"freeze_depth": 0, "batch_norm": None}, ValueError, '`batch_norm` must be one of "train", "still", got None'),
+        (
+            {"freeze_depth": 0, "batch_norm": None},
+            ValueError,
+            '`batch_norm` must be one of "train", "frozen", got None',
+        ),
         ({"freeze_depth": 0, "epochs": 0}, ValueError, "`epochs` must be at least 1"),
         ({"freeze_dept": 0}, ValueError, "`freeze_dept` is not a strategy's field; allowed: freeze_depth"),
         ({"head_lr": 0.1}, ValueError, "`freeze_depth` is missing"),
@@ -179,7 +183,7 @@ def test_depth_beyond_the_groups_is_refused():
 
 
 @given(cases(), st.integers(1, 200))
-def test_rescaled_keeps_what_thaws_within_the_run(case, epochs):
+def test_rescaled_keeps_what_unfreezes_within_the_run(case, epochs):
     strategy, num_groups, budget = case
     strategy = FreezingStrategy.from_params(strategy.to_params() | {"epochs": budget})
     strategy = strategy.canonical(num_groups, budget)
@@ -189,7 +193,7 @@ def test_rescaled_keeps_what_thaws_within_the_run(case, epochs):
     assert (longer.unfreeze_epoch > 0) == (strategy.unfreeze_epoch > 0)
 
 
-def test_rescaled_moves_thaws_to_the_same_fraction():
+def test_rescaled_moves_unfreezes_to_the_same_fraction():
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=5, epochs_per_group=2, epochs=20)
     assert strategy.rescaled(epochs=40) == FreezingStrategy(
         freeze_depth=0, unfreeze_epoch=10, epochs_per_group=4, epochs=40

@@ -15,13 +15,13 @@ from strategies import FreezingCallback, FreezingStrategy
 from tests.strategies.learner import EPOCHS, Module, Rates, Scheduled, Watch, loader, trainer
 
 
-def test_an_optimizer_that_lacks_what_will_thaw_is_refused():
+def test_an_optimizer_that_lacks_what_will_unfreeze_is_refused():
     class HeadAlone(Module):
         def configure_optimizers(self):
             return AdamW(self.head.parameters())
 
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)
-    with pytest.raises(MisconfigurationException, match=r"'0' thaws at epoch 2, but the optimizer does not hold"):
+    with pytest.raises(MisconfigurationException, match=r"'0' unfreezes at epoch 2, but the optimizer does not hold"):
         trainer(FreezingCallback(strategy)).fit(HeadAlone(strategy), loader())
 
 
@@ -77,7 +77,7 @@ def test_a_scheduler_needs_an_end_and_steps_a_length():
 
 @pytest.mark.parametrize(
     ("fields", "refused"),
-    [({"freeze_depth": 1}, True), ({"scheduler": "cosine"}, True), ({"batch_norm": "still"}, True), ({}, False)],
+    [({"freeze_depth": 1}, True), ({"scheduler": "cosine"}, True), ({"batch_norm": "frozen"}, True), ({}, False)],
 )
 def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fields, refused):
     strategy = FreezingStrategy(**{"freeze_depth": 0} | fields)
@@ -89,13 +89,13 @@ def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fie
         run.fit(Module(strategy), loader())
 
 
-def test_nothing_to_train_in_what_thaws_is_refused():
-    strategy = FreezingStrategy(freeze_depth=0, parameters="norm", batch_norm="still")
-    with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'still' leaves the backbone"):
+def test_nothing_to_train_in_what_unfreezes_is_refused():
+    strategy = FreezingStrategy(freeze_depth=0, parameters="norm", batch_norm="frozen")
+    with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'frozen' leaves the backbone"):
         trainer(FreezingCallback(strategy)).fit(Module(strategy), loader())
 
 
-def test_norms_alone_may_thaw_where_there_are_none():
+def test_norms_alone_may_unfreeze_where_there_are_none():
     strategy = FreezingStrategy(freeze_depth=2, parameters="norm")
     module = Module(strategy)
     module.backbone[2] = nn.Linear(4, 4)

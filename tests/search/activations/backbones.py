@@ -86,7 +86,7 @@ class LateDropout(nn.Module):
 
 
 class Flattened(nn.Module):
-    """Between its first two groups, and between the next, examples do not come first for a while."""
+    """Estimate its first two groups, and between the next, examples do not come first for a while."""
 
     def __init__(self):
         super().__init__()

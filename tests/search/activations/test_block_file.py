@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.activations import block_file as blocks
-from search.activations.block_file import ALIGNED, BrokenBlock, Layout, check, layout_of, mapped, read, write
+from search.activations.block_file import ALIGNED, CorruptBlock, Layout, check, layout_of, mapped, read, write
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
 shapes = st.lists(st.integers(1, 4), max_size=3)
@@ -52,7 +52,7 @@ def test_tensors_that_do_not_lie_in_order_are_written_in_order(tmp_path):
 def test_other_rows_than_expected_are_another_block(tmp_path):
     file = written(tmp_path, (torch.zeros(4, 2),), step=4)
     for reader in (read, check, mapped, layout_of):
-        with pytest.raises(BrokenBlock, match="holds 4 rows, not 5"):
+        with pytest.raises(CorruptBlock, match="holds 4 rows, not 5"):
             reader(file, rows=5)
 
 

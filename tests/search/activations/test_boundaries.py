@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search.activations.boundaries import Cuts, Resumed
+from search.activations.boundaries import Boundaries, PartialInputs
 from strategies import LayerGroup, layer_groups
 from strategies.freeze import set_trainable
 from tests.search.activations.backbones import ALL, FAST, SLOW, SOAK, UNet, Untraceable, vectors
@@ -21,7 +21,7 @@ class Case:
         torch.manual_seed(0)
         self.backbone, self.inputs = make(), inputs()
         self.groups = self.grouped(self.backbone)
-        self.cuts = Cuts.of(self.backbone, self.groups, self.inputs)
+        self.cuts = Boundaries.of(self.backbone, self.groups, self.inputs)
 
     @staticmethod
     def grouped(backbone: nn.Module) -> list[LayerGroup]:
@@ -30,12 +30,12 @@ class Case:
     def rows(self, where) -> Tensor | dict[str, Tensor]:
         return {k: v[where] for k, v in self.inputs.items()} if isinstance(self.inputs, dict) else self.inputs[where]
 
-    def resumed(self, boundary: int, backbone: nn.Module, *, at_once: int = 4) -> Resumed:
+    def resumed(self, boundary: int, backbone: nn.Module, *, at_once: int = 4) -> PartialInputs:
         """Computed some at a time and put together, as a store does."""
         stages = self.cuts.on(backbone)
         parts = [stages.until(self.rows(slice(i, i + at_once)), boundary) for i in range(0, 4, at_once)]
         needed = self.cuts.needs_inputs(boundary)
-        return Resumed(boundary, tuple(map(torch.cat, zip(*parts, strict=True))), self.inputs if needed else None)
+        return PartialInputs(boundary, tuple(map(torch.cat, zip(*parts, strict=True))), self.inputs if needed else None)
 
     def frozen(self, boundary: int) -> nn.Module:
         """A copy that trains behind a boundary."""
@@ -80,7 +80,7 @@ def test_only_code_that_looks_at_its_values_takes_the_inputs_again(case):
 @parametrize(FAST)
 def test_finding_the_cuts_leaves_the_backbone_as_it_was(case):
     tensors, attributes = snapshot(case.backbone)
-    Cuts.of(case.backbone, case.groups, case.inputs)
+    Boundaries.of(case.backbone, case.groups, case.inputs)
     after, others = snapshot(case.backbone)
     assert all(map(torch.equal, tensors, after))
     assert others == attributes
@@ -130,7 +130,7 @@ def test_a_value_is_the_same_from_the_inputs_and_from_any_earlier_boundary(case)
     stages = case.cuts.on(backbone)
     for index, start in enumerate(case.cuts.boundaries):
         values = stages.until(case.inputs, start)
-        resumed = Resumed(start, values, case.inputs if case.cuts.needs_inputs(start) else None)
+        resumed = PartialInputs(start, values, case.inputs if case.cuts.needs_inputs(start) else None)
         kept = [value.clone() for value in values]
         for boundary in case.cuts.boundaries[index:]:
             direct = stages.until(case.inputs, boundary)
@@ -164,7 +164,7 @@ def test_only_the_layers_between_two_boundaries_run(case):
 @parametrize(["unet", "lstm", "bert"])
 def test_cuts_hold_no_tensor_of_the_backbone_and_fit_any_copy(case):
     backbone = copy.deepcopy(case.backbone)
-    cuts = Cuts.of(backbone, layer_groups(backbone), case.inputs)
+    cuts = Boundaries.of(backbone, layer_groups(backbone), case.inputs)
     tensors = [weakref.ref(tensor) for tensor in (*backbone.parameters(), *backbone.buffers())]
     del backbone
     gc.collect()
@@ -175,7 +175,7 @@ def test_cuts_hold_no_tensor_of_the_backbone_and_fit_any_copy(case):
         for parameter in other.parameters():
             parameter.mul_(1.5)
         values = cuts.on(other).until(case.inputs, 1)
-        features = cuts.on(other).onward(Resumed(1, values, case.inputs))
+        features = cuts.on(other).onward(PartialInputs(1, values, case.inputs))
         torch.testing.assert_close(features, other(case.inputs))
 
 
@@ -184,6 +184,6 @@ def test_a_forward_that_stands_on_a_module_itself_is_its_own_again():
     backbone = Untraceable()
     first = backbone.layers[0]
     first.forward = own = MethodType(lambda self, x: nn.Sequential.forward(self, x), first)
-    cuts, x = Cuts.of(backbone, layer_groups(backbone), vectors()), vectors()
-    cuts.on(backbone).onward(Resumed(2, cuts.on(backbone).until(x, 2), x))
+    cuts, x = Boundaries.of(backbone, layer_groups(backbone), vectors()), vectors()
+    cuts.on(backbone).onward(PartialInputs(2, cuts.on(backbone).until(x, 2), x))
     assert first.forward is own

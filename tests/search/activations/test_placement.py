@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.activations.placement import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, worthwhile
+from search.activations.placement import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, choose_boundaries
 
 # ResNet-50 at 224 px in float16: after the stem and each of the four stages, the last one pooled.
 NBYTES = (401_408, 1_605_632, 802_816, 401_408, 4_096)
@@ -21,34 +21,36 @@ RESNET50 = [
 )
 def test_of_a_resnet50_the_features_and_late_boundaries_are_kept_and_never_the_stem(gigabytes, kept):
     for in_memory in (0, int(1e9), int(1e11)):
-        assert worthwhile(RESNET50, examples=5000, room=int(gigabytes * 1e9), in_memory=in_memory) == kept
+        assert choose_boundaries(RESNET50, examples=5000, room=int(gigabytes * 1e9), in_memory=in_memory) == kept
 
 
 def test_what_is_faster_computed_than_read_is_kept_only_where_reading_is_fast():
     cheap = Boundary(index=1, nbytes=10_000, flops=1e6)  # 10 us to compute, 2 from memory, 29 from a file
     boundaries = [cheap, Boundary(index=2, nbytes=40, flops=2e6)]
-    assert worthwhile(boundaries, examples=100, room=10**7, in_memory=0) == (2,)
-    assert worthwhile(boundaries, examples=100, room=10**7, in_memory=10**7) == (1, 2)
+    assert choose_boundaries(boundaries, examples=100, room=10**7, in_memory=0) == (2,)
+    assert choose_boundaries(boundaries, examples=100, room=10**7, in_memory=10**7) == (1, 2)
 
 
 def test_features_are_kept_whatever_they_spare():
     late = Boundary(index=1, nbytes=1000, flops=1e9)
-    assert worthwhile([late, Boundary(index=2, nbytes=1000, flops=1.01e9)], examples=1, room=2000, in_memory=0) == (
+    assert choose_boundaries(
+        [late, Boundary(index=2, nbytes=1000, flops=1.01e9)], examples=1, room=2000, in_memory=0
+    ) == (
         1,
         2,
     )
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> list[Boundary]:
+def repeats(draw: st.DrawFn) -> list[Boundary]:
     groups = draw(st.integers(1, 6))
     flops = 0.0
-    chain = []
+    repeat = []
     for index in range(1, groups + 1):
         flops += draw(st.integers(1, 100)) * 1e7
         if index == groups or draw(st.booleans()):
-            chain.append(Boundary(index=index, nbytes=draw(st.integers(1, 400)) * 1000, flops=flops))
-    return chain
+            repeat.append(Boundary(index=index, nbytes=draw(st.integers(1, 400)) * 1000, flops=flops))
+    return repeat
 
 
 def spared(kept: tuple[Boundary, ...], groups: int, rate: float) -> float:
@@ -72,12 +74,12 @@ def sound(kept: tuple[Boundary, ...], features: Boundary, rate: float) -> bool:
     return all(one is features or seconds(one, rate) >= previous + least for one, previous in pairs)
 
 
-@given(chains(), st.integers(0, 2_000_000), st.booleans())
-def test_the_greedy_choice_is_sound_and_at_most_a_tenth_below_the_best(chain, room, in_memory):
+@given(repeats(), st.integers(0, 2_000_000), st.booleans())
+def test_the_greedy_choice_is_sound_and_at_most_a_tenth_below_the_best(repeat, room, in_memory):
     rate = MEMORY_RATE if in_memory else DISK_RATE
-    features, groups = chain[-1], chain[-1].index
-    chosen = worthwhile(chain, examples=10, room=room, in_memory=room if in_memory else 0)
-    kept = tuple(one for one in chain if one.index in chosen)
+    features, groups = repeat[-1], repeat[-1].index
+    chosen = choose_boundaries(repeat, examples=10, room=room, in_memory=room if in_memory else 0)
+    kept = tuple(one for one in repeat if one.index in chosen)
     assert tuple(one.index for one in kept) == chosen
     assert sum(one.nbytes for one in kept) * 10 <= room
     assert sound(kept, features, rate)
@@ -85,8 +87,8 @@ def test_the_greedy_choice_is_sound_and_at_most_a_tenth_below_the_best(chain, ro
     assert (features in kept) == features_fit
     possible = [
         some
-        for count in range(len(chain) + 1)
-        for some in combinations(chain, count)
+        for count in range(len(repeat) + 1)
+        for some in combinations(repeat, count)
         if sum(one.nbytes for one in some) * 10 <= room
         and sound(some, features, rate)
         and (features in some) == features_fit

@@ -8,7 +8,7 @@ import optuna
 import pytest
 import torch
 
-from search.activations.frozen_prefix import FrozenLayers
+from search.activations.frozen_prefix import FrozenPrefix
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from search.workers.trial import PruningCallback, score_on_test, train
@@ -24,12 +24,12 @@ def task_of(**tables):
         "train": {"epochs": 4, "steps_per_epoch": 5, "accelerator": "cpu"},
     }
     task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
-    weights = task.start(FreezingStrategy(freeze_depth=0), chain=0)[0].state_dict()
+    weights = task.start(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
     return task.with_weights(weights) if task.parts.module is None else task
 
 
 def layers_of(task, folder, *, said=None):
-    return FrozenLayers.of(task, cache=folder, say=(said if said is not None else []).append)
+    return FrozenPrefix.of(task, cache=folder, say=(said if said is not None else []).append)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def task():
     return task_of()
 
 
-def curve(task, strategy, *, size=80, chain=0, **options):
+def curve(task, strategy, *, size=80, repeat=0, **options):
     study = optuna.create_study()
     outcome = train(
-        task, strategy, size=size, chain=chain, callbacks=[PruningCallback(study.ask(), "val_loss")], **options
+        task, strategy, size=size, repeat=repeat, callbacks=[PruningCallback(study.ask(), "val_loss")], **options
     )
     return list(study.trials[0].intermediate_values.values()), outcome
 
@@ -49,7 +49,7 @@ PROBING = FreezingStrategy(freeze_depth=4, head_lr=0.01)
 STRATEGIES = {
     "linear probing": PROBING,
     "last group": FreezingStrategy(freeze_depth=3, head_lr=0.01),
-    "last group, thawing": FreezingStrategy(freeze_depth=3, unfreeze_epoch=2, head_lr=0.01),
+    "last group, unfreezing": FreezingStrategy(freeze_depth=3, unfreeze_epoch=2, head_lr=0.01),
     "two groups": FreezingStrategy(freeze_depth=2, unfreeze_epoch=1, head_lr=0.01),
     "freeze, then unfreeze": FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01),
     "gradual": FreezingStrategy(freeze_depth=0, epochs_per_group=1, head_lr=0.01),
@@ -146,11 +146,11 @@ def test_half_precision_moves_a_linear_probe_by_little(task, tmp_path):
 
 def test_weights_that_a_function_makes_anew_are_kept_apart(tmp_path):
     task = task_of()
-    bare = replace(task, weights=None)  # as with [model] weights = "none": each chain has random ones
+    bare = replace(task, weights=None)  # as with [model] weights = "none": each repeat has random ones
     layers = layers_of(bare, tmp_path)
-    for chain in (0, 1, 0):
-        cached, _ = curve(bare, PROBING, chain=chain, layers=layers)
-        assert cached == pytest.approx(curve(bare, PROBING, chain=chain)[0], abs=1e-5)
+    for repeat in (0, 1, 0):
+        cached, _ = curve(bare, PROBING, repeat=repeat, layers=layers)
+        assert cached == pytest.approx(curve(bare, PROBING, repeat=repeat)[0], abs=1e-5)
 
 
 OWN = """
@@ -222,13 +222,13 @@ def test_code_that_was_edited_under_the_same_weights_finds_nothing_of_before(own
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_a_best_epoch_before_a_thaw_has_that_epochs_weights(task, tmp_path, store):
+def test_a_best_epoch_before_a_unfreeze_has_that_epochs_weights(task, tmp_path, store):
     wild = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01, backbone_lr_ratio=100.0)
     layers = layers_of(task, tmp_path) if store else None
     losses, outcome = curve(task, wild, keep_best=True, layers=layers)
     assert outcome.best_epoch == 1
     assert losses[1] < losses[3]
-    _, held_out = task.split(chain=0, size=80)
+    _, held_out = task.split(repeat=0, size=80)
     outcome.model.eval()
     with torch.no_grad():
         again = torch.nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
@@ -244,7 +244,7 @@ def test_augmented_views_are_the_same_with_the_store_and_without(tmp_path, views
         model={"backbone": "small_cnn", "weights": "none", "image_size": 8},
         train={"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu", "augment": ["crop", "flip"], "views": views},
     )
-    for strategy in (PROBING, STRATEGIES["last group, thawing"]):
+    for strategy in (PROBING, STRATEGIES["last group, unfreezing"]):
         plain, _ = curve(task, strategy, size=40)
         cached, _ = curve(task, strategy, size=40, layers=layers_of(task, tmp_path / "cache"))
         assert cached == pytest.approx(plain, abs=1e-5)

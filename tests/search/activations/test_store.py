@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.activations.block_folder import Shelf
-from search.activations.store import ActivationStore, Budget, NotFinite, halved
+from search.activations.block_folder import BlockFolder
+from search.activations.store import ActivationStore, Budget, NotFinite, to_float16
 from tests.search.activations.counted import BOTH, DISK, MB, MEMORY, ROWS, Block, in_memory, left_in
 
 
@@ -36,7 +36,7 @@ def test_a_block_that_is_held_is_not_read_again(tmp_path, monkeypatch):
     stores = ActivationStore(tmp_path, BOTH), ActivationStore(tmp_path, DISK)
     before = in_memory.of(stores[0]), on_disk.of(stores[1])
     monkeypatch.setattr(Path, "open", None)
-    monkeypatch.setattr(Shelf, "claimed", None)
+    monkeypatch.setattr(BlockFolder, "claimed", None)
     assert (in_memory.of(stores[0]), on_disk.of(stores[1])) == before
 
 
@@ -171,7 +171,7 @@ def test_chunks_that_make_no_block_are_refused(tmp_path, budget, chunks):
 
 def test_halves_are_near_and_other_dtypes_stay():
     values, index = torch.randn(4, 3), torch.arange(4)
-    half, same = halved((values, index))
+    half, same = to_float16((values, index))
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), values, rtol=1e-3, atol=1e-4)
     assert same is index
@@ -181,8 +181,8 @@ def test_halves_are_near_and_other_dtypes_stay():
 def test_a_block_that_float16_cant_hold_is_not_kept(tmp_path, said, value):
     def compute():
         calls.append(value)
-        yield halved((torch.ones(1, 2),))
-        yield halved((torch.tensor([[1.0, value]]),))
+        yield to_float16((torch.ones(1, 2),))
+        yield to_float16((torch.tensor([[1.0, value]]),))
 
     calls: list[float] = []
     store = ActivationStore(tmp_path, BOTH, say=said.append)
@@ -191,4 +191,4 @@ def test_a_block_that_float16_cant_hold_is_not_kept(tmp_path, said, value):
     assert len(said) == 1
     assert left_in(tmp_path) == set()
     with pytest.raises(NotFinite):
-        halved((torch.tensor([value]),))
+        to_float16((torch.tensor([value]),))

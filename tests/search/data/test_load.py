@@ -52,7 +52,7 @@ def test_changed_data_have_another_fingerprint(tmp_path, change):
 
 def test_your_own_data_come_from_a_function(tmp_path, monkeypatch):
     (tmp_path / "my_data.py").write_text(
-        "import torch\nfrom search.data.load import Examples, TaskData\n"
+        "import torch\nfrom search.data.examples import Examples, TaskData\n"
         "def build():\n    part = Examples(torch.randn(6, 3), torch.arange(6) % 2)\n"
         "    return TaskData(pool=part, test=part.subset(torch.arange(2)), classes=('a', 'b'))\n"
         "def wrong():\n    return 3\n"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.data.load import load_data
-from search.data.subsets import check_sizes, draw_chain
+from search.data.subsets import check_sizes, draw_order
 from search.errors import TaskError
 
 SIZES = [50, 100, 200, 400, 800]
@@ -16,10 +16,10 @@ def labels():
 
 
 def test_subsets_are_nested_and_so_are_their_two_parts(labels):
-    chain = draw_chain(labels, seed=0, chain=1)
+    repeat = draw_order(labels, seed=0, repeat=1)
     previous = (set(), set())
     for size in SIZES:
-        train, validation = (set(part.tolist()) for part in chain.split(size))
+        train, validation = (set(part.tolist()) for part in repeat.split(size))
         assert len(train) + len(validation) == size
         assert not train & validation
         assert previous[0] <= train
@@ -28,9 +28,9 @@ def test_subsets_are_nested_and_so_are_their_two_parts(labels):
 
 
 def test_a_fifth_validates_and_every_class_is_in_both_parts(labels):
-    chain = draw_chain(labels, seed=0, chain=0)
+    repeat = draw_order(labels, seed=0, repeat=0)
     for size in SIZES:
-        train, validation = chain.split(size)
+        train, validation = repeat.split(size)
         assert len(validation) == pytest.approx(0.2 * size, abs=5)
         assert set(labels[train]) == set(labels[validation]) == set(range(10))
 
@@ -38,22 +38,22 @@ def test_a_fifth_validates_and_every_class_is_in_both_parts(labels):
 def test_subsets_are_as_balanced_as_the_pool(labels):
     shares = np.bincount(labels) / len(labels)
     for size in SIZES:
-        order = draw_chain(labels, seed=3, chain=2).order[:size]
+        order = draw_order(labels, seed=3, repeat=2).order[:size]
         assert np.abs(np.bincount(labels[order]) - shares * size).max() < 1.5
 
 
-def test_chains_differ_and_are_fixed_by_their_seed(labels):
-    one, other = (draw_chain(labels, seed=0, chain=chain).order for chain in (0, 1))
+def test_repeats_differ_and_are_fixed_by_their_seed(labels):
+    one, other = (draw_order(labels, seed=0, repeat=repeat).order for repeat in (0, 1))
     assert not np.array_equal(one, other)
-    assert np.array_equal(one, draw_chain(labels, seed=0, chain=0).order)
-    assert not np.array_equal(one, draw_chain(labels, seed=1, chain=0).order)
+    assert np.array_equal(one, draw_order(labels, seed=0, repeat=0).order)
+    assert not np.array_equal(one, draw_order(labels, seed=1, repeat=0).order)
 
 
 @given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.integers(0, 5), st.data())
 def test_any_imbalance_leaves_one_of_each_class_to_train_and_to_validate(counts, seed, data):
     labels = np.repeat(np.arange(len(counts)), counts)
     size = data.draw(st.integers(2 * len(counts), len(labels)))
-    for part in draw_chain(labels, seed=seed, chain=0).split(size):
+    for part in draw_order(labels, seed=seed, repeat=0).split(size):
         assert set(labels[part]) == set(range(len(counts)))
 
 
@@ -72,11 +72,11 @@ def test_numbers_are_split_as_one_class(count, seed, columns, data):
     labels = np.zeros((count, *columns), dtype=np.float32)
     smaller = data.draw(st.integers(10, count))
     larger = data.draw(st.integers(smaller, count))
-    chain = draw_chain(labels, seed=seed, chain=0)
-    for inner, outer in zip(chain.split(smaller), chain.split(larger), strict=True):
+    repeat = draw_order(labels, seed=seed, repeat=0)
+    for inner, outer in zip(repeat.split(smaller), repeat.split(larger), strict=True):
         assert set(inner) <= set(outer)
-    train, validation = chain.split(larger)
-    assert sorted([*train, *validation]) == sorted(chain.order[:larger])
+    train, validation = repeat.split(larger)
+    assert sorted([*train, *validation]) == sorted(repeat.order[:larger])
     assert len(validation) == pytest.approx(larger / 5, abs=0.6)
 
 

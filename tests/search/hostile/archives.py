@@ -33,7 +33,7 @@ def bomb():
     packed = zlib.compressobj(9, zlib.DEFLATED, -15)
     zeros = packed.compress(bytes(10**7)) + packed.flush(zlib.Z_FULL_FLUSH)  # as often as one likes, after one another
     content = zeros * 200 + packed.flush()
-    name, size = b"outcome.npy", 200 * 10**7
+    name, size = b"example_scores.npy", 200 * 10**7
     local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(content), size, len(name), 0) + name
     central = struct.pack(
         "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(content), size, len(name), 0, 0, 0, 0, 0, 0
@@ -49,18 +49,18 @@ ARCHIVES = {
     "a pickle": lambda s: pickle.dumps(s.payload),
     "one array": lambda s: array(np.ones(60)),
     "one array of objects": lambda s: array(np.array([s.payload], dtype=object)),
-    "objects": lambda s: zipped(**{"outcome.npy": array(np.array([s.payload], dtype=object))}),
-    "a pickle within": lambda s: zipped(**{"outcome.npy": pickle.dumps(s.payload)}),
-    "no array": lambda s: zipped(outcome="text"),
-    "paths": lambda s: zipped(**{"../../outside/x.npy": array(np.ones(2)), "/outcome.npy": array(np.ones(2))}),
-    "cut short": lambda s: zipped(**{"outcome.npy": array(np.ones(600))})[:-40],
-    "half an array": lambda s: zipped(**{"outcome.npy": array(np.ones(600))[:900]}),
-    "declared too large": lambda s: zipped(**{"outcome.npy": header("<f8", (10**12,))}),
-    "declared negative": lambda s: zipped(**{"outcome.npy": header("<f8", (-5,))}),
-    "declared in code": lambda s: zipped(**{"outcome.npy": header("__import__('os')", (5,))}),
+    "objects": lambda s: zipped(**{"example_scores.npy": array(np.array([s.payload], dtype=object))}),
+    "a pickle within": lambda s: zipped(**{"example_scores.npy": pickle.dumps(s.payload)}),
+    "no array": lambda s: zipped(example_scores="text"),
+    "paths": lambda s: zipped(**{"../../outside/x.npy": array(np.ones(2)), "/example_scores.npy": array(np.ones(2))}),
+    "cut short": lambda s: zipped(**{"example_scores.npy": array(np.ones(600))})[:-40],
+    "half an array": lambda s: zipped(**{"example_scores.npy": array(np.ones(600))[:900]}),
+    "declared too large": lambda s: zipped(**{"example_scores.npy": header("<f8", (10**12,))}),
+    "declared negative": lambda s: zipped(**{"example_scores.npy": header("<f8", (-5,))}),
+    "declared in code": lambda s: zipped(**{"example_scores.npy": header("__import__('os')", (5,))}),
     "a header of code": lambda s: zipped(
-        **{"outcome.npy": b"\x93NUMPY\x01\x00\x20\x00__import__('os').mkdir('x')     \n"}
+        **{"example_scores.npy": b"\x93NUMPY\x01\x00\x20\x00__import__('os').mkdir('x')     \n"}
     ),
-    "a deep header": lambda s: zipped(**{"outcome.npy": b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535}),
+    "a deep header": lambda s: zipped(**{"example_scores.npy": b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535}),
     "a bomb": lambda s: bomb(),
 }

@@ -19,8 +19,8 @@ from optuna.trial import TrialState, create_trial
 from search.cli import main
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
-from search.storage.location import Home
-from search.verdict.predictions import save_outcomes
+from search.storage.location import StudyLocation
+from search.verdict.predictions import save_predictions
 
 SECRET = "hunter2-s3cr3t"
 RUNS_CODE = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class")
@@ -169,7 +169,7 @@ SPEC = {
     "source": {"data": "digits-0-4"},
     "train": {"epochs": 4},
     "search": {"trials": 2},
-    "confirm": {"chains": 5},
+    "confirm": {"repeats": 5},
 }
 
 
@@ -177,9 +177,9 @@ SPEC = {
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished study, told to the database without any training."""
     out = tmp_path_factory.mktemp("told")
-    home = Home.of("tiny", out=out, storage=None)
-    home.folder.mkdir()
-    storage = open_storage(home.url, create=True)
+    location = StudyLocation.of("tiny", out=out, storage=None)
+    location.folder.mkdir()
+    storage = open_storage(location.url, create=True)
     spec = StudySpec.from_dict(SPEC, where="here").model_dump(mode="json", exclude_none=True)
     arms = [{"freeze_depth": 4, "head_lr": 0.01}, {"freeze_depth": 0, "head_lr": 0.003}]
     rng = np.random.default_rng(0)
@@ -214,20 +214,22 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return study
 
     for size in (20, 40):
-        study = open_study(home.explore_name(size))
+        study = open_study(location.explore_name(size))
         for params in arms:
-            add(study, params, {"family": "?", "chain": 0, "anchor": True})
-    study = open_study(home.confirm_name)
+            add(study, params, {"family": "?", "repeat": 0, "baseline": True})
+    study = open_study(location.confirm_name)
     for size in (20, 40):
         for number, params in enumerate(arms):
-            for chain in range(1, 6):
+            for repeat in range(1, 6):
                 predicted = rng.dirichlet(np.ones(10), size=60).astype(np.float32)
                 outcome = predicted.argmax(axis=1) == test["targets"]
-                name = save_outcomes(home, len(study.trials), outcome=outcome, predicted=predicted, test=test)
-                scores = {"test_accuracy": float(outcome.mean()), "test_examples": 60, "outcomes": name}
-                add(study, params, {"size": size, "chain": chain, "explored": number} | scores)
+                name = save_predictions(
+                    location, len(study.trials), example_scores=outcome, predicted=predicted, test=test
+                )
+                scores = {"test_accuracy": float(outcome.mean()), "test_examples": 60, "predictions_file": name}
+                add(study, params, {"size": size, "repeat": repeat, "source_trial": number} | scores)
     storage._backend.engine.dispose()  # which also brings SQLite's second file into the first
-    return home.folder
+    return location.folder
 
 
 class Poisoned:

@@ -8,7 +8,7 @@ import pytest
 
 from search.files import BrokenArchive, read_arrays, replacing
 from search.report.test_examples import section
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.judge import judge
 from search.verdict.load import load_results
 from tests.search.hostile.archives import ARCHIVES, bomb
@@ -40,7 +40,7 @@ NAMES = {
 @pytest.fixture(scope="module")
 def whole(told):
     """The results before anybody wrote into the folder, and a verdict of theirs."""
-    results = load_results(Home.of("tiny", out=told.parent, storage=None))
+    results = load_results(StudyLocation.of("tiny", out=told.parent, storage=None))
     return results, judge(results, 40)
 
 
@@ -49,17 +49,17 @@ def test_outcomes_that_are_no_arrays_are_as_good_as_lost(study, sandbox, attack)
     for file in study.outcomes():
         file.write_bytes(ARCHIVES[attack](sandbox))
     sandbox.arm()
-    results = load_results(Home.of("tiny", out=study.folder.parent, storage=None))
-    assert all(row.outcome is None for row in results.rows)
+    results = load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None))
+    assert all(row.example_scores is None for row in results.rows)
     sandbox.check()
 
 
 @pytest.mark.parametrize("attack", ARRAYS)
 def test_outcomes_of_another_kind_are_as_good_as_lost(study, sandbox, attack):
-    study.rewrite("0*.npz", outcome=ARRAYS[attack])
+    study.rewrite("0*.npz", example_scores=ARRAYS[attack])
     sandbox.arm()
-    results = load_results(Home.of("tiny", out=study.folder.parent, storage=None))
-    assert all(row.outcome is None for row in results.rows)
+    results = load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None))
+    assert all(row.example_scores is None for row in results.rows)
     sandbox.check()
 
 
@@ -100,17 +100,17 @@ def test_arrays_that_do_fit_are_shown(study, whole):
 def shown(study, whole):
     """What the page says of the test set."""
     results, verdict = whole
-    return section(replace(results, home=Home.of("tiny", out=study.folder.parent, storage=None)), verdict)
+    return section(replace(results, location=StudyLocation.of("tiny", out=study.folder.parent, storage=None)), verdict)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stored_name_of_outcomes_does_not_leave_the_folder(study, sandbox, name):
     (sandbox.outside / "x.npz").write_bytes(study.outcomes()[0].read_bytes())
-    study.trials("outcomes", NAMES[name])
+    study.trials("predictions_file", NAMES[name])
     study.rewrite("0*.npz", test=np.array(NAMES[name][:1000]))
     sandbox.arm()
-    results = load_results(Home.of("tiny", out=study.folder.parent, storage=None))
-    assert all(row.outcome is None for row in results.rows)
+    results = load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None))
+    assert all(row.example_scores is None for row in results.rows)
     sandbox.check()
 
 
@@ -120,7 +120,10 @@ def test_nor_does_a_link(study, sandbox):
         file.unlink()
         file.symlink_to(sandbox.outside / file.name)
     sandbox.arm()
-    assert all(row.outcome is None for row in load_results(Home.of("tiny", out=study.folder.parent, storage=None)).rows)
+    assert all(
+        row.example_scores is None
+        for row in load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None)).rows
+    )
     sandbox.check()
 
 
@@ -129,7 +132,10 @@ def test_a_name_that_is_no_file_is_not_waited_for(study, sandbox, kind):
     for file in study.outcomes()[:-1]:
         file.unlink()
         {"pipe": os.mkfifo, "folder": os.mkdir}.get(kind, lambda path: path.symlink_to("/dev/zero"))(file)
-    assert all(row.outcome is None for row in load_results(Home.of("tiny", out=study.folder.parent, storage=None)).rows)
+    assert all(
+        row.example_scores is None
+        for row in load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None)).rows
+    )
 
 
 def test_what_is_written_replaces_a_link_and_does_not_follow_it(study, sandbox, frostline):

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from search.report.page import render, trials_csv
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.load import load_results
 
 CODE = {
     "task": {"data": "canary:fire", "sizes": [20]},
     "model": {"backbone": "canary:fire", "weights": "none"},
-    "confirm": {"chains": 5},
+    "confirm": {"repeats": 5},
 }
 DEEP = '{"a":' * 5000 + "1" + "}" * 5000
 HTML = "</script></title><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -67,8 +67,8 @@ OF_TRIALS = {
     "a size in words": ("size", "20; drop table studies"),
     "a negative size": ("size", -20),
     "a huge size": ("size", 10**400),
-    "a negative chain": ("chain", -1),
-    "a chain in words": ("chain", "../../x"),
+    "a negative repeat": ("repeat", -1),
+    "a repeat in words": ("repeat", "../../x"),
     "seconds in words": ("seconds", "<b>"),
     "negative seconds": ("seconds", -1.0),
     "NaN seconds": ("seconds", math.nan),
@@ -79,11 +79,11 @@ OF_TRIALS = {
     "an accuracy in words": ("test_accuracy", "1.0"),
     "no examples": ("test_examples", 0),
     "a reason that is none": ("reason", {"__reduce__": ["os.system", "id"]}),
-    "outcomes that are none": ("outcomes", ["x.npz"]),
+    "outcomes that are none": ("predictions_file", ["x.npz"]),
     "epochs in words": ("epochs", "4"),
     "a seed that is none": ("seed", {}),
     "a huge seed": ("seed", 10**40),
-    "an anchor that is none": ("anchor", "yes"),
+    "a baseline that is none": ("baseline", "yes"),
     "no JSON": ("reason", Raw("{'a'")),
     "deep JSON": ("reason", Raw(DEEP)),
 }
@@ -125,7 +125,7 @@ epochs = 4
 [search]
 trials = 2
 [confirm]
-chains = 5
+repeats = 5
 """
 
 
@@ -152,7 +152,7 @@ def refused(sandbox, frostline, command="report"):
 def test_all_readers_refuse_alike(study, sandbox, frostline, command, poison):
     {
         "studies": lambda: study.studies("spec", 5),
-        "trials": lambda: study.trials("chain", "../../x"),
+        "trials": lambda: study.trials("repeat", "../../x"),
         "sql": lambda: study.sql(SQL["two objectives"]),
     }[poison]()
     refused(sandbox, frostline, command)
@@ -226,7 +226,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def plain(told):
     """The page of the study before anybody wrote into it."""
-    return Page(render(load_results(Home.of("tiny", out=told.parent, storage=None))))
+    return Page(render(load_results(StudyLocation.of("tiny", out=told.parent, storage=None))))
 
 
 @pytest.mark.parametrize("text", [HTML, CONTROL, '" onload="alert(1)', "javascript:alert(1)", "x" * 10**6, "{{7*7}}"])
@@ -251,7 +251,7 @@ def test_a_text_stands_in_the_page_as_text(study, sandbox, frostline, plain, tex
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)", "\t=1", '"=1', "=1,=2\n=3"])
 def test_no_cell_of_the_csv_begins_a_formula(study, text):
     study.trials("reason", text)
-    results = load_results(Home.of("tiny", out=study.folder.parent, storage=None))
+    results = load_results(StudyLocation.of("tiny", out=study.folder.parent, storage=None))
     rows = list(csv.DictReader(StringIO(trials_csv(results), newline="")))
     assert len(rows) == 24
     for row in rows:

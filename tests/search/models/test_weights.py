@@ -10,7 +10,7 @@ import torch
 from search.errors import TaskError
 from search.models.builtin import lenet
 from search.models.registry import find_network
-from search.models.weights import fitting, load_weights
+from search.models.weights import load_weights, match_state_dict
 from search.spec.tables import Checkpoint, Model
 
 
@@ -150,7 +150,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path, content, message):
 
 def test_a_compiled_backbone_takes_the_same_names(state):
     compiled = torch.compile(lenet())
-    found = fitting(state, compiled, where="here")
+    found = match_state_dict(state, compiled, where="here")
     assert same({key.removeprefix("_orig_mod."): value for key, value in found.items()}, state)
     compiled.load_state_dict(found)
 

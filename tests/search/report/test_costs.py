@@ -3,30 +3,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.report.costs import against_anchors, cost, front, gains
-from search.storage.location import Home
+from search.report.costs import against_baselines, cost, front, gains
+from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
-from search.verdict.metric import MEASURES
-from tests.search.report.test_winners import VERDICTS, contestant, verdict
+from search.verdict.metric import METRICS
+from tests.search.report.test_winners import VERDICTS, candidate, verdict
 
 
 @pytest.fixture(scope="module")
 def results(finished):
-    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+    return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None))
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_the_front_is_what_nothing_dominates(kind):
     rng = np.random.default_rng(0)
-    sign = MEASURES[kind].sign
+    sign = METRICS[kind].sign
     for _ in range(50):
         # Few values, so that there are ties in both.
         found = [
-            contestant(str(place), 0.5 + 0.1 * rng.integers(5), 0.1, seconds=1.0 + rng.integers(5))
-            for place in range(6)
+            candidate(str(place), 0.5 + 0.1 * rng.integers(5), 0.1, seconds=1.0 + rng.integers(5)) for place in range(6)
         ]
-        best = front(replace(verdict(50, [1.0], kind=kind), contestants=tuple(found)))
+        best = front(replace(verdict(50, [1.0], kind=kind), candidates=tuple(found)))
 
         def dominates(one, other):
             better = sign * (one.score - other.score)
@@ -39,12 +38,12 @@ def test_the_front_is_what_nothing_dominates(kind):
         assert [b.seconds for b in best] == sorted({b.seconds for b in best}), "cheapest first"
 
 
-def test_a_panel_a_size_with_its_finalists_its_front_and_the_recommended():
+def test_a_panel_a_size_with_its_candidates_its_front_and_the_recommended():
     panels = cost(VERDICTS)
     assert list(panels) == sorted(VERDICTS)
     for size, figure in panels.items():
         drawn = {trace.name: trace for trace in figure.data}
-        for c in VERDICTS[size].contestants:
+        for c in VERDICTS[size].candidates:
             assert (drawn[c.family].x, drawn[c.family].y) == ((c.seconds,), (pytest.approx(100 * c.score),))
         assert len(drawn["Pareto front"].x) == len(front(VERDICTS[size]))
         assert drawn["recommended"].x == (VERDICTS[size].recommended.seconds,)
@@ -52,15 +51,15 @@ def test_a_panel_a_size_with_its_finalists_its_front_and_the_recommended():
 
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
 def test_panels_share_an_axis_on_which_everything_is_in_sight(dear, kind):
-    far = replace(VERDICTS[200], recommended=contestant("full fine-tuning", 0.8, 0.5, seconds=dear))
-    far = replace(far, contestants=(*far.contestants, far.recommended))
+    far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, 0.5, seconds=dear))
+    far = replace(far, candidates=(*far.candidates, far.recommended))
     axes = [figure.layout.xaxis for figure in cost({50: VERDICTS[50], 200: far}).values()]
     low, high = axes[0].range
     assert {(axis.type, axis.range) for axis in axes} == {(kind, (low, high))}
     assert low < (0 if kind else 1.0) < (np.log10(dear) if kind else dear) < high
 
 
-def test_one_finalist_has_a_panel_too():
+def test_one_candidate_has_a_panel_too():
     low, high = cost({50: verdict(50, [1.0])})[50].layout.xaxis.range
     assert low < 1.0 < high
 
@@ -68,23 +67,23 @@ def test_one_finalist_has_a_panel_too():
 def test_what_the_search_added_is_told_in_confirmed_scores_alone(results):
     verdicts = judge_all(results)
     for gain in gains(results, verdicts):
-        anchors = {row.number for row in results.explored(gain.size) if row.anchor}
-        contestants = verdicts[gain.size].contestants
-        for kind, best in ((True, gain.anchor), (False, gain.found)):
-            ours = [c for c in contestants if (c.explored in anchors) is kind]
+        baselines = {row.number for row in results.explored(gain.size) if row.baseline}
+        candidates = verdicts[gain.size].candidates
+        for kind, best in ((True, gain.baseline), (False, gain.found)):
+            ours = [c for c in candidates if (c.source_trial in baselines) is kind]
             assert best is (max(ours, key=lambda c: c.score) if ours else None)
-        assert gain.searched == {c.family: c.explored not in anchors for c in contestants}
-    figure = against_anchors(gains(results, verdicts), results.measure)
+        assert gain.searched == {c.family: c.source_trial not in baselines for c in candidates}
+    figure = against_baselines(gains(results, verdicts), results.measure)
     shown = [y for trace in figure.data if trace.name for y in trace.y]
-    confirmed = [100 * c.score for v in verdicts.values() for c in v.contestants]
+    confirmed = [100 * c.score for v in verdicts.values() for c in v.candidates]
     assert shown
     assert all(any(y == pytest.approx(score) for score in confirmed) for y in shown)
 
 
-@pytest.mark.parametrize("anchor", [True, False])
-def test_where_all_finalists_are_of_one_kind_the_other_is_left_out(results, anchor):
-    changed = replace(results, rows=tuple(replace(row, anchor=anchor) for row in results.rows))
+@pytest.mark.parametrize("baseline", [True, False])
+def test_where_all_candidates_are_of_one_kind_the_other_is_left_out(results, baseline):
+    changed = replace(results, rows=tuple(replace(row, baseline=baseline) for row in results.rows))
     found = gains(changed, judge_all(changed))
-    assert all((gain.found is None) is anchor and (gain.anchor is None) is not anchor for gain in found)
-    lengths = {trace.name: len(trace.x) for trace in against_anchors(found, results.measure).data if trace.name}
+    assert all((gain.found is None) is baseline and (gain.baseline is None) is not baseline for gain in found)
+    lengths = {trace.name: len(trace.x) for trace in against_baselines(found, results.measure).data if trace.name}
     assert sorted(lengths.values()) == [0, len(found)]

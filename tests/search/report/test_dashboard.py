@@ -12,29 +12,29 @@ from optuna_dashboard import get_note, save_note, wsgi
 
 from search.report.dashboard import _Quiet, guarded, publish
 from search.storage.database import open_storage
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
 from search.verdict.rows import Results
 
 
 @pytest.fixture
-def home(finished, tmp_path) -> Home:
+def location(finished, tmp_path) -> StudyLocation:
     """A finished study that may be written to."""
     copytree(finished / "studies" / "tiny", tmp_path / "tiny")
-    return Home.of("tiny", out=tmp_path, storage=None)
+    return StudyLocation.of("tiny", out=tmp_path, storage=None)
 
 
-def studies(home: Home) -> dict[str, optuna.Study]:
-    storage = open_storage(home.url)
+def studies(location: StudyLocation) -> dict[str, optuna.Study]:
+    storage = open_storage(location.url)
     names = [study.study_name for study in storage.get_all_studies()]
     return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
 
 
 @pytest.fixture(params=[False, True], ids=["reads", "writes"])
-def server(home, request) -> Iterator[WSGIServer]:
+def server(location, request) -> Iterator[WSGIServer]:
     server = make_server(
-        "127.0.0.1", 0, guarded(wsgi(open_storage(home.url)), allow_writes=request.param), handler_class=_Quiet
+        "127.0.0.1", 0, guarded(wsgi(open_storage(location.url)), allow_writes=request.param), handler_class=_Quiet
     )
     server.allows = request.param
     thread = threading.Thread(target=server.serve_forever)
@@ -77,44 +77,44 @@ def test_a_page_of_another_site_is_not_answered(server):
         assert ask(server, "DELETE", "/api/studies/1", host=here, origin=origin) == 403
 
 
-def test_it_deletes_a_study_only_where_that_is_allowed(server, home):
-    before = len(studies(home))
+def test_it_deletes_a_study_only_where_that_is_allowed(server, location):
+    before = len(studies(location))
     status = ask(server, "DELETE", "/api/studies/1")
     assert (status in (200, 204)) == server.allows
-    assert len(studies(home)) == before - server.allows
+    assert len(studies(location)) == before - server.allows
     for method, path in (("POST", "/api/studies"), ("PUT", "/api/studies/2/note"), ("PATCH", "/")):
         assert server.allows or ask(server, method, path) == 403
 
 
-def test_notes_and_figures_tell_the_verdicts(home):
-    results = publish_all(home)
-    found = studies(home)
-    everything = get_note(found[home.confirm_name])
+def test_notes_and_figures_tell_the_verdicts(location):
+    results = publish_all(location)
+    found = studies(location)
+    everything = get_note(found[location.confirm_name])
     for size, verdict in judge_all(results).items():
-        note = get_note(found[home.explore_name(size)])
+        note = get_note(found[location.explore_name(size)])
         assert f"{size} labels: {verdict.sentence}" in note
-        assert all(contestant.family in note for contestant in verdict.contestants)
+        assert all(candidate.family in note for candidate in verdict.candidates)
         assert note in everything
-    attributes = stored(home)[home.confirm_name]
+    attributes = stored(location)[location.confirm_name]
     for name in ("who-wins-where", "how-good", "frost-line"):
         assert f"dashboard:plot_data:{name}:0" in attributes
 
 
-def test_what_is_there_is_not_written_again_and_what_changed_is(home):
-    publish_all(home)
-    before = stored(home)
-    publish_all(home)
-    assert stored(home) == before
-    save_note(studies(home)[home.confirm_name], "an older verdict")
-    publish_all(home)
-    assert get_note(studies(home)[home.confirm_name]) != "an older verdict"
+def test_what_is_there_is_not_written_again_and_what_changed_is(location):
+    publish_all(location)
+    before = stored(location)
+    publish_all(location)
+    assert stored(location) == before
+    save_note(studies(location)[location.confirm_name], "an older verdict")
+    publish_all(location)
+    assert get_note(studies(location)[location.confirm_name]) != "an older verdict"
 
 
-def publish_all(home: Home) -> Results:
-    results = load_results(home)
+def publish_all(location: StudyLocation) -> Results:
+    results = load_results(location)
     publish(results, judge_all(results))
     return results
 
 
-def stored(home: Home) -> dict[str, dict[str, object]]:
-    return {name: study._storage.get_study_system_attrs(study._study_id) for name, study in studies(home).items()}
+def stored(location: StudyLocation) -> dict[str, dict[str, object]]:
+    return {name: study._storage.get_study_system_attrs(study._study_id) for name, study in studies(location).items()}

@@ -9,14 +9,14 @@ import pytest
 
 from search.report import winners
 from search.report.page import COLUMNS, render, trials_csv
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
 
 
 @pytest.fixture(scope="module")
 def results(finished):
-    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+    return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None))
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,13 @@ def test_the_page_gives_every_sizes_answer(page, results):
     for size, verdict in judge_all(results).items():
         assert f'<tr><td class="number">{size}</td>' in page
         assert verdict.sentence in page
-        for contestant in verdict.contestants:
-            assert f"{100 * contestant.score:.1f} %" in page
+        for candidate in verdict.candidates:
+            assert f"{100 * candidate.score:.1f} %" in page
 
 
 def test_the_page_names_what_is_frozen(page, results):
     assert f"4 layer groups: {', '.join(results.groups)}" in page
-    depths = {c.strategy.freeze_depth for verdict in judge_all(results).values() for c in verdict.contestants}
+    depths = {c.strategy.freeze_depth for verdict in judge_all(results).values() for c in verdict.candidates}
     assert {4, 2} <= depths
     assert "frozen throughout: the whole backbone" in page
     assert f"frozen throughout: {', '.join(results.groups[:2])}<" in page
@@ -51,12 +51,12 @@ def test_a_regression_study_is_told_in_errors(results, tmp_path):
         return None if row.test_accuracy is None else (1 - row.test_accuracy) / 10
 
     rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
-    home = Home.of("tiny", out=tmp_path, storage=results.home.url)
-    changed = replace(results, kind="regression", rows=tuple(rows), home=home)
+    location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.url)
+    changed = replace(results, kind="regression", rows=tuple(rows), location=location)
     markup = re.sub(r"<script.*?</script>", "", render(changed), flags=re.DOTALL)
     for verdict in judge_all(changed).values():
-        least = min(verdict.contestants, key=lambda c: c.score)
-        assert verdict.contestants[0] is least
+        least = min(verdict.candidates, key=lambda c: c.score)
+        assert verdict.candidates[0] is least
         assert verdict.measure.interval(least.score, least.low, least.high) in markup
         assert winners.scores({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
     assert "within 1 % of the score of the leader" in markup
@@ -76,22 +76,23 @@ def test_what_comes_from_the_study_is_escaped(results):
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 2
 
 
-def test_the_score_of_a_finalist_is_from_its_confirm_trials_and_never_above_their_mean(results):
+def test_the_score_of_a_candidate_is_from_its_confirm_trials_and_never_above_their_mean(results):
     for size, verdict in judge_all(results).items():
         means = {
-            rows[0].explored: sum(row.test_accuracy for row in rows) / len(rows) for rows in _by_finalist(results, size)
+            rows[0].source_trial: sum(row.test_accuracy for row in rows) / len(rows)
+            for rows in _by_candidate(results, size)
         }
-        highest = max(c.score for c in verdict.contestants)
-        for contestant in verdict.contestants:
-            mean = means[contestant.explored]
+        highest = max(c.score for c in verdict.candidates)
+        for candidate in verdict.candidates:
+            mean = means[candidate.source_trial]
             # The leader's luck is taken off, and nobody is above it then; below it, all are as they were.
-            assert contestant.score == pytest.approx(min(mean, highest))
-            assert contestant.low <= contestant.score <= contestant.high
+            assert candidate.score == pytest.approx(min(mean, highest))
+            assert candidate.low <= candidate.score <= candidate.high
 
 
-def _by_finalist(results, size):
+def _by_candidate(results, size):
     rows = results.confirmed(size)
-    return [[row for row in rows if row.explored == number] for number in {row.explored for row in rows}]
+    return [[row for row in rows if row.source_trial == number] for number in {row.source_trial for row in rows}]
 
 
 def test_the_csv_has_every_trial(results):
@@ -103,12 +104,12 @@ def test_the_csv_has_every_trial(results):
         assert record["epochs"] == str(row.epochs), "epochs run, not the budget"
 
 
-def test_without_chains_the_page_says_what_gives_an_answer(results):
-    spec = results.spec.model_copy(update={"confirm": results.spec.confirm.model_copy(update={"chains": 0})})
+def test_without_repeats_the_page_says_what_gives_an_answer(results):
+    spec = results.spec.model_copy(update={"confirm": results.spec.confirm.model_copy(update={"repeats": 0})})
     rows = tuple(row for row in results.rows if not row.confirms)
     html = render(replace(results, spec=spec, rows=rows))
     assert "No answer yet" in html
-    assert "<code>[confirm] chains</code>" in html
+    assert "<code>[confirm] repeats</code>" in html
     assert "What the search tried (10 trials)" in html
 
 

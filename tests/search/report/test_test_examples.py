@@ -5,28 +5,28 @@ import numpy as np
 import pytest
 
 from search.report.test_examples import CLASSES, forecasts, precision_recall_curves, predicted_against_true, section
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.judge import judge
 from search.verdict.load import load_results
-from search.verdict.predictions import Predictions, TestSet, read_predictions, save_outcomes
+from search.verdict.predictions import Predictions, TestSet, read_predictions, save_predictions
 
 
 @pytest.fixture(scope="module")
 def results(finished):
-    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+    return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None))
 
 
-def predictions(classes, *, examples=120, chains=2):
+def predictions(classes, *, examples=120, repeats=2):
     rng = np.random.default_rng(0)
     targets = np.arange(examples) % len(classes)
-    runs = [rng.dirichlet(np.ones(len(classes)), size=examples).astype(np.float32) for _ in range(chains)]
+    runs = [rng.dirichlet(np.ones(len(classes)), size=examples).astype(np.float32) for _ in range(repeats)]
     test = TestSet(
         targets=targets,
         classes=tuple(classes),
         shown=np.arange(6),
         thumbnails=np.zeros((6, 8, 8, 3), dtype=np.uint8),
     )
-    return Predictions(test=test, chains=tuple(range(1, chains + 1)), predicted=tuple(runs))
+    return Predictions(test=test, repeats=tuple(range(1, repeats + 1)), predicted=tuple(runs))
 
 
 def test_a_study_of_images_shows_them_wrong_ones_first(results):
@@ -41,10 +41,10 @@ def test_a_study_of_images_shows_them_wrong_ones_first(results):
 
 def test_it_is_about_the_recommended_strategys_own_runs(results):
     verdict = judge(results, 40)
-    rows = [row for row in results.confirmed(40) if row.explored == verdict.recommended.explored]
-    found = read_predictions(results.home, rows)
-    for row, predicted in zip(sorted(rows, key=lambda row: row.chain), found.predicted, strict=True):
-        agrees = (predicted.argmax(1) == found.test.targets) == row.outcome
+    rows = [row for row in results.confirmed(40) if row.source_trial == verdict.recommended.source_trial]
+    found = read_predictions(results.location, rows)
+    for row, predicted in zip(sorted(rows, key=lambda row: row.repeat), found.predicted, strict=True):
+        agrees = (predicted.argmax(1) == found.test.targets) == row.example_scores
         assert agrees.mean() > 0.99, "half precision may turn a tie"
     html = section(results, verdict)
     best = verdict.recommended
@@ -54,7 +54,7 @@ def test_it_is_about_the_recommended_strategys_own_runs(results):
 
 
 def test_without_the_folder_it_says_so(results, tmp_path):
-    elsewhere = replace(results, home=Home.of("tiny", out=tmp_path, storage=results.home.url))
+    elsewhere = replace(results, location=StudyLocation.of("tiny", out=tmp_path, storage=results.location.url))
     html = section(elsewhere, judge(results, 40))
     assert "is not here" in html
     assert "macro F1" in html
@@ -82,17 +82,20 @@ def test_a_class_that_the_test_set_lacks_has_no_curve():
 
 def test_names_of_classes_are_escaped(results):
     evil = "<img src=x onerror=alert(1)>"
-    rows = [row for row in results.confirmed(40) if row.explored == judge(results, 40).recommended.explored]
-    found = read_predictions(results.home, rows)
-    home = Home.of("evil", out=results.home.folder / "evil", storage=None)
+    rows = [row for row in results.confirmed(40) if row.source_trial == judge(results, 40).recommended.source_trial]
+    found = read_predictions(results.location, rows)
+    location = StudyLocation.of("evil", out=results.location.folder / "evil", storage=None)
     test = {"targets": found.test.targets, "classes": np.array([evil] * 10), "shown": found.test.shown}
     test["thumbnails"] = found.test.thumbnails
     names = [
-        save_outcomes(home, row.number, outcome=row.outcome, predicted=found.predicted[0], test=test) for row in rows
+        save_predictions(
+            location, row.number, example_scores=row.example_scores, predicted=found.predicted[0], test=test
+        )
+        for row in rows
     ]
     stored = dict(zip((row.number for row in rows), names, strict=True))
-    changed = [replace(row, outcomes=stored.get(row.number)) if row.confirms else row for row in results.rows]
-    html = section(replace(results, home=home, rows=tuple(changed)), judge(results, 40))
+    changed = [replace(row, predictions_file=stored.get(row.number)) if row.confirms else row for row in results.rows]
+    html = section(replace(results, location=location, rows=tuple(changed)), judge(results, 40))
     assert "onerror" in html
     assert evil not in html
 

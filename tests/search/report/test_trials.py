@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from search.report.trials import curves, history
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.load import load_results
 
 
 @pytest.fixture(scope="module")
 def rows(finished):
-    return load_results(Home.of("tiny", out=finished / "studies", storage=None)).explored(40)
+    return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None)).explored(40)
 
 
 def test_the_history_has_every_value_and_pruned_trials_are_open(rows):

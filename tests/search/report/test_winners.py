@@ -6,41 +6,41 @@ import pytest
 
 from search.report import winners
 from search.report.style import STYLES, size_axis, two_lines
-from search.verdict.judge import Contestant, Verdict
-from search.verdict.metric import MEASURES
+from search.verdict.judge import Candidate, Verdict
+from search.verdict.metric import METRICS
 from search.verdict.other_sizes import FrostLine
 from strategies import FreezingStrategy
 
 
-def contestant(family, score, p_best, *, contends=True, seconds=1.0):
-    return Contestant(
+def candidate(family, score, p_best, *, contends=True, seconds=1.0):
+    return Candidate(
         family=family,
         strategy=FreezingStrategy(freeze_depth=0),
-        explored=0,
+        source_trial=0,
         score=score,
         low=0.9 * score,
         high=1.05 * score,
         p_best=p_best,
         seconds=seconds,
         contends=contends,
-        chains=5,
+        repeats=5,
     )
 
 
 def verdict(size, shares, *, wins=False, recommended=0, failed=(), kind="classification"):
     """A verdict on the first families, with these P(best); where one wins, the rest are ruled out."""
     found = [
-        contestant(family, 0.8 - 0.05 * place, share, contends=share >= 0.05, seconds=1.0 + place)
+        candidate(family, 0.8 - 0.05 * place, share, contends=share >= 0.05, seconds=1.0 + place)
         for place, (family, share) in enumerate(zip(STYLES, shares, strict=False))
     ]
     return Verdict(
         size=size,
-        chains=5,
-        contestants=tuple(found),
+        repeats=5,
+        candidates=tuple(found),
         winner=found[0] if wins else None,
         recommended=found[recommended],
         failed=failed,
-        measure=MEASURES[kind],
+        measure=METRICS[kind],
     )
 
 
@@ -53,7 +53,7 @@ VERDICTS = {
 def test_the_map_has_every_share_in_the_colour_of_its_family():
     rows = {trace.name: trace for trace in winners.strategy_map(VERDICTS).data}
     for column, size in enumerate(VERDICTS):
-        for c in VERDICTS[size].contestants:
+        for c in VERDICTS[size].candidates:
             trace = rows[c.family]
             assert trace.z[0][column] == c.p_best
             assert trace.text[0][column].startswith(f"<b>{100 * c.p_best:.0f}</b>")
@@ -82,7 +82,7 @@ def test_the_map_tells_failed_from_not_there():
 def test_scores_and_intervals_are_the_verdicts():
     lines = {trace.name: trace for trace in winners.scores(VERDICTS).data}
     for size, v in VERDICTS.items():
-        for c in v.contestants:
+        for c in v.candidates:
             trace = lines[c.family]
             index = [data[0] for data in trace.customdata].index(size)
             assert trace.y[index] == pytest.approx(100 * c.score)
@@ -105,8 +105,8 @@ def test_a_point_that_is_moved_aside_stays_nearest_to_its_size_and_in_sight(size
 def test_errors_that_span_decades_have_a_logarithmic_axis_and_accuracies_never():
     def axis(kind, scale):
         v = verdict(50, [0.5, 0.5], kind=kind)
-        far = replace(v.contestants[1], score=v.contestants[0].score * scale)
-        return winners.scores({50: replace(v, contestants=(v.contestants[0], far))}).layout.yaxis.type
+        far = replace(v.candidates[1], score=v.candidates[0].score * scale)
+        return winners.scores({50: replace(v, candidates=(v.candidates[0], far))}).layout.yaxis.type
 
     assert axis("regression", 20.0) == "log"
     assert axis("regression", 1.5) is None

@@ -94,7 +94,7 @@ def test_a_study_is_found_by_file_by_name_and_among_the_embedded(tmp_path, monke
 
 def test_only_budgets_may_grow(tmp_path):
     stored = read(tmp_path, DIGITS)
-    grown = stored.changed(task={"sizes": [25, 50, 100, 200, 400, 800]}, search={"trials": 20}, confirm={"chains": 9})
+    grown = stored.changed(task={"sizes": [25, 50, 100, 200, 400, 800]}, search={"trials": 20}, confirm={"repeats": 9})
     assert grown.differences(stored) == []
     assert len(stored.differences(grown)) == 3
     other = stored.changed(search={"seed": 1}, train={"batch_size": 16})

@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from search.errors import StorageError, StudyError
 from search.storage.database import check_parent, exists, open_storage, sqlite_file
-from search.storage.location import Home
-from search.storage.owner import Owner, sweep
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease, sweep
 from search.storage.rdb import shared
 from search.storage.url import check_url, shown
 from search.verdict.load import load_results
@@ -45,10 +45,10 @@ def test_a_folder_that_is_not_there_is_named():
 
 
 def test_reading_makes_no_database(tmp_path):
-    home = Home.of("digits", out=tmp_path, storage=None)
-    assert not exists(home.url)
+    location = StudyLocation.of("digits", out=tmp_path, storage=None)
+    assert not exists(location.url)
     with pytest.raises(StudyError, match="There is no study 'digits': nothing is stored at sqlite:///"):
-        load_results(home)
+        load_results(location)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,15 +62,15 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
 
 @pytest.mark.fault
 def test_a_corrupt_database_is_one_line(tmp_path, tell):
-    home = Home.of("digits", out=tmp_path, storage=None)
-    home.folder.mkdir()
-    open_storage(home.url, create=True)._backend.engine.dispose()
-    file = sqlite_file(home.url)
+    location = StudyLocation.of("digits", out=tmp_path, storage=None)
+    location.folder.mkdir()
+    open_storage(location.url, create=True)._backend.engine.dispose()
+    file = sqlite_file(location.url)
     content = bytearray(file.read_bytes())
     content[100:4096] = b"\xff" * 3996
     file.write_bytes(content)
     with pytest.raises(StorageError) as caught:
-        load_results(home)
+        load_results(location)
     assert "\n" not in str(caught.value)
     tell("corrupt database", "refused in one line")
 
@@ -80,7 +80,7 @@ def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
     with sqlite3.connect(file) as connection:
         connection.execute("create table cats (name text)")
     with pytest.raises(StudyError, match="There is no study 'digits'"):
-        load_results(Home.of("digits", out=tmp_path, storage=f"sqlite:///{file}"))
+        load_results(StudyLocation.of("digits", out=tmp_path, storage=f"sqlite:///{file}"))
 
 
 def test_sqlite_runs_in_wal_mode(tmp_path):
@@ -93,11 +93,11 @@ def test_sqlite_runs_in_wal_mode(tmp_path):
 
 @pytest.mark.parametrize("name", ["a b", "a{b}", "a%20b", "a?b", "a#b", "ü"])
 def test_a_folder_may_have_any_name(tmp_path, name):
-    home = Home.of("digits", out=tmp_path / name, storage=None)
-    home.folder.mkdir(parents=True)
-    open_storage(home.url, create=True)
-    assert (home.folder / "study.db").is_file()
-    assert exists(home.url)
+    location = StudyLocation.of("digits", out=tmp_path / name, storage=None)
+    location.folder.mkdir(parents=True)
+    open_storage(location.url, create=True)
+    assert (location.folder / "study.db").is_file()
+    assert exists(location.url)
 
 
 def test_an_unreachable_server_is_one_line_without_the_password():
@@ -109,45 +109,46 @@ def test_an_unreachable_server_is_one_line_without_the_password():
 
 
 def test_an_owner_is_gone_when_its_block_ends(tmp_path):
-    home = Home.of("digits", out=tmp_path, storage=None)
-    with Owner.new().present(home) as owner:
-        assert Owner.parse(str(owner)) == owner
-        assert not owner.is_gone(home)
-        renamed = Owner("this-host-once-had-another-name", owner.token)
-        assert not renamed.is_gone(home)
-    assert owner.is_gone(home)
-    assert renamed.is_gone(home), "who shares a database file is on this host"
-    server = Home.of("digits", out=tmp_path, storage="postgresql://host/db")
-    assert not renamed.is_gone(server), "of other hosts nothing is known"
+    location = StudyLocation.of("digits", out=tmp_path, storage=None)
+    with WorkerLease.new().present(location) as owner:
+        assert WorkerLease.parse(str(owner)) == owner
+        assert not owner.has_exited(location)
+        renamed = WorkerLease("this-host-once-had-another-name", owner.token)
+        assert not renamed.has_exited(location)
+    assert owner.has_exited(location)
+    assert renamed.has_exited(location), "who shares a database file is on this host"
+    server = StudyLocation.of("digits", out=tmp_path, storage="postgresql://host/db")
+    assert not renamed.has_exited(server), "of other hosts nothing is known"
 
 
 def test_who_shares_a_database_file_shares_its_locks(tmp_path):
     storage = f"sqlite:///{tmp_path / 'x.db'}"
-    one, other = (Home.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
-    with Owner.new().present(one) as owner:
-        assert not owner.is_gone(other)
+    one, other = (StudyLocation.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
+    with WorkerLease.new().present(one) as owner:
+        assert not owner.has_exited(other)
 
 
 def test_a_copied_folder_makes_nobody_look_dead(tmp_path):
-    home, copy = (Home.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
-    with Owner.new().present(home) as owner:
-        shutil.copytree(home.folder, copy.folder)
-        assert not owner.is_gone(copy), "there its lock would be free"
+    location, copy = (StudyLocation.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
+    with WorkerLease.new().present(location) as owner:
+        shutil.copytree(location.folder, copy.folder)
+        assert not owner.has_exited(copy), "there its lock would be free"
         sweep(copy)
         assert not [*(copy.folder / "locks").glob("owner-*")]
-        assert not owner.is_gone(home)
-    assert owner.is_gone(home)
+        assert not owner.has_exited(location)
+    assert owner.has_exited(location)
 
 
 def test_whoever_reaches_a_file_by_a_link_meets_at_the_same_locks(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "b.db").symlink_to(tmp_path / "a.db")
     one, other = (
-        Home.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}") for file in ("a.db", "elsewhere/b.db")
+        StudyLocation.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}")
+        for file in ("a.db", "elsewhere/b.db")
     )
     assert one.lock("queue").lock_file == other.lock("queue").lock_file
-    with Owner.new().present(one) as owner:
-        assert not owner.is_gone(other)
+    with WorkerLease.new().present(one) as owner:
+        assert not owner.has_exited(other)
 
 
 def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
@@ -229,15 +230,15 @@ def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tel
 
 def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("FROSTLINE_DB", f"sqlite:///{tmp_path}/own.db")
-    home = Home.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
-    assert home.url == f"sqlite:///{tmp_path}/own.db"
-    assert shown(home.storage) == "env:FROSTLINE_DB"
+    location = StudyLocation.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
+    assert location.url == f"sqlite:///{tmp_path}/own.db"
+    assert shown(location.storage) == "env:FROSTLINE_DB"
 
 
 @pytest.mark.parametrize("storage", ["env:", "env:FROSTLINE_NOT_SET", "env:A=B"])
 def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
     with pytest.raises(StorageError, match=f"--storage {storage}: the environment variable '.*' is not set"):
-        Home.of("mine", out=tmp_path, storage=storage)
+        StudyLocation.of("mine", out=tmp_path, storage=storage)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from search.storage import heartbeat
 from search.storage.database import open_engine, open_storage
-from search.storage.heartbeat import BEAT, GRACE, Leases
+from search.storage.heartbeat import BEAT, GRACE, Heartbeat
 
 
 class Clock:
@@ -53,7 +53,7 @@ def test_an_owner_expires_after_the_grace_in_which_it_was_looked_for(trial, cloc
     trial, url = trial
     if has_beaten:
         beats(url, trial, "1970-01-01 00:00:00")
-    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine = Heartbeat(open_engine(url), owner="mine", study="s")
     begun = clock.now
     while clock.now - begun <= GRACE:
         mine.look()
@@ -66,7 +66,7 @@ def test_an_owner_expires_after_the_grace_in_which_it_was_looked_for(trial, cloc
 
 def test_whoever_beats_lives_whatever_its_clock_shows(trial, clock):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine = Heartbeat(open_engine(url), owner="mine", study="s")
     for year in (1970, 2100, 1980, 2099, 1990, 2098, 2000, 2097, 2010, 2096):
         beats(url, trial, f"{year}-01-01 00:00:00")
         mine.look()
@@ -77,7 +77,7 @@ def test_whoever_beats_lives_whatever_its_clock_shows(trial, clock):
 @pytest.mark.parametrize("away", [2.5 * BEAT, GRACE, 100 * GRACE])
 def test_nobody_dies_while_nobody_can_look(trial, clock, away):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine = Heartbeat(open_engine(url), owner="mine", study="s")
     for _ in range(3):
         clock.now += BEAT
         mine.look()
@@ -96,7 +96,7 @@ def test_nobody_dies_while_nobody_can_look(trial, clock, away):
 
 def test_a_trial_that_went_to_another_owner_is_watched_anew(trial, clock):
     trial, url = trial
-    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine = Heartbeat(open_engine(url), owner="mine", study="s")
     for _ in range(9):
         mine.look()
         clock.now += BEAT
@@ -115,7 +115,7 @@ def test_the_thread_beats_for_all_trials_of_its_owner(trial):
         with engine.begin() as connection:
             return connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars().all()
 
-    with Leases(open_engine(url), owner="mine", study="s") as mine:
+    with Heartbeat(open_engine(url), owner="mine", study="s") as mine:
         limit = time.monotonic() + 60
         while mine._looked < 0 and time.monotonic() < limit:
             time.sleep(0.01)
@@ -129,6 +129,6 @@ def test_what_others_store_in_the_same_database_stops_no_heart(trial, clock):
         foreign.ask().set_user_attr("owner", owner)
     ours = optuna.load_study(study_name="s/n=20", storage=open_storage(url))
     ours.ask().set_user_attr("owner", {"team": "x"})
-    mine = Leases(open_engine(url), owner="mine", study="s")
+    mine = Heartbeat(open_engine(url), owner="mine", study="s")
     mine.look()
     assert [*mine._seen] == [(trial._trial_id, "other")]

@@ -17,14 +17,14 @@ from tests.search.queues import open_queue
         ({"space": {"head_lr": 0.1}}, "space.head_lr is 0.1, stored is None"),
     ],
 )
-def test_another_spec_under_the_same_name_is_refused(home, spec, changes, difference):
-    open_queue(home, spec)
+def test_another_spec_under_the_same_name_is_refused(location, spec, changes, difference):
+    open_queue(location, spec)
     with pytest.raises(StudyError, match=difference):
-        check_stored(open_storage(home.url), home, spec.changed(**changes))
+        check_stored(open_storage(location.url), location, spec.changed(**changes))
 
 
-def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(home, spec):
-    open_queue(home, spec).check_weights("one")
-    open_queue(home, spec).check_weights("one")
+def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(location, spec):
+    open_queue(location, spec).check_weights("one")
+    open_queue(location, spec).check_weights("one")
     with pytest.raises(StudyError, match="was begun with other weights of its backbone than are here"):
-        open_queue(home, spec).check_weights("other")
+        open_queue(location, spec).check_weights("other")

@@ -12,131 +12,131 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from search.storage.database import open_storage
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost
 from search.verdict.judge import judge
 from search.verdict.load import read_results
 from tests.search.queues import GROUPS, in_process, open_queue, states, work
 
 
-def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_chains(home, spec):
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(location, spec):
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         claims = work(queue, [20, 40])
         assert queue.finished([20, 40])
     explored = [claim for claim in claims if not claim.confirms]
     confirmed = [claim for claim in claims if claim.confirms]
     assert Counter(claim.size for claim in explored) == {20: 10, 40: 10}
-    assert {claim.chain for claim in explored} == {0}
+    assert {claim.repeat for claim in explored} == {0}
     for size in (20, 40):
         families = {claim.strategy.family(GROUPS) for claim in explored if claim.size == size}
-        pairs = Counter((claim.strategy.family(GROUPS), claim.chain) for claim in confirmed if claim.size == size)
+        pairs = Counter((claim.strategy.family(GROUPS), claim.repeat) for claim in confirmed if claim.size == size)
         assert pairs.keys() == set(itertools.product(families, range(1, 6)))
-        assert {chain for (_, chain), times in pairs.items() if times > 1} <= {1, 2}, "play-offs"
-    results = read_results(open_storage(home.url), home)
+        assert {repeat for (_, repeat), times in pairs.items() if times > 1} <= {1, 2}, "play-offs"
+    results = read_results(open_storage(location.url), location)
     for size in (20, 40):
-        for row in results.finalists(size):
+        for row in results.candidates(size):
             rivals = [other.value for other in results.explored(size) if other.family == row.family]
-            assert row.value == min(rivals), "here values are the same on every chain"
+            assert row.value == min(rivals), "here values are the same on every repeat"
 
 
-def test_who_was_best_by_luck_loses_the_play_off_to_an_anchor_and_has_no_part_in_the_verdict(home, spec):
+def test_who_was_best_by_luck_loses_the_play_off_to_an_baseline_and_has_no_part_in_the_verdict(location, spec):
     def seems(number, value, confirms):  # what the search finds itself looks better than anything, while it explores
-        return value if confirms or number < len(queue.anchors) else value - 5.0
+        return value if confirms or number < len(queue.baselines) else value - 5.0
 
     spec = spec.changed(search={"trials": 20})
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         work(queue, [20], seems=seems)
-    results = read_results(open_storage(home.url), home)
+    results = read_results(open_storage(location.url), location)
     assert results.is_finished([20])
-    pairs = [family for family in results.entrants(20) if len(family) == 2]
+    pairs = [family for family in results.nominees(20) if len(family) == 2]
     assert pairs
-    assert not any(best.anchor for best, _ in pairs)
-    assert all(anchor.anchor for _, anchor in pairs)
-    runs = Counter(row.explored for row in results.confirmed(20))
+    assert not any(best.baseline for best, _ in pairs)
+    assert all(baseline.baseline for _, baseline in pairs)
+    runs = Counter(row.source_trial for row in results.confirmed(20))
     verdict = judge(results, 20)
-    judged = {contestant.explored for contestant in verdict.contestants}
-    for best, anchor in pairs:
+    judged = {candidate.source_trial for candidate in verdict.candidates}
+    for best, baseline in pairs:
 
         def truly(row):
-            return row.value + (0.0 if row.anchor else 5.0)
+            return row.value + (0.0 if row.baseline else 5.0)
 
-        through, out = sorted((best, anchor), key=truly)
+        through, out = sorted((best, baseline), key=truly)
         assert (runs[through.number], runs[out.number]) == (5, 2)
         assert through.number in judged
         assert out.number not in judged
     assert any(best.number not in judged for best, _ in pairs)
 
 
-def test_chains_go_where_they_can_still_decide_however_many_work_and_however_often_it_stops(tmp_path, spec):
+def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_often_it_stops(tmp_path, spec):
     def luck(place):
         return 0.035 * np.random.default_rng(place).normal()
 
-    spec, run = spec.changed(confirm={"chains": 8}), []
+    spec, run = spec.changed(confirm={"repeats": 8}), []
     for name, workers, most in (("whole", 1, 1000), ("stopped", 3, 23)):
-        home = Home.of(name, out=tmp_path, storage=None)
-        home.folder.mkdir()
+        location = StudyLocation.of(name, out=tmp_path, storage=None)
+        location.folder.mkdir()
         claims = [None]
         while claims:
-            with Owner.new().present(home) as owner:
-                queues = [open_queue(home, spec, owner) for _ in range(workers)]
+            with WorkerLease.new().present(location) as owner:
+                queues = [open_queue(location, spec, owner) for _ in range(workers)]
                 turns = itertools.islice(itertools.cycle(queues), most)
                 claims = list(itertools.takewhile(bool, (work(queue, [20], most=1, luck=luck) for queue in turns)))
-        results = read_results(open_storage(home.url), home)
+        results = read_results(open_storage(location.url), location)
         assert results.is_finished([20])
-        assert len(results.confirmed(20)) <= 8 * len(results.finalists(20))
-        run.append([(row.explored, row.chain) for row in results.confirmed(20)])
+        assert len(results.confirmed(20)) <= 8 * len(results.candidates(20))
+        run.append([(row.source_trial, row.repeat) for row in results.confirmed(20)])
     assert run[0] == run[1]
-    chains = Counter(explored for explored, _ in run[0])
-    assert min(chains.values()) < 8 < max(chains.values())
+    repeats = Counter(explored for explored, _ in run[0])
+    assert min(repeats.values()) < 8 < max(repeats.values())
 
 
-def test_the_first_trials_are_the_anchors(home, spec):
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+def test_the_first_trials_are_the_baselines(location, spec):
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         claims = [claim for claim in work(queue, [20]) if not claim.confirms]
-    assert [claim.strategy for claim in claims[: len(queue.anchors)]] == queue.anchors
+    assert [claim.strategy for claim in claims[: len(queue.baselines)]] == queue.baselines
 
 
-def test_a_larger_size_begins_with_what_a_smaller_one_found(home, spec):
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec.changed(search={"trials": 14}), owner)
+def test_a_larger_size_begins_with_what_a_smaller_one_found(location, spec):
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec.changed(search={"trials": 14}), owner)
         work(queue, [20, 40])
-    results = read_results(open_storage(home.url), home)
-    learned = [row for row in results.rows if row.learned_at is not None]
-    assert {(row.size, row.learned_at) for row in learned} == {(40, 20)}
-    assert {row.strategy for row in learned} <= {row.strategy for row in results.finalists(20)}
-    assert [row.number for row in learned] == list(range(len(queue.anchors), len(queue.anchors) + len(learned)))
-    others = [row.strategy for row in results.explored(40) if row.number < len(queue.anchors)]
+    results = read_results(open_storage(location.url), location)
+    learned = [row for row in results.rows if row.warm_started_from is not None]
+    assert {(row.size, row.warm_started_from) for row in learned} == {(40, 20)}
+    assert {row.strategy for row in learned} <= {row.strategy for row in results.candidates(20)}
+    assert [row.number for row in learned] == list(range(len(queue.baselines), len(queue.baselines) + len(learned)))
+    others = [row.strategy for row in results.explored(40) if row.number < len(queue.baselines)]
     assert not {row.strategy for row in learned} & set(others), "what was tried already is not tried again"
 
 
 def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp_path, spec):
     params = []
     for name, first in (("a", 1000), ("b", 7), ("c", 9)):
-        home = Home.of(name, out=tmp_path, storage=None)
-        home.folder.mkdir()
+        location = StudyLocation.of(name, out=tmp_path, storage=None)
+        location.folder.mkdir()
         for most in (first, 1000):
-            with Owner.new().present(home) as owner:
-                work(open_queue(home, spec, owner), [20, 40], most=most)
-        rows = read_results(open_storage(home.url), home).rows
+            with WorkerLease.new().present(location) as owner:
+                work(open_queue(location, spec, owner), [20, 40], most=most)
+        rows = read_results(open_storage(location.url), location).rows
         params.append([(row.size, row.confirms, row.number, row.strategy) for row in rows])
     assert params[0] == params[1] == params[2]
 
 
-def test_budgets_may_grow_and_finished_trials_stay(home, spec):
-    with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20, 40])
+def test_budgets_may_grow_and_finished_trials_stay(location, spec):
+    with WorkerLease.new().present(location) as owner:
+        work(open_queue(location, spec, owner), [20, 40])
         before = {
             (r.size, r.number): r.strategy
-            for r in read_results(open_storage(home.url), home).rows
-            if r.explored is None
+            for r in read_results(open_storage(location.url), location).rows
+            if r.source_trial is None
         }
-        grown = spec.changed(search={"trials": 12}, task={"sizes": [20, 30, 40]}, confirm={"chains": 6})
-        work(open_queue(home, grown, owner), [20, 30, 40])
-    results = read_results(open_storage(home.url), home)
+        grown = spec.changed(search={"trials": 12}, task={"sizes": [20, 30, 40]}, confirm={"repeats": 6})
+        work(open_queue(location, grown, owner), [20, 30, 40])
+    results = read_results(open_storage(location.url), location)
     after = {(row.size, row.number): row.strategy for row in results.rows if not row.confirms}
     assert before.items() <= after.items()
     assert Counter(size for size, _ in after) == {20: 12, 30: 12, 40: 12}
@@ -144,11 +144,11 @@ def test_budgets_may_grow_and_finished_trials_stay(home, spec):
     assert results.spec == grown
 
 
-def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(home, spec):
-    with Owner.new().present(home) as one, Owner.new().present(home) as other:
-        queue = open_queue(home, spec, one)
+def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(location, spec):
+    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+        queue = open_queue(location, spec, one)
         claim = queue.claim([20])
-        storage = open_storage(home.url)
+        storage = open_storage(location.url)
         storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
         storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
         with pytest.raises(LeaseLost):
@@ -156,15 +156,15 @@ def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(home, s
     assert claim.study.trials[0].value == 1.0
 
 
-def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_trial_too(home, spec, monkeypatch):
+def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_trial_too(location, spec, monkeypatch):
     writes = RDBStorage.set_trial_state_values
-    with Owner.new().present(home) as one, Owner.new().present(home) as other:
-        queue = open_queue(home, spec, one)
+    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+        queue = open_queue(location, spec, one)
         claim = queue.claim([20])
 
         def away(*arguments):  # and when it is back another has come to the same end
             monkeypatch.setattr(RDBStorage, "set_trial_state_values", writes)
-            storage = open_storage(home.url)
+            storage = open_storage(location.url)
             storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
             storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
             raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
@@ -179,13 +179,13 @@ def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_t
 def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_it(tmp_path, spec):
     ends = []
     for moment in range(100):
-        home = Home.of(f"at-{moment}", out=tmp_path, storage=None)
-        home.folder.mkdir()
-        with Owner.new().present(home) as gone:
-            late = open_queue(home, spec, gone)
+        location = StudyLocation.of(f"at-{moment}", out=tmp_path, storage=None)
+        location.folder.mkdir()
+        with WorkerLease.new().present(location) as gone:
+            late = open_queue(location, spec, gone)
             mine = late.claim([20])
-        with Owner.new().present(home) as owner:
-            queue = open_queue(home, spec, owner)
+        with WorkerLease.new().present(location) as owner:
+            queue = open_queue(location, spec, owner)
             moments = itertools.count()
 
             def wakes(_, late=late, mine=mine, moment=moment, moments=moments):
@@ -212,9 +212,9 @@ def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_i
 
 
 @pytest.mark.parametrize(("reported", "value"), [([3.0, 2.0], 2.0), ([3.0, float("nan")], None)])
-def test_the_value_of_a_pruned_trial_is_its_last_report(home, spec, reported, value):
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+def test_the_value_of_a_pruned_trial_is_its_last_report(location, spec, reported, value):
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         claim = queue.claim([20])
         for epoch, loss in enumerate(reported):
             claim.trial.report(loss, epoch)
@@ -222,36 +222,38 @@ def test_the_value_of_a_pruned_trial_is_its_last_report(home, spec, reported, va
     assert claim.study.trials[0].value == value
 
 
-def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(home, spec):
+def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(location, spec):
     def seems(number, value, confirms):  # of what is tried, the later the better, as it seems
         if not confirms:
             return 5 - number / 100
         return 2.0 if number < 6 else 1.0 if 10 <= number < 14 else 3.0
 
-    def finalists():
-        results = read_results(open_storage(home.url), home)
-        return {row.number for row in results.finalists(20)}, {(r.explored, r.chain) for r in results.confirmed(20)}
+    def candidates():
+        results = read_results(open_storage(location.url), location)
+        return {row.number for row in results.candidates(20)}, {
+            (r.source_trial, r.repeat) for r in results.confirmed(20)
+        }
 
     found = []
-    with Owner.new().present(home) as owner:
+    with WorkerLease.new().present(location) as owner:
         for trials, most in ((10, 10 + 18), (14, 1000), (18, 1000)):  # first it is stopped in the midst of the final
-            queue = open_queue(home, spec.changed(search={"trials": trials}), owner)
+            queue = open_queue(location, spec.changed(search={"trials": trials}), owner)
             work(queue, [20], most=most, seems=seems)
-            found.append(finalists()[0])
+            found.append(candidates()[0])
     back = (found[0] - found[1]) & found[2]
-    assert back, "an anchor lost its place to one of 10-13, and won it back from one of 14-17"
-    results = read_results(open_storage(home.url), home)
+    assert back, "a baseline lost its place to one of 10-13, and won it back from one of 14-17"
+    results = read_results(open_storage(location.url), location)
     assert results.is_confirmed(20)
     assert judge(results, 20).failed == ()
-    assert {(number, chain) for number in back for chain in range(1, 6)} <= finalists()[1]
+    assert {(number, repeat) for number in back for repeat in range(1, 6)} <= candidates()[1]
 
 
 @pytest.mark.slow
-def test_many_processes_on_an_empty_database_finish_exactly_the_budget(home, spec):
-    processes = [in_process("work", home, spec) for _ in range(4)]
+def test_many_processes_on_an_empty_database_finish_exactly_the_budget(location, spec):
+    processes = [in_process("work", location, spec) for _ in range(4)]
     assert [process.wait(120) for process in processes] == [0] * 4
-    results = read_results(open_storage(home.url), home)
+    results = read_results(open_storage(location.url), location)
     assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
-    pairs = Counter((row.size, row.explored, row.chain) for row in results.rows if row.confirms)
+    pairs = Counter((row.size, row.source_trial, row.repeat) for row in results.rows if row.confirms)
     assert set(pairs.values()) == {1}, "no confirm trial is there twice"
-    assert states(home).keys() == {"COMPLETE"}
+    assert states(location).keys() == {"COMPLETE"}

@@ -9,104 +9,107 @@ from optuna.trial import TrialState
 
 from search.errors import StudyError
 from search.storage.database import open_storage
-from search.storage.location import Home
-from search.storage.owner import Owner
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease
 from search.study.recovery import ATTEMPTS, deaths
 from search.verdict.load import load_results, read_results
 from search.workers.worker import joined
 from tests.search.queues import GROUPS, in_process, open_queue, states, work
 
 
-def die_in_a_trial(home, spec):
-    assert in_process("die", home, spec).wait(60) == -signal.SIGKILL
+def die_in_a_trial(location, spec):
+    assert in_process("die", location, spec).wait(60) == -signal.SIGKILL
 
 
-def test_the_trial_of_a_killed_process_comes_back_as_itself(home, spec):
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         work(queue, [20], most=9)
-        die_in_a_trial(home, spec)
-        lost = optuna.load_study(study_name="tiny/n=20", storage=home.url).trials[9]
+        die_in_a_trial(location, spec)
+        lost = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[9]
         assert lost.state == TrialState.RUNNING
         (claim, *_) = work(queue, [20], most=1)
         assert claim.trial.number == 9
         assert claim.trial.params == lost.params
         work(queue, [20])
-    assert states(home) == {"COMPLETE": 10 + 5 * 6}
+    assert states(location) == {"COMPLETE": 10 + 5 * 6}
 
 
-def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(home, spec):
+def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, spec):
     for _ in range(ATTEMPTS):
-        die_in_a_trial(home, spec)
-    with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20])
-    first = read_results(open_storage(home.url), home).explored(20)[0]
+        die_in_a_trial(location, spec)
+    with WorkerLease.new().present(location) as owner:
+        work(open_queue(location, spec, owner), [20])
+    first = read_results(open_storage(location.url), location).explored(20)[0]
     assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
-    assert len(read_results(open_storage(home.url), home).explored(20)) == 10
+    assert len(read_results(open_storage(location.url), location).explored(20)) == 10
 
 
-def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(home, spec):
+def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, spec):
     for _ in range(ATTEMPTS + 2):
-        assert in_process("advance", home, spec).wait(60) == -signal.SIGKILL
-    with Owner.new().present(home) as owner:
-        work(open_queue(home, spec, owner), [20], most=1)
-    first = optuna.load_study(study_name="tiny/n=20", storage=home.url).trials[0]
+        assert in_process("advance", location, spec).wait(60) == -signal.SIGKILL
+    with WorkerLease.new().present(location) as owner:
+        work(open_queue(location, spec, owner), [20], most=1)
+    first = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[0]
     assert first.state == TrialState.COMPLETE
     assert [epoch for _, epoch in first.user_attrs["died"]] == [*range(ATTEMPTS + 2)]
 
 
 @pytest.mark.parametrize("stored", [7, "x", [1], [["a"]], [["a", "b"]], None])
-def test_what_somebody_else_stored_of_deaths_counts_as_none(home, spec, stored):
-    with Owner.new().present(home) as owner:
-        trial = open_queue(home, spec, owner).claim([20]).trial
+def test_what_somebody_else_stored_of_deaths_counts_as_none(location, spec, stored):
+    with WorkerLease.new().present(location) as owner:
+        trial = open_queue(location, spec, owner).claim([20]).trial
         trial.set_user_attr("died", stored)
         assert deaths(trial.storage.get_trial(trial._trial_id), "a") == [("a", -1)]
 
 
-def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(home, spec, monkeypatch):
-    with Owner.new().present(home) as other, Owner.new().present(home) as mine:
-        theirs, queue = open_queue(home, spec, other), open_queue(home, spec, mine)
+def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location, spec, monkeypatch):
+    with WorkerLease.new().present(location) as other, WorkerLease.new().present(location) as mine:
+        theirs, queue = open_queue(location, spec, other), open_queue(location, spec, mine)
         claim = theirs.claim([20])
 
-        def ends_just_now(owner, home):
+        def ends_just_now(owner, location):
             if owner == other and claim.study.trials[0].state == TrialState.RUNNING:
-                theirs.finish(claim, TrialState.COMPLETE, {"size": 20, "chain": 0}, value=1.0)
+                theirs.finish(claim, TrialState.COMPLETE, {"size": 20, "repeat": 0}, value=1.0)
             return owner == other
 
-        monkeypatch.setattr(Owner, "is_gone", ends_just_now)
+        monkeypatch.setattr(WorkerLease, "has_exited", ends_just_now)
         assert queue.claim([20]).trial.number == 1
     assert claim.study.trials[0].state == TrialState.COMPLETE
 
 
-def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(home, spec):
+def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(location, spec):
     # Nine deaths: three of each of the first three trials; the third is not failed but waits.
     for _ in range(3 * ATTEMPTS):
-        die_in_a_trial(home, spec)
-    with Owner.new().present(home) as owner:
-        queue = open_queue(home, spec, owner)
+        die_in_a_trial(location, spec)
+    with WorkerLease.new().present(location) as owner:
+        queue = open_queue(location, spec, owner)
         with pytest.raises(StudyError, match="No trial is complete, and 3 killed their process; trial 2: its process"):
             queue.claim([20])
-        assert states(home) == {"FAIL": 2, "WAITING": 1}
+        assert states(location) == {"FAIL": 2, "WAITING": 1}
         assert queue.claim([20]).trial.number == 2
 
 
 def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, database, spec):
     # Each time the whole run ends, so nothing speaks against the trial.
-    home = Home.of("tiny", out=tmp_path / "out", storage=database)
+    location = StudyLocation.of("tiny", out=tmp_path / "out", storage=database)
     for _ in range(ATTEMPTS + 1):
-        with Owner.new().present(home) as run, joined(home, spec, run=run.token, num_groups=GROUPS) as queue:
+        with (
+            WorkerLease.new().present(location) as run,
+            joined(location, spec, run=run.token, num_groups=GROUPS) as queue,
+        ):
             assert queue.claim([20]).trial.number == 0
-    with joined(home, spec, num_groups=GROUPS) as queue:
+    with joined(location, spec, num_groups=GROUPS) as queue:
         work(queue, [20])
-    assert Counter(row.state for row in load_results(home).rows) == {"COMPLETE": 10 + 5 * 6}
+    assert Counter(row.state for row in load_results(location).rows) == {"COMPLETE": 10 + 5 * 6}
 
 
-def test_the_trial_of_a_living_process_is_left_alone(home, spec):
-    with Owner.new().present(home) as one, Owner.new().present(home) as other:
-        mine = open_queue(home, spec, one).claim([20])
-        theirs = open_queue(home, spec, other).claim([20])
+def test_the_trial_of_a_living_process_is_left_alone(location, spec):
+    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+        mine = open_queue(location, spec, one).claim([20])
+        theirs = open_queue(location, spec, other).claim([20])
         assert (mine.trial.number, theirs.trial.number) == (0, 1)
     # Both have ended now, without finishing.
-    with Owner.new().present(home) as third:
-        again = open_queue(home, spec, third).claim([20])
+    with WorkerLease.new().present(location) as third:
+        again = open_queue(location, spec, third).claim([20])
         assert again.trial.number == 0

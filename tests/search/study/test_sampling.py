@@ -5,7 +5,7 @@ import pytest
 
 from search.pruning import PhasePruner
 from search.spec.study_spec import StudySpec
-from search.study.sampling import lesson, pruner, sampler
+from search.study.sampling import pruner, sampler, warm_start
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
@@ -18,15 +18,15 @@ SPEC = StudySpec.from_dict(
     },
     where="test",
 )
-ANCHORS = 8
+BASELINES = 8
 
 
 def row(
     number: int, strategy: FreezingStrategy, value: float | None, *, size: int = 50, state: str = "COMPLETE"
 ) -> Row:
     return Row(
-        number=number, state=state, size=size, chain=0, strategy=strategy, family=str(strategy.family(GROUPS)),
-        value=value, best_epoch=0, epochs=20, seconds=1.0, trainable_parameters=1, seed=0, curve=(), anchor=False,
+        number=number, state=state, size=size, repeat=0, strategy=strategy, family=str(strategy.family(GROUPS)),
+        value=value, best_epoch=0, epochs=20, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
     )  # fmt: skip
 
 
@@ -38,15 +38,15 @@ def full(rate: float) -> FreezingStrategy:
     return FreezingStrategy.full_fine_tuning(head_lr=rate)
 
 
-OTHERS = [probe(1e-3 + 1e-5 * number) for number in range(ANCHORS)]
+OTHERS = [probe(1e-3 + 1e-5 * number) for number in range(BASELINES)]
 
 
 def learned(
     smaller: dict[int, list[Row]], tried: list[FreezingStrategy], spec: StudySpec = SPEC
 ) -> list[FreezingStrategy]:
-    """All lessons in their order, from the anchors on."""
+    """All lessons in their order, from the baselines on."""
     found: list[FreezingStrategy] = []
-    while (one := lesson(spec, anchors=ANCHORS, tried=[*tried, *found], smaller=smaller)) is not None:
+    while (one := warm_start(spec, baselines=BASELINES, tried=[*tried, *found], smaller=smaller)) is not None:
         found.append(one.strategy)
     return found
 
@@ -71,10 +71,10 @@ def test_a_score_that_is_to_be_high_is_the_best_where_it_is_highest():
 
 
 @pytest.mark.parametrize("trials", [9, 10, 20, 40])
-def test_at_least_half_of_what_the_anchors_leave_is_the_samplers(trials):
+def test_at_least_half_of_what_the_baselines_leave_is_the_samplers(trials):
     many = {size: [row(0, probe(size * 1e-5), 0.1, size=size), row(1, full(size * 1e-5), 0.2)] for size in range(1, 30)}
     spec = SPEC.changed(search={"trials": trials})
-    assert len(learned(many, OTHERS, spec)) == (trials - ANCHORS) // 2
+    assert len(learned(many, OTHERS, spec)) == (trials - BASELINES) // 2
 
 
 def test_without_a_smaller_size_there_is_nothing_to_learn():
@@ -92,6 +92,6 @@ def test_a_trials_sampler_depends_on_seed_size_and_number_alone():
 
 
 def test_the_pruner_is_the_study_files():
-    assert isinstance(pruner(SPEC, num_groups=GROUPS, anchors=ANCHORS), PhasePruner)
+    assert isinstance(pruner(SPEC, num_groups=GROUPS, baselines=BASELINES), PhasePruner)
     none = SPEC.changed(search={"pruner": "none"})
-    assert isinstance(pruner(none, num_groups=GROUPS, anchors=ANCHORS), optuna.pruners.NopPruner)
+    assert isinstance(pruner(none, num_groups=GROUPS, baselines=BASELINES), optuna.pruners.NopPruner)

@@ -3,7 +3,7 @@ import pytest
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.study.space import anchors, complete_space, fixed_params, samples_pretrained, strategy_of, suggest
+from search.study.space import baselines, complete_space, fixed_params, samples_pretrained, strategy_of, suggest
 from strategies import Family, FreezingStrategy
 
 GROUPS = 4
@@ -15,18 +15,18 @@ def spec():
 
 
 def test_every_family_is_anchored(spec):
-    families = {anchor.family(GROUPS) for anchor in anchors(spec, num_groups=GROUPS)}
+    families = {baseline.family(GROUPS) for baseline in baselines(spec, num_groups=GROUPS)}
     assert families == set(Family)
 
 
-def test_an_enqueued_anchor_is_what_is_trained(spec):
-    for anchor in anchors(spec, num_groups=GROUPS):
+def test_an_enqueued_baseline_is_what_is_trained(spec):
+    for baseline in baselines(spec, num_groups=GROUPS):
         study = optuna.create_study()
-        study.enqueue_trial(fixed_params(anchor, spec, num_groups=GROUPS))
+        study.enqueue_trial(fixed_params(baseline, spec, num_groups=GROUPS))
         trial = study.ask()
-        assert suggest(trial, spec, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
-        assert strategy_of(trial.params, spec, num_groups=GROUPS) == anchor
-        assert trial.params == fixed_params(anchor, spec, num_groups=GROUPS), "nothing else was asked for"
+        assert suggest(trial, spec, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
+        assert strategy_of(trial.params, spec, num_groups=GROUPS) == baseline
+        assert trial.params == fixed_params(baseline, spec, num_groups=GROUPS), "nothing else was asked for"
 
 
 def test_a_field_is_asked_for_only_where_it_means_something(spec):
@@ -41,23 +41,23 @@ def test_a_field_is_asked_for_only_where_it_means_something(spec):
         assert FreezingStrategy.from_params(trial.params).canonical(GROUPS, 20) == strategy
 
 
-def test_anchors_move_into_the_space_or_stay_out(spec):
+def test_baselines_move_into_the_space_or_stay_out(spec):
     narrow = spec.changed(space={"freeze_depth": {"low": 2, "high": 4}, "head_lr": 0.02, "pretrained": True})
-    found = anchors(narrow, num_groups=GROUPS)
-    assert {anchor.family(GROUPS) for anchor in found} == {Family.LINEAR_PROBING, Family.PARTIAL_FREEZING}
-    assert {anchor.head_lr for anchor in found} == {0.02}
+    found = baselines(narrow, num_groups=GROUPS)
+    assert {baseline.family(GROUPS) for baseline in found} == {Family.LINEAR_PROBING, Family.PARTIAL_FREEZING}
+    assert {baseline.head_lr for baseline in found} == {0.02}
 
 
-def test_anchors_stay_inside_the_space_when_few_epochs_make_them_shallower(spec):
-    # In 4 epochs the gradual anchor never reaches the first group, so its canonical depth is 1.
+def test_baselines_stay_inside_the_space_when_few_epochs_make_them_shallower(spec):
+    # In 4 epochs the gradual baseline never reaches the first group, so its canonical depth is 1.
     fixed = spec.changed(space={"freeze_depth": 0}, train={"epochs": 4})
-    found = anchors(fixed, num_groups=GROUPS)
+    found = baselines(fixed, num_groups=GROUPS)
     assert found
-    for anchor in found:
+    for baseline in found:
         study = optuna.create_study()
-        study.enqueue_trial(fixed_params(anchor, fixed, num_groups=GROUPS))
-        assert suggest(study.ask(), fixed, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
-        assert anchor.freeze_depth == 0
+        study.enqueue_trial(fixed_params(baseline, fixed, num_groups=GROUPS))
+        assert suggest(study.ask(), fixed, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
+        assert baseline.freeze_depth == 0
 
 
 def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
@@ -65,7 +65,7 @@ def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
     assert samples_pretrained(spec.changed(space={"pretrained": [True, False]}))
     scratch = spec.changed(space={"pretrained": False})
     assert not samples_pretrained(scratch)
-    assert {anchor.family(GROUPS) for anchor in anchors(scratch, num_groups=GROUPS)} == {Family.FROM_SCRATCH}
+    assert {baseline.family(GROUPS) for baseline in baselines(scratch, num_groups=GROUPS)} == {Family.FROM_SCRATCH}
     trial = optuna.create_study().ask()
     assert not suggest(trial, scratch, num_groups=GROUPS, pretrained=False).pretrained
     assert trial.params["pretrained"] is False
@@ -88,7 +88,7 @@ def test_without_weights_there_is_no_from_scratch_arm(spec):
     content = spec.model_dump(mode="json", exclude_none=True) | {"model": {"backbone": "small_cnn", "weights": "none"}}
     del content["source"]
     bare = StudySpec.from_dict(content, where="test")
-    assert Family.FROM_SCRATCH not in {anchor.family(GROUPS) for anchor in anchors(bare, num_groups=GROUPS)}
+    assert Family.FROM_SCRATCH not in {baseline.family(GROUPS) for baseline in baselines(bare, num_groups=GROUPS)}
 
 
 REFINEMENTS = {
@@ -96,7 +96,7 @@ REFINEMENTS = {
     "warmup_steps": {"low": 0, "high": 20},
     "scheduler": ["constant", "cosine"],
     "parameters": ["all", "norm", "bias"],
-    "batch_norm": "still",
+    "batch_norm": "frozen",
     "l2_sp": [0.0, 0.01],
 }
 
@@ -118,35 +118,35 @@ def test_a_refinement_is_asked_for_only_where_it_means_something(spec):
         trial = study.ask()
         pretrained = number % 4 > 0
         strategy = suggest(trial, refined, num_groups=GROUPS, pretrained=pretrained)
-        thaws = trial.params["freeze_depth"] < GROUPS
+        unfreezes = trial.params["freeze_depth"] < GROUPS
         assert "scheduler" in trial.params
-        assert ("lr_growth" in trial.params) == ("warmup_steps" in trial.params) == thaws
+        assert ("lr_growth" in trial.params) == ("warmup_steps" in trial.params) == unfreezes
         for name in ("parameters", "batch_norm", "l2_sp"):
-            assert (name in trial.params) == (thaws and pretrained)
+            assert (name in trial.params) == (unfreezes and pretrained)
         assert strategy_of(trial.params, refined, num_groups=GROUPS) == strategy
 
 
-def test_enqueued_anchors_are_what_is_trained_with_refinements_too(spec):
+def test_enqueued_baselines_are_what_is_trained_with_refinements_too(spec):
     steep = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
     for space in (REFINEMENTS, steep):
         refined = spec.changed(space=space)
-        found = anchors(refined, num_groups=GROUPS)
-        assert {anchor.family(GROUPS) for anchor in found} >= set(Family) - {Family.FULL_FINE_TUNING}
-        for anchor in found:
+        found = baselines(refined, num_groups=GROUPS)
+        assert {baseline.family(GROUPS) for baseline in found} >= set(Family) - {Family.FULL_FINE_TUNING}
+        for baseline in found:
             study = optuna.create_study()
-            study.enqueue_trial(fixed_params(anchor, refined, num_groups=GROUPS))
+            study.enqueue_trial(fixed_params(baseline, refined, num_groups=GROUPS))
             trial = study.ask()
-            assert suggest(trial, refined, num_groups=GROUPS, pretrained=anchor.pretrained) == anchor
-            assert trial.params == fixed_params(anchor, refined, num_groups=GROUPS)
+            assert suggest(trial, refined, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
+            assert trial.params == fixed_params(baseline, refined, num_groups=GROUPS)
 
 
-def test_anchors_take_the_refinements_of_the_space(spec):
-    found = anchors(spec.changed(space={"scheduler": "cosine", "parameters": "bias"}), num_groups=GROUPS)
-    assert {anchor.scheduler for anchor in found} == {"cosine"}
-    thawing = [anchor for anchor in found if anchor.freeze_depth < GROUPS and anchor.pretrained]
-    assert {anchor.parameters for anchor in thawing} == {"bias"}
-    scratch = [anchor for anchor in found if not anchor.pretrained]
-    assert {anchor.parameters for anchor in scratch} == {"all"}, "from scratch, all of the network trains"
+def test_baselines_take_the_refinements_of_the_space(spec):
+    found = baselines(spec.changed(space={"scheduler": "cosine", "parameters": "bias"}), num_groups=GROUPS)
+    assert {baseline.scheduler for baseline in found} == {"cosine"}
+    unfreezing = [baseline for baseline in found if baseline.freeze_depth < GROUPS and baseline.pretrained]
+    assert {baseline.parameters for baseline in unfreezing} == {"bias"}
+    scratch = [baseline for baseline in found if not baseline.pretrained]
+    assert {baseline.parameters for baseline in scratch} == {"all"}, "from scratch, all of the network trains"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def spec():
 @pytest.fixture(scope="module")
 def task(spec):
     task = Task.load(spec)
-    backbone, _, _ = task.start(FreezingStrategy.from_scratch(), chain=9)
+    backbone, _, _ = task.start(FreezingStrategy.from_scratch(), repeat=9)
     return task.with_weights(backbone.state_dict())
 
 
@@ -25,21 +25,21 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_in_a_chain_every_trial_starts_from_the_same_head_and_weights(task):
+def test_in_a_repeat_every_trial_starts_from_the_same_head_and_weights(task):
     probing, scratch = FreezingStrategy.linear_probing(num_groups=4), FreezingStrategy.from_scratch()
-    (backbone, head, _), (other, other_head, _) = task.start(probing, chain=1), task.start(scratch, chain=1)
+    (backbone, head, _), (other, other_head, _) = task.start(probing, repeat=1), task.start(scratch, repeat=1)
     assert same(head, other_head)
     assert not same(backbone, other), "from scratch does not start from the weights"
-    assert same(backbone, task.start(probing, chain=2)[0])
-    assert not same(head, task.start(probing, chain=2)[1])
-    assert not same(other, task.start(scratch, chain=2)[0])
+    assert same(backbone, task.start(probing, repeat=2)[0])
+    assert not same(head, task.start(probing, repeat=2)[1])
+    assert not same(other, task.start(scratch, repeat=2)[0])
 
 
 def test_building_parts_leaves_the_global_random_stream_alone(task):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    task.start(FreezingStrategy.from_scratch(), chain=1)
+    task.start(FreezingStrategy.from_scratch(), repeat=1)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -102,7 +102,7 @@ def test_weights_from_a_file_are_what_pretrained_strategies_start_from(spec, tmp
     del table["source"]
     loaded = Task.load(StudySpec.from_dict(table, where="test"))
     probing = FreezingStrategy.linear_probing(num_groups=4)
-    assert same(loaded.start(probing, chain=1)[0], task.start(probing, chain=1)[0])
+    assert same(loaded.start(probing, repeat=1)[0], task.start(probing, repeat=1)[0])
 
 
 OWN = """
@@ -193,16 +193,16 @@ def test_from_scratch_is_random_or_refused(own, tmp_path):
 
 def test_a_module_may_have_frozen_extras_and_no_forward(own):
     task = Task.load(own("Teacher"))
-    backbone, head, module = task.start(FreezingStrategy.full_fine_tuning(), chain=0)
+    backbone, head, module = task.start(FreezingStrategy.full_fine_tuning(), repeat=0)
     inputs = task.data.test.inputs[:3]
     assert torch.equal(module(inputs), head(backbone(inputs)))
 
 
-def test_numpys_random_numbers_are_the_chains_too(own):
+def test_numpys_random_numbers_are_the_repeats_too(own):
     task = Task.load(own("numpy_head"))
     strategy = FreezingStrategy.full_fine_tuning()
-    assert same(task.start(strategy, chain=1)[1], task.start(strategy, chain=1)[1])
-    assert not same(task.start(strategy, chain=1)[1], task.start(strategy, chain=2)[1])
+    assert same(task.start(strategy, repeat=1)[1], task.start(strategy, repeat=1)[1])
+    assert not same(task.start(strategy, repeat=1)[1], task.start(strategy, repeat=2)[1])
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_numpys_random_numbers_are_the_chains_too(own):
 )
 def test_what_is_for_images_is_refused_elsewhere(spec, model, train, message):
     with pytest.raises(TaskError, match=message):
-        Task.look_at(spec.changed(model=model, train=train))
+        Task.inspect(spec.changed(model=model, train=train))
 
 
 @pytest.mark.parametrize(

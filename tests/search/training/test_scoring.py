@@ -18,8 +18,8 @@ def logits_and_targets(classes, *, examples=200):
 def test_a_classifier_is_scored_by_class_and_by_example(classes):
     logits, targets = logits_and_targets(classes)
     scores = score(logits, targets)
-    assert scores.outcome.tolist() == (logits.argmax(1) == targets).tolist()
-    assert scores.values["test_accuracy"] == pytest.approx(scores.outcome.double().mean().item())
+    assert scores.example_scores.tolist() == (logits.argmax(1) == targets).tolist()
+    assert scores.values["test_accuracy"] == pytest.approx(scores.example_scores.double().mean().item())
     assert scores.values["test_examples"] == 200
     each = [roc_auc_score(targets == label, logits.softmax(1)[:, label]) for label in range(classes)]
     assert scores.values["test_auroc"] == pytest.approx(np.mean(each), abs=1e-6)
@@ -49,8 +49,8 @@ def test_a_regressor_is_scored_by_its_errors(columns):
     assert values["test_mse"] == values["test_loss"] == pytest.approx(mean_squared_error(targets, outputs), rel=1e-5)
     assert values["test_mae"] == pytest.approx(mean_absolute_error(targets, outputs), rel=1e-5)
     assert values["test_r2"] == pytest.approx(r2_score(targets, outputs), rel=1e-5)
-    assert scores.outcome.tolist() == pytest.approx((outputs - targets).square().mean(1).tolist(), rel=1e-4)
-    assert values["test_se"] == pytest.approx(scores.outcome.std().item() / math.sqrt(100))
+    assert scores.example_scores.tolist() == pytest.approx((outputs - targets).square().mean(1).tolist(), rel=1e-4)
+    assert values["test_se"] == pytest.approx(scores.example_scores.std().item() / math.sqrt(100))
     assert scores.predicted.shape == (100, columns)
 
 
@@ -74,7 +74,7 @@ def test_outputs_of_another_shape_are_refused():
         score(torch.zeros(10, 3), torch.zeros(10, 2))
 
 
-class Pictures:
+class PreparedImages:
     """What image data brings: pixels on demand."""
 
     def __init__(self, pixels):
@@ -87,7 +87,7 @@ class Pictures:
 def test_the_examples_shown_are_the_same_for_everybody_and_of_every_class():
     targets = torch.arange(300) % 10
     pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8)
-    kept, again = (describe_test(Pictures(pixels), targets, list("abcdefghij")) for _ in range(2))
+    kept, again = (describe_test(PreparedImages(pixels), targets, list("abcdefghij")) for _ in range(2))
     assert kept["shown"].tolist() == again["shown"].tolist()
     assert len(set(kept["shown"].tolist())) == SHOWN
     assert sorted(np.bincount(targets[kept["shown"]])) == [2] * 6 + [3] * 4
@@ -98,7 +98,7 @@ def test_the_examples_shown_are_the_same_for_everybody_and_of_every_class():
 def test_thumbnails_are_small_and_keep_their_shape():
     pixels = torch.zeros(5, 1, 300, 150, dtype=torch.uint8)
     pixels[:, :, :150] = 200
-    thumbnails = describe_test(Pictures(pixels), torch.zeros(5, dtype=torch.int64), ["one"])["thumbnails"]
+    thumbnails = describe_test(PreparedImages(pixels), torch.zeros(5, dtype=torch.int64), ["one"])["thumbnails"]
     assert thumbnails.shape == (5, SIDE, SIDE // 2, 3)
     assert thumbnails.dtype == np.uint8
     assert (thumbnails[:, 0] == 200).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search import StudyError, best_strategy
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.best import find_best
 from search.verdict.judge import judge
 from search.verdict.load import load_results
@@ -13,7 +13,7 @@ from strategies import load_strategy
 
 @pytest.fixture(scope="module")
 def results(finished):
-    return load_results(Home.of("tiny", out=finished / "studies", storage=None))
+    return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None))
 
 
 def test_best_is_the_recommended_strategy_with_its_budget(results, finished, monkeypatch):
@@ -25,11 +25,11 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         assert (best.epochs, best.steps_per_epoch) == (4, 3)
         assert best.canonical(4, 4).to_params().items() >= verdict.recommended.strategy.to_params().items()
         assert verdict.recommended in verdict.contenders
-        scores = {c.explored: [] for c in verdict.contestants}
+        scores = {c.source_trial: [] for c in verdict.candidates}
         for row in results.confirmed(size):
-            scores.get(row.explored, []).append(row.test_accuracy)
+            scores.get(row.source_trial, []).append(row.test_accuracy)
         least = max(map(np.mean, scores.values())) - results.spec.confirm.margin - 1e-9
-        as_good = [c for c in verdict.contenders if np.mean(scores[c.explored]) >= least]
+        as_good = [c for c in verdict.contenders if np.mean(scores[c.source_trial]) >= least]
         assert verdict.recommended in as_good
         assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
 
@@ -48,7 +48,7 @@ def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
 
 def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished, search, tmp_path):
     found = find_best(results, 30)
-    assert found.strategy == replace(judge(results, 40).contestants[0].strategy, epochs=4, steps_per_epoch=3)
+    assert found.strategy == replace(judge(results, 40).candidates[0].strategy, epochs=4, steps_per_epoch=3)
     assert found.status == (
         "between sizes: 30 was not run; the strategy is what is recommended at 40, the score is told from 20 and 40"
     )
@@ -73,7 +73,7 @@ def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
 
 
 def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
-    tiny.write_text(tiny.read_text().replace("chains = 5", "chains = 0").replace("[20, 40]", "[20]"))
+    tiny.write_text(tiny.read_text().replace("repeats = 5", "repeats = 0").replace("[20, 40]", "[20]"))
     run = search("run", "tiny.toml", "--trials", "2", cwd=tiny.parent)
     assert run.returncode == 0, run.stderr
     assert "No size is confirmed" in run.stdout

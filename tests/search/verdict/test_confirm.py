@@ -5,34 +5,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.verdict.confirm import LEAST_CHAINS, PLAY_OFF, goes_on, tail, wanted
+from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, LEAST_REPEATS, head_to_head_winner, tail, wanted
 
 FAR = {0: 0.90, 1: 0.70, 2: 0.89, 3: 0.60}
 """Two that are near each other, two that are far behind."""
 
 
-def scores_of(means, *, spread=0.01, seed=0, chains=200):
-    """Scores of every finalist on every chain, as if all were run."""
+def scores_of(means, *, spread=0.01, seed=0, repeats=200):
+    """Scores of every candidate on every repeat, as if all were run."""
     rng = np.random.default_rng(seed)
     return {
-        (number, chain): mean + spread * rng.normal() for number, mean in means.items() for chain in range(1, chains)
+        (number, repeat): mean + spread * rng.normal() for number, mean in means.items() for repeat in range(1, repeats)
     }
 
 
-def ask(done, finalists, *, chains=10, margin=0.01, relative=False):
-    return wanted(done, list(finalists), chains=chains, margin=margin, relative=relative)
+def ask(done, candidates, *, repeats=10, margin=0.01, relative=False):
+    return wanted(done, list(candidates), repeats=repeats, margin=margin, relative=relative)
 
 
-def to_the_end(scores, finalists, *, workers=1, order=None, done=None, **options):
+def to_the_end(scores, candidates, *, workers=1, order=None, done=None, **options):
     """Run what is wanted, `workers` trials at a time, until nothing is left; what was run."""
     done = dict(done or {})
-    while missing := sorted(ask(done, finalists, **options) - done.keys(), key=order or (lambda place: place[::-1])):
+    while missing := sorted(ask(done, candidates, **options) - done.keys(), key=order or (lambda place: place[::-1])):
         done |= {place: scores[place] for place in missing[:workers]}
     return done
 
 
-def chains_of(done, number):
-    return sorted(chain for other, chain in done if other == number)
+def repeats_of(done, number):
+    return sorted(repeat for other, repeat in done if other == number)
 
 
 worlds = st.fixed_dictionaries(
@@ -48,56 +48,56 @@ worlds = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 14), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_any_number_of_workers_in_any_order_comes_to_the_same_trials_within_the_budget(world, chains, workers, random):
-    scores, finalists = scores_of(**world), list(world["means"])
-    one = to_the_end(scores, finalists, chains=chains)
-    many = to_the_end(scores, finalists, chains=chains, workers=workers, order=lambda place: random.random())
+def test_any_number_of_workers_in_any_order_comes_to_the_same_trials_within_the_budget(world, repeats, workers, random):
+    scores, candidates = scores_of(**world), list(world["means"])
+    one = to_the_end(scores, candidates, repeats=repeats)
+    many = to_the_end(scores, candidates, repeats=repeats, workers=workers, order=lambda place: random.random())
     assert one == many
-    assert len(one) <= len(finalists) * chains
-    for number in finalists:
-        run = chains_of(one, number)
-        assert run == list(range(1, len(run) + 1)), "chains are run in their order, none left out"
-        assert len(run) >= min(chains, LEAST_CHAINS)
+    assert len(one) <= len(candidates) * repeats
+    for number in candidates:
+        run = repeats_of(one, number)
+        assert run == list(range(1, len(run) + 1)), "repeats are run in their order, none left out"
+        assert len(run) >= min(repeats, LEAST_REPEATS)
 
 
 @settings(max_examples=40, deadline=None)
 @given(worlds, st.integers(1, 8), st.integers(0, 6))
-def test_a_study_whose_chains_grow_comes_to_what_it_had_come_to_at_once(world, chains, more):
-    scores, finalists = scores_of(**world), list(world["means"])
-    before = to_the_end(scores, finalists, chains=chains)
-    grown = to_the_end(scores, finalists, chains=chains + more, done=before)
+def test_a_study_whose_repeats_grow_comes_to_what_it_had_come_to_at_once(world, repeats, more):
+    scores, candidates = scores_of(**world), list(world["means"])
+    before = to_the_end(scores, candidates, repeats=repeats)
+    grown = to_the_end(scores, candidates, repeats=repeats + more, done=before)
     assert before.items() <= grown.items()
-    assert grown == to_the_end(scores, finalists, chains=chains + more)
+    assert grown == to_the_end(scores, candidates, repeats=repeats + more)
 
 
-@pytest.mark.parametrize("chains", range(LEAST_CHAINS + 1))
-def test_up_to_the_least_chains_every_finalist_runs_all(chains):
-    done = to_the_end(scores_of(FAR), FAR, chains=chains)
-    assert set(done) == {(number, chain) for number in FAR for chain in range(1, chains + 1)}
+@pytest.mark.parametrize("repeats", range(LEAST_REPEATS + 1))
+def test_up_to_the_least_repeats_every_candidate_runs_all(repeats):
+    done = to_the_end(scores_of(FAR), FAR, repeats=repeats)
+    assert set(done) == {(number, repeat) for number in FAR for repeat in range(1, repeats + 1)}
 
 
-def test_who_is_far_behind_is_closed_and_the_near_ones_get_its_chains():
+def test_who_is_far_behind_is_closed_and_the_near_ones_get_its_repeats():
     done = to_the_end(scores_of(FAR), FAR)
-    runs = {number: len(chains_of(done, number)) for number in FAR}
+    runs = {number: len(repeats_of(done, number)) for number in FAR}
     assert max(runs[1], runs[3]) < 10 < min(runs[0], runs[2])
     assert len(done) <= 10 * len(FAR)
 
 
 def test_a_clear_lead_ends_it():
     done = to_the_end(scores_of({0: 0.9, 1: 0.7, 2: 0.5}, spread=0.001), range(3))
-    assert len(done) == 3 * LEAST_CHAINS
+    assert len(done) == 3 * LEAST_REPEATS
 
 
-def test_who_is_alike_within_the_margin_for_sure_needs_no_more_chains():
+def test_who_is_alike_within_the_margin_for_sure_needs_no_more_repeats():
     done = to_the_end(scores_of({0: 0.9, 1: 0.9, 2: 0.5}, spread=0.001), range(3))
-    assert len(done) == 3 * LEAST_CHAINS
+    assert len(done) == 3 * LEAST_REPEATS
 
 
 def test_who_is_behind_by_less_than_the_margin_is_never_closed():
     done = to_the_end(scores_of({0: 0.9, 1: 0.895, 2: 0.88}, spread=0.0), [0, 1, 2], margin=0.01)
-    assert len(done) == 3 * LEAST_CHAINS
-    near = to_the_end(scores_of({0: 0.9, 1: 0.893}, spread=0.008), [0, 1], chains=12)
-    assert len(chains_of(near, 0)) == len(chains_of(near, 1))
+    assert len(done) == 3 * LEAST_REPEATS
+    near = to_the_end(scores_of({0: 0.9, 1: 0.893}, spread=0.008), [0, 1], repeats=12)
+    assert len(repeats_of(near, 0)) == len(repeats_of(near, 1))
 
 
 def test_a_relative_margin_is_a_share_of_the_leaders_score():
@@ -105,23 +105,23 @@ def test_a_relative_margin_is_a_share_of_the_leaders_score():
     for unit in (1e-6, 1.0, 1e6):
         scores = scores_of({0: -unit, 1: -1.02 * unit, 2: -2 * unit}, spread=0.001 * unit)
         done = to_the_end(scores, range(3), margin=0.05, relative=True)
-        assert len(done) == 3 * LEAST_CHAINS
+        assert len(done) == 3 * LEAST_REPEATS
 
 
-@pytest.mark.parametrize("chain", [1, LEAST_CHAINS, LEAST_CHAINS + 1, LEAST_CHAINS + 2])
-def test_a_finalist_that_failed_hangs_nothing_and_asks_for_no_more(chain):
-    scores = scores_of({0: 0.9, 1: 0.89, 2: 0.895}, spread=0.01) | {(1, chain): float("nan")}
+@pytest.mark.parametrize("repeat", [1, LEAST_REPEATS, LEAST_REPEATS + 1, LEAST_REPEATS + 2])
+def test_a_candidate_that_failed_hangs_nothing_and_asks_for_no_more(repeat):
+    scores = scores_of({0: 0.9, 1: 0.89, 2: 0.895}, spread=0.01) | {(1, repeat): float("nan")}
     done = to_the_end(scores, range(3))
-    assert chains_of(done, 1)[-1] == max(chain, LEAST_CHAINS)
-    assert len(chains_of(done, 0)) == len(chains_of(done, 2)) >= 10
+    assert repeats_of(done, 1)[-1] == max(repeat, LEAST_REPEATS)
+    assert len(repeats_of(done, 0)) == len(repeats_of(done, 2)) >= 10
 
 
 def test_where_all_failed_nothing_more_is_wanted():
     scores = dict.fromkeys(scores_of(FAR), float("nan"))
-    assert len(to_the_end(scores, FAR)) == LEAST_CHAINS * len(FAR)
+    assert len(to_the_end(scores, FAR)) == LEAST_REPEATS * len(FAR)
 
 
-def test_a_study_that_ran_all_chains_before_there_were_rounds_is_done():
+def test_a_study_that_ran_all_repeats_before_there_were_rounds_is_done():
     stored = {place: score for place, score in scores_of(FAR).items() if place[1] <= 10}
     assert ask(stored, FAR) <= stored.keys()
 
@@ -134,29 +134,36 @@ def test_the_tail_is_students(freedom):
     assert (tail(1.0, 0.0, freedom), tail(0.0, 0.0, freedom), tail(-1.0, 0.0, freedom)) == (0, 0.5, 1)
 
 
-@pytest.mark.parametrize("chains", [0, 4, 5, 6, 20])
-def test_without_finalists_nothing_is_wanted(chains):
-    assert wanted({}, [], chains=chains, margin=0.01, relative=False) == set()
+@pytest.mark.parametrize("repeats", [0, 4, 5, 6, 20])
+def test_without_candidates_nothing_is_wanted(repeats):
+    assert wanted({}, [], repeats=repeats, margin=0.01, relative=False) == set()
 
 
-BEST, ANCHOR = 7, 3
-RUNS = [(number, chain) for number in (BEST, ANCHOR) for chain in range(1, PLAY_OFF + 1)]
+BEST, BASELINE = 7, 3
+RUNS = [(number, repeat) for number in (BEST, BASELINE) for repeat in range(1, HEAD_TO_HEAD_REPEATS + 1)]
 
 
-@pytest.mark.parametrize(("best", "anchor", "through"), [(1.0, 2.0, BEST), (2.0, 1.0, ANCHOR), (1.0, 1.0, ANCHOR)])
-def test_of_a_family_goes_on_who_is_better_in_validation_and_of_two_alike_the_anchor(best, anchor, through):
-    values = {place: best if place[0] == BEST else anchor for place in RUNS} | {(BEST, PLAY_OFF + 1): -100.0}
-    assert goes_on(values, [BEST, ANCHOR], chains=10) == through
+@pytest.mark.parametrize(
+    ("best", "baseline", "through"), [(1.0, 2.0, BEST), (2.0, 1.0, BASELINE), (1.0, 1.0, BASELINE)]
+)
+def test_of_a_family_goes_on_who_is_better_in_validation_and_of_two_alike_the_baseline(best, baseline, through):
+    values = {place: best if place[0] == BEST else baseline for place in RUNS} | {
+        (BEST, HEAD_TO_HEAD_REPEATS + 1): -100.0
+    }
+    assert head_to_head_winner(values, [BEST, BASELINE], repeats=10) == through
 
 
 @pytest.mark.parametrize("missing", RUNS)
 def test_a_play_off_is_open_until_all_its_runs_have_ended(missing):
     values = {place: 1.0 for place in RUNS if place != missing}
-    assert goes_on(values, [BEST, ANCHOR], chains=10) is None
-    assert goes_on(values, [BEST], chains=10) == BEST
-    assert goes_on(values | {missing: float("inf")}, [BEST, ANCHOR], chains=10) == ({BEST, ANCHOR} - {missing[0]}).pop()
+    assert head_to_head_winner(values, [BEST, BASELINE], repeats=10) is None
+    assert head_to_head_winner(values, [BEST], repeats=10) == BEST
+    assert (
+        head_to_head_winner(values | {missing: float("inf")}, [BEST, BASELINE], repeats=10)
+        == ({BEST, BASELINE} - {missing[0]}).pop()
+    )
 
 
-def test_a_play_off_is_no_longer_than_the_chains_there_are():
-    assert goes_on({(BEST, 1): 1.0, (ANCHOR, 1): 0.5}, [BEST, ANCHOR], chains=1) == ANCHOR
-    assert goes_on({}, [BEST, ANCHOR], chains=0) == BEST
+def test_a_play_off_is_no_longer_than_the_repeats_there_are():
+    assert head_to_head_winner({(BEST, 1): 1.0, (BASELINE, 1): 0.5}, [BEST, BASELINE], repeats=1) == BASELINE
+    assert head_to_head_winner({}, [BEST, BASELINE], repeats=0) == BEST

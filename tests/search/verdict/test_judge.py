@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import OUT, Home
-from search.verdict.confirm import LEAST_CHAINS
-from search.verdict.judge import Contestant, _cheapest, judge
+from search.storage.location import OUT, StudyLocation
+from search.verdict.confirm import LEAST_REPEATS
+from search.verdict.judge import Candidate, _cheapest, judge
 from search.verdict.rows import Results, Row
 from strategies import FreezingStrategy
 
@@ -23,51 +23,51 @@ STRATEGIES = [
 
 
 def regression(errors, *, margin=0.01, outcomes=True):
-    """Results of a regression study at size 50, from squared errors (chains, strategies, examples)."""
-    chains, strategies, examples = errors.shape
+    """Results of a regression study at size 50, from squared errors (repeats, strategies, examples)."""
+    repeats, strategies, examples = errors.shape
     spec = StudySpec.from_dict(
         {
             "task": {"data": "digits", "sizes": [50]},
             "model": {"backbone": "small_cnn", "weights": "none"},
             "search": {"trials": strategies},
-            "confirm": {"chains": chains, "margin": margin},
+            "confirm": {"repeats": repeats, "margin": margin},
         },
         where="the test",
     )
 
-    def row(number, chain, **more):
+    def row(number, repeat, **more):
         strategy = STRATEGIES[number]
         return Row(
-            number=number, state="COMPLETE", size=50, chain=chain, strategy=strategy,
+            number=number, state="COMPLETE", size=50, repeat=repeat, strategy=strategy,
             family=str(strategy.family(GROUPS)), value=1.0, best_epoch=0, epochs=1, seconds=1.0 + number,
-            trainable_parameters=1, seed=0, curve=(), anchor=False, **more,
+            trainable_parameters=1, seed=0, curve=(), baseline=False, **more,
         )  # fmt: skip
 
     rows = [row(number, 0) for number in range(strategies)]
-    for chain in range(chains):
+    for repeat in range(repeats):
         for number in range(strategies):
-            own = errors[chain, number]
+            own = errors[repeat, number]
             rows.append(
                 row(
                     number,
-                    chain + 1,
-                    explored=number,
+                    repeat + 1,
+                    source_trial=number,
                     test_mse=own.mean(),
                     test_se=own.std(ddof=1) / np.sqrt(examples),
                     test_examples=examples,
-                    outcome=own if outcomes else None,
+                    example_scores=own if outcomes else None,
                 )
             )
-    home = Home.of("x", out=OUT, storage=None)
-    return Results(home=home, spec=spec, num_groups=GROUPS, rows=tuple(rows), kind="regression")
+    location = StudyLocation.of("x", out=OUT, storage=None)
+    return Results(location=location, spec=spec, num_groups=GROUPS, rows=tuple(rows), kind="regression")
 
 
-def squared_errors(rng, *, truth, chains=5, examples=300, chain_noise=0.05):
-    """Squared errors with means `truth`: examples differ in how hard they are, and chains in how well they go."""
+def squared_errors(rng, *, truth, repeats=5, examples=300, repeat_noise=0.05):
+    """Squared errors with means `truth`: examples differ in how hard they are, and repeats in how well they go."""
     truth = np.asarray(truth)[None, :, None]
     hard = rng.lognormal(sigma=0.8, size=(1, 1, examples))
-    luck = rng.lognormal(sigma=chain_noise, size=(chains, truth.shape[1], 1))
-    noise = rng.normal(size=(chains, truth.shape[1], examples)) ** 2
+    luck = rng.lognormal(sigma=repeat_noise, size=(repeats, truth.shape[1], 1))
+    noise = rng.normal(size=(repeats, truth.shape[1], examples)) ** 2
     return truth * hard / np.exp(0.32) * luck * noise
 
 
@@ -80,13 +80,13 @@ def test_identical_regressors_seldom_have_a_winner():
 def test_the_least_error_wins_and_leads():
     rng = np.random.default_rng(1)
     verdicts = [judge(regression(squared_errors(rng, truth=[0.9, 0.2, 0.5])), 50) for _ in range(30)]
-    assert sum(verdict.winner is not None and verdict.winner.explored == 1 for verdict in verdicts) >= 28
+    assert sum(verdict.winner is not None and verdict.winner.source_trial == 1 for verdict in verdicts) >= 28
     for verdict in verdicts:
-        scores = [contestant.score for contestant in verdict.contestants]
+        scores = [candidate.score for candidate in verdict.candidates]
         assert scores == sorted(scores)
-        assert verdict.contestants[0].contends
-        assert all(0 <= c.low <= c.score <= c.high for c in verdict.contestants)
-        assert sum(c.p_best for c in verdict.contestants) == pytest.approx(1)
+        assert verdict.candidates[0].contends
+        assert all(0 <= c.low <= c.score <= c.high for c in verdict.candidates)
+        assert sum(c.p_best for c in verdict.candidates) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
@@ -94,7 +94,7 @@ def test_a_verdict_on_errors_does_not_depend_on_their_unit(unit):
     errors = squared_errors(np.random.default_rng(2), truth=[0.3, 0.33, 0.5])
     one, other = judge(regression(errors), 50), judge(regression(unit * errors), 50)
     assert one.sentence == other.sentence
-    for a, b in zip(one.contestants, other.contestants, strict=True):
+    for a, b in zip(one.candidates, other.candidates, strict=True):
         assert (b.score, b.low, b.high) == pytest.approx((unit * a.score, unit * a.low, unit * a.high))
         assert b.p_best == pytest.approx(a.p_best, abs=2e-3)
 
@@ -103,20 +103,20 @@ def test_the_margin_of_an_error_is_a_share_of_the_leaders():
     # No noise at all, so that only the margin keeps anybody in.
     errors = np.ones((5, 3, 50)) * np.array([1.0, 1.019, 1.021])[None, :, None]
     verdict = judge(regression(errors, margin=0.02), 50)
-    assert [contestant.explored for contestant in verdict.contenders] == [0, 1]
-    assert [contestant.explored for contestant in verdict.ruled_out] == [2]
+    assert [candidate.source_trial for candidate in verdict.contenders] == [0, 1]
+    assert [candidate.source_trial for candidate in verdict.ruled_out] == [2]
 
 
 def test_an_error_of_zero_is_judged_too():
     verdict = judge(regression(np.zeros((5, 2, 50))), 50)
-    assert [c.p_best for c in verdict.contestants] == [0.5, 0.5]
-    assert [(c.low, c.high) for c in verdict.contestants] == [(0, 0), (0, 0)]
+    assert [c.p_best for c in verdict.candidates] == [0.5, 0.5]
+    assert [(c.low, c.high) for c in verdict.candidates] == [(0, 0), (0, 0)]
 
 
 def test_intervals_of_errors_stop_at_zero():
     errors = np.array([0.01, 0.01, 0.01, 0.01, 3.0])[:, None, None] * np.ones((5, 1, 50))
-    (contestant,) = judge(regression(errors), 50).contestants
-    assert contestant.low == 0.0 < contestant.high
+    (candidate,) = judge(regression(errors), 50).candidates
+    assert candidate.low == 0.0 < candidate.high
 
 
 def test_without_outcomes_a_verdict_on_errors_is_more_careful():
@@ -124,65 +124,65 @@ def test_without_outcomes_a_verdict_on_errors_is_more_careful():
     for _ in range(10):
         errors = squared_errors(rng, truth=[0.3, 0.36, 0.45])
         here, there = judge(regression(errors), 50), judge(regression(errors, outcomes=False), 50)
-        widths = {c.family: c.high - c.low for c in here.contestants}
-        assert all(c.high - c.low >= 0.97 * widths[c.family] for c in there.contestants)
+        widths = {c.family: c.high - c.low for c in here.candidates}
+        assert all(c.high - c.low >= 0.97 * widths[c.family] for c in there.candidates)
         assert {c.family for c in here.contenders} <= {c.family for c in there.contenders}
 
 
 @pytest.mark.parametrize("lost", [None, np.nan, np.inf])
-def test_a_finalist_without_a_finite_score_is_not_judged(lost):
+def test_a_candidate_without_a_finite_score_is_not_judged(lost):
     errors = squared_errors(np.random.default_rng(4), truth=[0.1, 0.5, 0.5])
     results = regression(errors)
-    rows = tuple(replace(r, test_mse=lost) if (r.explored, r.chain) == (0, 3) else r for r in results.rows)
+    rows = tuple(replace(r, test_mse=lost) if (r.source_trial, r.repeat) == (0, 3) else r for r in results.rows)
     verdict = judge(replace(results, rows=rows), 50)
     assert verdict.failed == ("linear probing",)
-    assert {c.explored for c in verdict.contestants} == {1, 2}
+    assert {c.source_trial for c in verdict.candidates} == {1, 2}
 
 
-def test_a_verdict_waits_for_the_chains_that_can_still_decide_and_counts_each_ones_own():
-    errors = squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], chains=10)
+def test_a_verdict_waits_for_the_repeats_that_can_still_decide_and_counts_each_ones_own():
+    errors = squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], repeats=10)
     results = regression(errors)
-    few = tuple(row for row in results.rows if row.explored != 2 or row.chain <= LEAST_CHAINS)
-    assert judge(replace(results, rows=tuple(r for r in few if r.chain <= LEAST_CHAINS)), 50) is None
-    budget = replace(results, rows=few, spec=results.spec.changed(confirm={"chains": 8}))
+    few = tuple(row for row in results.rows if row.source_trial != 2 or row.repeat <= LEAST_REPEATS)
+    assert judge(replace(results, rows=tuple(r for r in few if r.repeat <= LEAST_REPEATS)), 50) is None
+    budget = replace(results, rows=few, spec=results.spec.changed(confirm={"repeats": 8}))
     verdict = judge(budget, 50)
-    assert verdict.chains == 10
-    assert {c.explored: c.chains for c in verdict.contestants} == {0: 10, 1: 10, 2: LEAST_CHAINS}
+    assert verdict.repeats == 10
+    assert {c.source_trial: c.repeats for c in verdict.candidates} == {0: 10, 1: 10, 2: LEAST_REPEATS}
     whole = judge(results, 50)
-    assert {c.explored for c in verdict.contenders} == {c.explored for c in whole.contenders} == {0, 1}
+    assert {c.source_trial for c in verdict.contenders} == {c.source_trial for c in whole.contenders} == {0, 1}
 
 
-def test_a_study_that_ran_all_chains_is_judged_on_all():
-    results = regression(squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], chains=10))
-    assert {c.chains for c in judge(results, 50).contestants} == {10}
+def test_a_study_that_ran_all_repeats_is_judged_on_all():
+    results = regression(squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], repeats=10))
+    assert {c.repeats for c in judge(results, 50).candidates} == {10}
 
 
 @pytest.mark.parametrize(("seconds", "recommended"), [(1.05, "leads"), (1.2, "is cheap")])
 def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_noise(seconds, recommended):
-    def contestant(family: str, score: float, seconds: float) -> Contestant:
-        return Contestant(
-            family=family, strategy=FreezingStrategy(freeze_depth=0), explored=0, score=score, low=score, high=score,
-            p_best=0.5, seconds=seconds, contends=True, chains=5,
+    def candidate(family: str, score: float, seconds: float) -> Candidate:
+        return Candidate(
+            family=family, strategy=FreezingStrategy(freeze_depth=0), source_trial=0, score=score, low=score,
+            high=score, p_best=0.5, seconds=seconds, contends=True, repeats=5,
         )  # fmt: skip
 
-    found = _cheapest([contestant("leads", 0.9, seconds), contestant("is cheap", 0.89, 1.0)])
+    found = _cheapest([candidate("leads", 0.9, seconds), candidate("is cheap", 0.89, 1.0)])
     assert found.family == recommended
 
 
 def test_what_a_run_costs_is_what_it_takes_when_the_machine_has_nothing_else_to_do():
     results = regression(squared_errors(np.random.default_rng(0), truth=[0.3, 0.3]))
     loads = np.random.default_rng(1).choice([1.0, 4.0], size=len(results.rows))
-    loads[[row.chain == 5 for row in results.rows]] = 1.0  # of one chain they are what they are
+    loads[[row.repeat == 5 for row in results.rows]] = 1.0  # of one repeat they are what they are
     busy = [replace(row, seconds=row.seconds * load) for row, load in zip(results.rows, loads, strict=True)]
-    unknown = [replace(row, seconds=None if row.chain == 2 else row.seconds) for row in busy]
+    unknown = [replace(row, seconds=None if row.repeat == 2 else row.seconds) for row in busy]
     at_rest, judged = judge(results, 50), judge(replace(results, rows=tuple(unknown)), 50)
     assert judged == at_rest
-    assert sorted(c.seconds for c in judged.contestants) == [1.0, 2.0]
+    assert sorted(c.seconds for c in judged.candidates) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(("behind", "recommended"), [(0.005, "linear probing"), (0.15, "partial freezing")])
 def test_what_was_seen_to_be_worse_is_not_recommended_even_where_it_may_be_best(behind, recommended):
-    # By chains alone: their luck is so large that nobody is ruled out.
+    # By repeats alone: their luck is so large that nobody is ruled out.
     luck = np.random.default_rng(6).normal(scale=0.3, size=(5, 3, 1))
     errors = np.array([1 + behind, 1, 1.001])[:, None] + luck - luck.mean(axis=0) + np.zeros(40)
     verdict = judge(regression(errors), 50)

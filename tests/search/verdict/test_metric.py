@@ -1,8 +1,8 @@
 import pytest
 
-from search.verdict.metric import MEASURES
+from search.verdict.metric import METRICS
 
-ACCURACY, MSE = MEASURES["classification"], MEASURES["regression"]
+ACCURACY, MSE = METRICS["classification"], METRICS["regression"]
 
 
 @pytest.mark.parametrize(

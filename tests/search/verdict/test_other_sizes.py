@@ -6,9 +6,9 @@ import pytest
 
 from search import StudyError
 from search.spec.study_spec import StudySpec
-from search.storage.location import OUT, Home
-from search.verdict.judge import Contestant, Verdict
-from search.verdict.metric import MEASURES
+from search.storage.location import OUT, StudyLocation
+from search.verdict.judge import Candidate, Verdict
+from search.verdict.metric import METRICS
 from search.verdict.other_sizes import ABOVE, BELOW, between, frost_line, near_optimal
 from search.verdict.rows import Results, Row
 from strategies import FreezingStrategy
@@ -29,24 +29,26 @@ def results_of(rows=()):
         },
         where="the test",
     )
-    return Results(home=Home.of("study", out=OUT, storage=None), spec=spec, num_groups=GROUPS, rows=tuple(rows))
+    return Results(
+        location=StudyLocation.of("study", out=OUT, storage=None), spec=spec, num_groups=GROUPS, rows=tuple(rows)
+    )
 
 
 def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=None):
     """A verdict from the families' errors, in which all contend and one is recommended: the leader, unless named."""
-    measure = MEASURES[kind]
+    measure = METRICS[kind]
     sign, start = (-1, 1.0) if measure.higher_is_better else (1, 0.0)
     found = []
     for number, (family, error) in enumerate(sorted(errors.items(), key=lambda item: item[1])):
         ends = sorted(start + sign * error * factor for factor in (exp(-half), exp(half)))
         found.append(
-            Contestant(
-                family=family, strategy=STRATEGIES[family], explored=number, score=start + sign * error,
-                low=ends[0], high=ends[1], p_best=1 / len(errors), seconds=1.0, contends=True, chains=5,
+            Candidate(
+                family=family, strategy=STRATEGIES[family], source_trial=number, score=start + sign * error,
+                low=ends[0], high=ends[1], p_best=1 / len(errors), seconds=1.0, contends=True, repeats=5,
             )
         )  # fmt: skip
     taken = next(c for c in found if c.family == (recommended or found[0].family))
-    return Verdict(size=size, chains=5, contestants=tuple(found), winner=None, recommended=taken, measure=measure)
+    return Verdict(size=size, repeats=5, candidates=tuple(found), winner=None, recommended=taken, measure=measure)
 
 
 def power_law(sizes, *, bend=0.0, **options):
@@ -56,7 +58,7 @@ def power_law(sizes, *, bend=0.0, **options):
     return {n: verdict_of(n, {"partial freezing": curve[n]}, **options) for n in sizes}
 
 
-@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("kind", METRICS)
 @pytest.mark.parametrize("size", [25, 70, 150, 900])
 def test_a_power_law_is_gone_on_with(kind, size):
     found = between(results_of(), power_law([50, 100, 400], kind=kind), size)
@@ -65,7 +67,7 @@ def test_a_power_law_is_gone_on_with(kind, size):
     assert found.low < found.score < found.high
 
 
-@pytest.mark.parametrize("kind", MEASURES)
+@pytest.mark.parametrize("kind", METRICS)
 @pytest.mark.parametrize("size", [50, 60, 99, 102, 150, 303])
 def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
     for errors in ((0.73, 0.70), (0.70, 0.73), (0.10, 0.05), (0.5, 1e-9)):
@@ -83,7 +85,7 @@ def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
 
 def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_far_from_all():
     verdicts = power_law([1000, 4000, 16000], bend=0.1)
-    own = verdicts[4000].contestants[0]
+    own = verdicts[4000].candidates[0]
     near = between(results_of(), verdicts, 4001)
     assert (near.low, near.score, near.high) == pytest.approx((own.low, own.score, own.high), abs=2e-4)
     # As a share of the error, that the size makes smaller.
@@ -102,7 +104,7 @@ def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_fa
 def test_a_curve_that_bends_is_within_its_interval(bend, count):
     sizes = [50 * 3**place for place in range(count)]
     verdicts = power_law(sizes, bend=bend, half=1e-4)
-    truth = power_law([sizes[0], 90, sizes[-1]], bend=bend)[90].contestants[0].score
+    truth = power_law([sizes[0], 90, sizes[-1]], bend=bend)[90].candidates[0].score
     found = between(results_of(), verdicts, 90)
     assert found.low <= truth <= found.high
     assert abs(found.score - truth) > 1e-3 or count == 2, "it would be, were the interval no wider than the noise"
@@ -117,7 +119,7 @@ def test_the_strategy_is_what_is_recommended_at_the_nearest_size_by_ratio():
     for size, source in {25: 50, 60: 50, 99: 50, 100: 200, 399: 200, 400: 800, 2400: 800}.items():
         found = between(results_of(), verdicts, size)
         assert found.source == source
-        assert found.contestant == verdicts[source].recommended
+        assert found.candidate == verdicts[source].recommended
         assert found.source in found.sizes
 
 
@@ -144,7 +146,7 @@ def test_the_score_is_told_from_what_is_recommended_to_what_is_whatever_their_fa
     best = {"partial freezing": 0.05, "full fine-tuning": 0.1}
     verdicts[200] = verdict_of(200, best, recommended="full fine-tuning")
     found = between(results_of(), verdicts, 100)
-    assert found.contestant.family == "full fine-tuning"
+    assert found.candidate.family == "full fine-tuning"
     assert found.score == pytest.approx(1 - (0.2 * 0.1) ** 0.5)
 
 
@@ -168,16 +170,16 @@ def test_one_confirmed_size_tells_of_no_other():
 # -- near-optimal sets and the frost line --------------------------------------------------------------------
 
 
-def row(number, strategy, value, *, chain=0, **more):
+def row(number, strategy, value, *, repeat=0, **more):
     return Row(
-        number=number, state="COMPLETE", size=50, chain=chain, strategy=strategy, family=str(strategy.family(GROUPS)),
-        value=value, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), anchor=False,
+        number=number, state="COMPLETE", size=50, repeat=repeat, strategy=strategy, family=str(strategy.family(GROUPS)),
+        value=value, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
         **more,
     )  # fmt: skip
 
 
 def searched(values, differences):
-    """A study's rows: what was explored, by freeze depth, and two finalists whose values differ so over chains."""
+    """A study's rows: what was explored, by freeze depth, and two candidates whose values differ so over repeats."""
     rows = [row(number, FreezingStrategy(freeze_depth=depth), value) for number, (depth, value) in enumerate(values)]
     results = results_of(rows)
     results = replace(
@@ -186,17 +188,24 @@ def searched(values, differences):
             update={"search": results.spec.search.model_copy(update={"trials": len(rows)})},
         ),
     )
-    finalists = results.finalists(50)[:2]
-    for chain, difference in enumerate(differences, start=1):
-        for finalist, value in zip(finalists, (10.0 * chain, 10.0 * chain + difference), strict=True):
+    candidates = results.candidates(50)[:2]
+    for repeat, difference in enumerate(differences, start=1):
+        for candidate, value in zip(candidates, (10.0 * repeat, 10.0 * repeat + difference), strict=True):
             rows.append(
-                row(len(rows), finalist.strategy, value, chain=chain, explored=finalist.number, test_accuracy=0.5)
+                row(
+                    len(rows),
+                    candidate.strategy,
+                    value,
+                    repeat=repeat,
+                    source_trial=candidate.number,
+                    test_accuracy=0.5,
+                )
             )
     return replace(results, rows=tuple(rows))
 
 
 def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_best_trial():
-    # A standard deviation of 0.1 between finalists; what the chain does to both alike is no part of it.
+    # A standard deviation of 0.1 between candidates; what the repeat does to both alike is no part of it.
     spread = 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
     results = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], spread)
     verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})

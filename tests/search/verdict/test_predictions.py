@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.verdict.predictions import (
     average_precision,
     precision_recall,
-    read_outcome,
+    read_example_scores,
     read_predictions,
-    save_outcomes,
+    save_predictions,
 )
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
@@ -17,87 +17,91 @@ TEST = {"targets": np.array([0, 1, 1]), "classes": np.array(["cat", "dog"])}
 
 
 @pytest.fixture
-def home(tmp_path):
-    return Home.of("x", out=tmp_path, storage=None)
+def location(tmp_path):
+    return StudyLocation.of("x", out=tmp_path, storage=None)
 
 
-def save(home, number, *, test=TEST, predicted=None):
+def save(location, number, *, test=TEST, predicted=None):
     predicted = np.eye(2, dtype=np.float16)[[0, 1, 0]] if predicted is None else predicted
-    return save_outcomes(home, number, outcome=np.array([True, True, False]), predicted=predicted, test=test)
+    return save_predictions(
+        location, number, example_scores=np.array([True, True, False]), predicted=predicted, test=test
+    )
 
 
-def row(chain, outcomes):
+def row(repeat, predictions_file):
     return Row(
-        number=chain, state="COMPLETE", size=50, chain=chain, strategy=FreezingStrategy(freeze_depth=0), family="x",
-        value=1.0, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), anchor=False,
-        explored=0, outcomes=outcomes,
+        number=repeat, state="COMPLETE", size=50, repeat=repeat, strategy=FreezingStrategy(freeze_depth=0), family="x",
+        value=1.0, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
+        source_trial=0, predictions_file=predictions_file,
     )  # fmt: skip
 
 
-def test_what_is_saved_is_read(home):
-    names = [save(home, number) for number in (1, 2)]
-    assert read_outcome(home, names[0]).tolist() == [True, True, False]
-    found = read_predictions(home, [row(2, names[1]), row(1, names[0])])
-    assert found.chains == (1, 2)
+def test_what_is_saved_is_read(location):
+    names = [save(location, number) for number in (1, 2)]
+    assert read_example_scores(location, names[0]).tolist() == [True, True, False]
+    found = read_predictions(location, [row(2, names[1]), row(1, names[0])])
+    assert found.repeats == (1, 2)
     assert found.predicted[0].tolist() == [[1, 0], [0, 1], [1, 0]]
     assert found.test.classes == ("cat", "dog")
     assert found.test.targets.tolist() == [0, 1, 1]
     assert len(found.test.shown) == len(found.test.thumbnails) == 0
 
 
-def test_the_test_set_is_kept_once_and_nothing_partial_stays(home):
-    names = [save(home, number) for number in range(4)]
-    files = {file.name for file in (home.folder / "confirm").iterdir()}
+def test_the_test_set_is_kept_once_and_nothing_partial_stays(location):
+    names = [save(location, number) for number in range(4)]
+    files = {file.name for file in (location.folder / "confirm").iterdir()}
     assert len(set(names)) == 4
     assert len(files - set(names)) == 1
 
 
-def test_runs_on_different_test_sets_do_not_mix(home):
-    other = save(home, 2, test={**TEST, "targets": np.array([1, 1, 1])})
-    assert read_predictions(home, [row(1, save(home, 1)), row(2, other)]) is None
+def test_runs_on_different_test_sets_do_not_mix(location):
+    other = save(location, 2, test={**TEST, "targets": np.array([1, 1, 1])})
+    assert read_predictions(location, [row(1, save(location, 1)), row(2, other)]) is None
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3,)])
-def test_predictions_that_do_not_fit_the_test_set_are_none(home, shape):
-    assert read_predictions(home, [row(1, save(home, 1, predicted=np.zeros(shape)))]) is None
+def test_predictions_that_do_not_fit_the_test_set_are_none(location, shape):
+    assert read_predictions(location, [row(1, save(location, 1, predicted=np.zeros(shape)))]) is None
 
 
-def test_outputs_fit_targets_of_one_column_or_several(home):
+def test_outputs_fit_targets_of_one_column_or_several(location):
     for targets in (np.zeros(3, dtype=np.float32), np.zeros((3, 4), dtype=np.float32)):
         test = {"targets": targets, "classes": np.array([], dtype=np.str_)}
         predicted = np.zeros((3, targets[:1].size), dtype=np.float32)
-        assert read_predictions(home, [row(1, save(home, 1, test=test, predicted=predicted))]).test.classes == ()
+        assert (
+            read_predictions(location, [row(1, save(location, 1, test=test, predicted=predicted))]).test.classes == ()
+        )
 
 
-def test_what_is_missing_or_broken_is_none_not_an_error(home):
-    name = save(home, 1)
-    assert read_outcome(home, None) is None
-    assert read_outcome(home, "000009-00000000.npz") is None
-    assert read_predictions(home, []) is None
-    file = home.outcomes_file(name)
+def test_what_is_missing_or_broken_is_none_not_an_error(location):
+    name = save(location, 1)
+    assert read_example_scores(location, None) is None
+    assert read_example_scores(location, "000009-00000000.npz") is None
+    assert read_predictions(location, []) is None
+    file = location.predictions_path(name)
     whole = file.read_bytes()
     for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:60] + b"\0" * 40 + whole[100:]):
         file.write_bytes(content)
-        assert read_outcome(home, name) is None
+        assert read_example_scores(location, name) is None
     for content in (b"", whole[: len(whole) // 2]):
         file.write_bytes(content)
-        assert read_predictions(home, [row(1, name)]) is None
+        assert read_predictions(location, [row(1, name)]) is None
     file.write_bytes(whole)
     (tests,) = set(file.parent.glob("test-*.npz"))
     tests.unlink()
-    assert read_predictions(home, [row(1, name)]) is None
-    assert read_outcome(home, name) is not None
+    assert read_predictions(location, [row(1, name)]) is None
+    assert read_example_scores(location, name) is not None
 
 
-def test_a_file_that_would_run_code_is_not_read(home):
-    file = home.outcomes_file("evil.npz")
+def test_a_file_that_would_run_code_is_not_read(location):
+    file = location.predictions_path("evil.npz")
     file.parent.mkdir(parents=True)
-    np.savez(file, outcome=np.array([print], dtype=object))
-    assert read_outcome(home, "evil.npz") is None
+    np.savez(file, example_scores=np.array([print], dtype=object))
+    assert read_example_scores(location, "evil.npz") is None
 
 
-def test_a_name_cannot_lead_out_of_the_folder(home):
-    assert home.outcomes_file("../../secret.npz") == home.folder / "confirm" / "secret.npz"
+def test_a_name_cannot_lead_out_of_the_folder(location):
+    assert location.predictions_path("../../secret.npz") == location.folder / "confirm" / "secret.npz"
 
 
 @pytest.mark.parametrize("decimals", [1, 8])

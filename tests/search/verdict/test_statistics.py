@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from search.verdict.confirm import tail
-from search.verdict.statistics import CERTAIN, contending, outcomes_covariance, probability_best, resample, weigh
+from search.verdict.statistics import CERTAIN, contending, example_covariance, probability_best, resample, weigh
 
 
-def verdict_of(rng, *, truth, chains=5, examples=500, chain_noise=0.01, margin=0.01):
+def verdict_of(rng, *, truth, repeats=5, examples=500, repeat_noise=0.01, margin=0.01):
     """A simulated confirm phase with known truth: who contends, and is there a winner?"""
     truth = np.asarray(truth)
     skill = rng.normal(size=(examples, 1)) * 1.0
-    shift = rng.normal(scale=chain_noise * 5, size=(chains, 1, len(truth)))
+    shift = rng.normal(scale=repeat_noise * 5, size=(repeats, 1, len(truth)))
     threshold = np.log(truth / (1 - truth)) * 1.2
-    noise = rng.logistic(size=(chains, examples, len(truth))) * 0.6
+    noise = rng.logistic(size=(repeats, examples, len(truth))) * 0.6
     correct = (threshold + shift + skill[None] + noise > 0).astype(float)
     scores = correct.mean(axis=1)
-    draws = resample(scores, outcomes_covariance(correct.mean(axis=0)), seed=0, draws=2000)
+    draws = resample(scores, example_covariance(correct.mean(axis=0)), seed=0, draws=2000)
     p_best = probability_best(draws)
-    contends = contending(scores.mean(axis=0), p_best, margin=margin, chains=chains)
+    contends = contending(scores.mean(axis=0), p_best, margin=margin, repeats=repeats)
     return contends, bool(contends.sum() == 1 and p_best.max() >= CERTAIN)
 
 
@@ -40,8 +40,8 @@ def test_a_clear_lead_is_a_winner():
     assert sum(verdict_of(rng, truth=[0.7, 0.9])[1] for _ in range(100)) >= 95
 
 
-def test_intervals_over_chains_are_students():
-    # With the chains' noise alone, the 90 % interval is the t interval: mean +- t(0.95, 4) s / sqrt(5).
+def test_intervals_over_repeats_are_students():
+    # With the repeats' noise alone, the 90 % interval is the t interval: mean +- t(0.95, 4) s / sqrt(5).
     scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
     draws = resample(scores, None, seed=0, draws=200_000)
     low, high = np.quantile(draws[:, 0], [0.05, 0.95])
@@ -52,7 +52,7 @@ def test_intervals_over_chains_are_students():
 def test_test_examples_widen_the_interval():
     scores = np.full((5, 1), 0.8)
     outcomes = (np.arange(100) < 80).astype(float)[:, None]
-    draws = resample(scores, outcomes_covariance(outcomes), seed=0)
+    draws = resample(scores, example_covariance(outcomes), seed=0)
     assert draws[:, 0].std() == pytest.approx(np.sqrt(0.8 * 0.2 / 99), rel=0.03)
 
 
@@ -62,40 +62,41 @@ def test_equal_strategies_share_p_best():
 
 
 def test_within_the_margin_of_the_leader_is_a_contender():
-    contends = contending(np.array([0.86, 0.85, 0.8, 0.8]), np.array([0.93, 0.0, 0.07, 0.0]), margin=0.01, chains=5)
+    contends = contending(np.array([0.86, 0.85, 0.8, 0.8]), np.array([0.93, 0.0, 0.07, 0.0]), margin=0.01, repeats=5)
     assert contends.tolist() == [True, True, True, False], "a gap of the margin itself is within it"
 
 
-def test_fewer_than_five_chains_rule_nothing_out():
-    assert contending(np.array([0.9, 0.1]), np.array([1.0, 0.0]), margin=0.01, chains=4).all()
+def test_fewer_than_five_repeats_rule_nothing_out():
+    assert contending(np.array([0.9, 0.1]), np.array([1.0, 0.0]), margin=0.01, repeats=4).all()
 
 
 def weighed(scores, *, margin=0.01, draws=20_000):
     return weigh(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
 
 
-def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_chains_were_for_all():
-    # Two that are closed after five chains: what those chains had for all alike is in the leader's mean, not in theirs.
+def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_repeats_were_for_all():
+    # Two that are closed after five repeats: what those repeats had for all alike is in the leader's mean, not in
+    # theirs.
     rng = np.random.default_rng(0)
     own = rng.normal([0.9, 0.8, 0.7], 0.003, size=(15, 3))
     own[5:, 1:] = np.nan
     luck = np.where(np.arange(15) < 5, 0.04, 0.0)[:, None]
     plain, lucky = weighed(own), weighed(own + luck)
     gap = lucky.means - plain.means
-    assert gap == pytest.approx([gap[0]] * 3), "all have the luck of the leader's chains"
+    assert gap == pytest.approx([gap[0]] * 3), "all have the luck of the leader's repeats"
     assert lucky.p_best == pytest.approx(plain.p_best)
     assert plain.means[0] == pytest.approx(own[:, 0].mean())
     assert plain.means[0] - plain.means[1] == pytest.approx((own[:5, 0] - own[:5, 1]).mean())
 
 
-def test_a_closed_strategy_is_compared_by_the_paired_t_test_of_the_chains_it_shares():
+def test_a_closed_strategy_is_compared_by_the_paired_t_test_of_the_repeats_it_shares():
     scores = np.array([[0.90, 0.88], [0.88, 0.87], [0.92, 0.91], [0.89, 0.90], [0.91, 0.89], [0.90, np.nan]])
     gaps = scores[:5, 0] - scores[:5, 1]
     worse = tail(gaps.mean(), gaps.std(ddof=1) / np.sqrt(5), 4)
     assert weighed(scores, draws=200_000).p_best == pytest.approx([1 - worse, worse], abs=0.004)
 
 
-def test_with_equal_chains_all_are_compared_on_all():
+def test_with_equal_repeats_all_are_compared_on_all():
     scores = np.random.default_rng(0).normal(0.8, 0.02, size=(6, 4))
     assert weighed(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
 
@@ -161,9 +162,9 @@ def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
     assert ((found.low <= found.scores) & (found.scores <= found.high)).all()
 
 
-@pytest.mark.parametrize("chains", [1, 2, 3, 4])
-def test_of_few_chains_scores_are_told_as_they_are(chains):
-    scores = 0.5 + 0.1 * np.random.default_rng(chains).normal(size=(chains, 6))
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4])
+def test_of_few_repeats_scores_are_told_as_they_are(repeats):
+    scores = 0.5 + 0.1 * np.random.default_rng(repeats).normal(size=(repeats, 6))
     assert np.allclose(weigh(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
 
 

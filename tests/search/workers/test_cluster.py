@@ -8,7 +8,7 @@ import pytest
 
 from search.errors import SpecError, StudyError
 from search.spec.tables import Train
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.workers.cluster import Cluster, check_address, check_resources
 
 
@@ -37,17 +37,17 @@ def test_an_address_of_something_else_is_refused_at_once():
 
 
 def test_trials_that_want_a_gpu_must_ask_for_one(tmp_path):
-    home = Home.of("mine", out=tmp_path, storage=None)
+    location = StudyLocation.of("mine", out=tmp_path, storage=None)
     with pytest.raises(SpecError, match="set \\[train\\] gpus to 1, or to a share"):
-        check_resources(Train(accelerator="gpu"), home, None)
-    check_resources(Train(accelerator="gpu", gpus=0.5), home, None)
-    check_resources(Train(accelerator="auto"), home, None)
+        check_resources(Train(accelerator="gpu"), location, None)
+    check_resources(Train(accelerator="gpu", gpus=0.5), location, None)
+    check_resources(Train(accelerator="auto"), location, None)
 
 
 def test_other_machines_need_a_database_that_they_can_use(tmp_path):
     with pytest.raises(SpecError, match="name a PostgreSQL database by --storage"):
-        check_resources(Train(), Home.of("mine", out=tmp_path, storage=None), "auto")
-    check_resources(Train(), Home.of("mine", out=tmp_path, storage="postgresql://user@host/database"), "auto")
+        check_resources(Train(), StudyLocation.of("mine", out=tmp_path, storage=None), "auto")
+    check_resources(Train(), StudyLocation.of("mine", out=tmp_path, storage="postgresql://user@host/database"), "auto")
 
 
 class Told:

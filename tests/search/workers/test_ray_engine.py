@@ -14,7 +14,7 @@ import pytest
 from search.errors import FrostlineError, StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.storage.rdb import shared
 from search.verdict.load import read_results
 from search.workers.ray_engine import run_on_ray
@@ -35,7 +35,7 @@ accelerator = "cpu"
 trials = 5
 pruner = "none"
 [confirm]
-chains = 1
+repeats = 1
 """
 MINE = """
 import os, time, torch
@@ -56,14 +56,14 @@ def build():
 DRIVER = """
 import sys
 from pathlib import Path
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.workers.ray_engine import run_on_ray
 from search.storage.rdb import shared
 from search.spec.study_spec import StudySpec
 address, storage = (argument or None for argument in sys.argv[1:])
 spec = StudySpec.from_file(Path("mine.toml"))
-home = Home.of("mine", out=Path("studies"), storage=storage)
-run_on_ray(spec, home, spec.task.sizes, address=address, say=print)
+location = StudyLocation.of("mine", out=Path("studies"), storage=storage)
+run_on_ray(spec, location, spec.task.sizes, address=address, say=print)
 """
 AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex * 2, "RAY_USAGE_STATS_ENABLED": "0"}
 # A cluster bound to loopback: else Ray takes 127.0.0.1 for the address of the network card.
@@ -101,10 +101,10 @@ def processes(raylet, title):
 
 def stored(place, storage):
     """The study's rows, and how often a process died of each exploring trial."""
-    home = Home.of("mine", out=place / "studies", storage=storage)
-    database = open_storage(home.url)
-    rows = read_results(database, home, with_outcomes=False).rows
-    study = database.get_study_id_from_name(home.explore_name(40))
+    location = StudyLocation.of("mine", out=place / "studies", storage=storage)
+    database = open_storage(location.url)
+    rows = read_results(database, location, with_predictions=False).rows
+    study = database.get_study_id_from_name(location.explore_name(40))
     deaths = [len(trial.user_attrs.get("died", [])) for trial in database.get_all_trials(study)]
     shared(database).scoped_session.remove()
     shared(database).engine.dispose()
@@ -226,7 +226,7 @@ STOPPED = """
 from search.workers.signals import Stopped, stopping
 try:
     with stopping() as tick:
-        run_on_ray(spec, home, spec.task.sizes, address=address, tick=tick)
+        run_on_ray(spec, location, spec.task.sizes, address=address, tick=tick)
 except Stopped as stopped:
     sys.exit(stopped.code)
 """
@@ -237,7 +237,7 @@ except Stopped as stopped:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, number, code, tell):
     storage = postgres.url()
-    stopping = DRIVER.replace("run_on_ray(spec, home, spec.task.sizes, address=address, say=print)", STOPPED)
+    stopping = DRIVER.replace("run_on_ray(spec, location, spec.task.sizes, address=address, say=print)", STOPPED)
     with Driver(place, address=nodes.address, storage=storage, code=stopping) as driver:
         driver.until(lambda: len({pid for pid, _ in noted(place / "steps.txt")}) == 2)
         begun = time.monotonic()
@@ -263,9 +263,9 @@ def test_a_task_that_is_wrong_is_said_and_nothing_is_written(place, installed):
 def test_without_ray_one_line_says_what_to_install(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setitem(sys.modules, "ray", None)
-    spec, home = StudySpec.from_file(Path("mine.toml")), Home.of("mine", out=Path("studies"), storage=None)
+    spec, location = StudySpec.from_file(Path("mine.toml")), StudyLocation.of("mine", out=Path("studies"), storage=None)
     with pytest.raises(StudyError, match=r"^--engine ray needs Ray: pip install 'frostline\[ray\]'\.$"):
-        run_on_ray(spec, home, [40])
+        run_on_ray(spec, location, [40])
     assert not (place / "studies").exists()
 
 

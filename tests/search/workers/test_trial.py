@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
 from search.data.batches import EndlessSampler
-from search.data.examples import gathered
+from search.data.examples import already_batched
 from search.spec.study_spec import StudySpec, find_study_file
 from search.spec.tables import Train
 from search.task.task import Task
@@ -45,13 +45,13 @@ GRADUAL = FreezingStrategy(
 
 def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task, tmp_path):
     study, trial = ask()
-    train(task, GRADUAL, size=50, chain=2, callbacks=[PruningCallback(trial, "val_loss")])
+    train(task, GRADUAL, size=50, repeat=2, callbacks=[PruningCallback(trial, "val_loss")])
     searched = list(study.trials[0].intermediate_values.values())
     save_strategy(GRADUAL, tmp_path / "best.toml")
 
     # From here on: somebody's own Lightning code, which knows `strategies` and nothing of the search.
     strategy = load_strategy(tmp_path / "best.toml")
-    (examples, held_out), (body, top, _) = task.split(chain=2, size=50), task.start(strategy, chain=2)
+    (examples, held_out), (body, top, _) = task.split(repeat=2, size=50), task.start(strategy, repeat=2)
 
     class Mine(LightningModule):
         def __init__(self):
@@ -80,8 +80,8 @@ def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task,
         enable_progress_bar=False,
     ).fit(
         mine,
-        DataLoader(examples, batch_size=32, sampler=sampler, collate_fn=gathered),
-        DataLoader(held_out, batch_size=64, collate_fn=gathered),
+        DataLoader(examples, batch_size=32, sampler=sampler, collate_fn=already_batched),
+        DataLoader(held_out, batch_size=64, collate_fn=already_batched),
     )
     assert mine.curve == searched
 
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
     curves = []
     for _ in range(2):
         study, trial = ask()
-        train(task, GRADUAL, size=100, chain=0, callbacks=[PruningCallback(trial, "val_loss")])
+        train(task, GRADUAL, size=100, repeat=0, callbacks=[PruningCallback(trial, "val_loss")])
         curves.append(study.trials[0].intermediate_values)
     assert curves[0] == curves[1]
     assert len(curves[0]) == 6
@@ -99,20 +99,20 @@ def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
 def test_value_and_test_score_are_the_best_epochs(task):
     study, trial = ask()
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=100, chain=1, callbacks=[report], keep_best=True)
+    outcome = train(task, GRADUAL, size=100, repeat=1, callbacks=[report], keep_best=True)
     curve = study.trials[0].intermediate_values
     assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
     scores = score_on_test(outcome.model, task.data.test, batch_size=256)
-    assert scores.outcome.float().mean().item() == scores.values["test_accuracy"]
+    assert scores.example_scores.float().mean().item() == scores.values["test_accuracy"]
     # The weights are that epoch's: the validation loss comes out again.
-    _, held_out = task.split(chain=1, size=100)
+    _, held_out = task.split(repeat=1, size=100)
     outcome.model.eval()
     with torch.no_grad():
         again = nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
     assert again == pytest.approx(outcome.value, abs=1e-6)
 
 
-def test_trainable_parameters_are_those_that_thaw(task):
+def test_trainable_parameters_are_those_that_unfreeze(task):
     head, linear, block3 = 650, 256 * 64 + 64, 32 * 64 * 9 + 64
     for depth, expected in ((4, head), (3, head + linear), (2, head + linear + block3)):
         assert task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) == expected
@@ -130,7 +130,7 @@ class PruneAt(optuna.pruners.BasePruner):
 def test_a_pruned_run_ends_in_order(task):
     study, trial = ask(PruneAt(2))
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
+    outcome = train(task, GRADUAL, size=50, repeat=0, callbacks=[report])
     assert outcome.epochs == 3
     assert list(study.trials[0].intermediate_values) == [0, 1, 2]
     with pytest.raises(optuna.TrialPruned):
@@ -144,7 +144,7 @@ def test_a_trial_that_comes_back_reports_only_what_is_new_and_is_judged_from_its
     trial.report(9.0, 0)
     trial.report(9.0, 1)
     report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, chain=0, callbacks=[report])
+    outcome = train(task, GRADUAL, size=50, repeat=0, callbacks=[report])
     assert outcome.epochs == epochs
     values = study.trials[0].intermediate_values
     assert list(values) == list(range(epochs))
@@ -156,14 +156,14 @@ def test_a_trial_that_comes_back_reports_only_what_is_new_and_is_judged_from_its
 def test_a_metric_that_is_not_logged_is_an_error(task):
     _, trial = ask()
     with pytest.raises(ValueError, match="'val_f1' is not logged; logged: val_accuracy, val_loss"):
-        train(task, GRADUAL, size=50, chain=0, callbacks=[PruningCallback(trial, "val_f1")])
+        train(task, GRADUAL, size=50, repeat=0, callbacks=[PruningCallback(trial, "val_f1")])
 
 
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
 def test_a_run_that_diverges_has_no_value_but_ends(task, metric):
     spec = task.spec.changed(train={"optimizer": "sgd"}, task={"metric": metric})
     wild = Task.load(spec).with_weights(task.weights)
-    outcome = train(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, chain=0)
+    outcome = train(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, repeat=0)
     assert outcome.best_epoch is None
     assert math.isnan(outcome.value)
     assert outcome.epochs == 6
@@ -213,21 +213,21 @@ def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeyp
     own = Task.load(StudySpec.from_dict(content, where="test"))
     strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
     study, trial = ask()
-    outcome = train(own, strategy, size=50, chain=0, callbacks=[PruningCallback(trial, "val_loss")], keep_best=True)
+    outcome = train(own, strategy, size=50, repeat=0, callbacks=[PruningCallback(trial, "val_loss")], keep_best=True)
     assert outcome.model.steps == 12
     assert len(study.trials[0].intermediate_values) == 3
-    start, _, _ = own.start(strategy, chain=0)
+    start, _, _ = own.start(strategy, repeat=0)
     assert torch.equal(outcome.model.backbone[1][0].weight, start[1][0].weight), "frozen"
-    assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "thawed"
+    assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "unfrozen"
     scores = score_on_test(outcome.model, own.data.test, batch_size=64)
     assert 0 <= scores.values["test_accuracy"] <= 1
-    assert train(own, strategy, size=50, chain=0).value == outcome.value, "whatever random numbers its steps draw"
+    assert train(own, strategy, size=50, repeat=0).value == outcome.value, "whatever random numbers its steps draw"
     assert not (tmp_path / "checkpoints").exists(), "no file a trial"
 
 
 def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypatch):
     (tmp_path / "lines.py").write_text(
-        "import torch\nfrom search.data.load import Examples, TaskData\n"
+        "import torch\nfrom search.data.examples import Examples, TaskData\n"
         "def data():\n    torch.manual_seed(0)\n    x = torch.randn(200, 4)\n    y = x[:, :2] @ torch.ones(2, 1)\n"
         "    return TaskData(pool=Examples(x[:100], y[:100]), test=Examples(x[100:], y[100:]), classes=())\n"
         "def network():\n    from torch import nn\n"
@@ -241,7 +241,7 @@ def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypa
     }
     task = Task.load(StudySpec.from_dict(content, where="test"))
     strategy = FreezingStrategy.full_fine_tuning(head_lr=0.02)
-    outcome = train(task, strategy, size=40, chain=1, keep_best=True)
+    outcome = train(task, strategy, size=40, repeat=1, keep_best=True)
     scores = score_on_test(outcome.model, task.data.test, batch_size=64)
     outputs = outcome.model(task.data.test.inputs)
     assert scores.values["test_mse"] == pytest.approx(

@@ -4,7 +4,7 @@ import pytest
 
 from search.errors import StudyError
 from search.study.queue import Failure
-from search.workers.worker import FAILURES, FRUITLESS, FirstTrials
+from search.workers.worker import FAILURES, FRUITLESS, StartupFailures
 
 
 class Queue:
@@ -17,7 +17,7 @@ class Queue:
     def has_complete(self):
         return self.complete
 
-    def put_back(self, claim):
+    def requeue(self, claim):
         self.waiting.append(claim)
 
     def fail(self, failure):
@@ -30,7 +30,7 @@ def failure(number):
 
 def test_first_trials_that_all_fail_are_put_back_and_end_the_study():
     queue = Queue()
-    first = FirstTrials(queue)
+    first = StartupFailures(queue)
     for number in range(FAILURES - 1):
         first.ended(failure(number))
     with pytest.raises(StudyError, match="The first 3 trials all failed, and wait to be run again; the last: no luck"):
@@ -42,7 +42,7 @@ def test_first_trials_that_all_fail_are_put_back_and_end_the_study():
 
 def test_once_a_trial_is_complete_a_failure_is_the_trial_s():
     queue = Queue()
-    first = FirstTrials(queue)
+    first = StartupFailures(queue)
     first.ended(failure(0))
     assert not queue.failed
     queue.complete = True
@@ -54,7 +54,7 @@ def test_once_a_trial_is_complete_a_failure_is_the_trial_s():
 
 
 def test_first_trials_that_all_diverge_end_the_study():
-    first = FirstTrials(Queue())
+    first = StartupFailures(Queue())
     for _ in range(FRUITLESS - 1):
         first.ended(None)  # stored as failed or pruned: none is complete
     with pytest.raises(StudyError, match="The first 10 trials all diverged: their metric was never finite"):
@@ -62,7 +62,7 @@ def test_first_trials_that_all_diverge_end_the_study():
 
 
 def test_one_that_diverges_excuses_no_failures():
-    first = FirstTrials(Queue())
+    first = StartupFailures(Queue())
     first.ended(None)
     first.ended(failure(1))
     first.ended(failure(2))

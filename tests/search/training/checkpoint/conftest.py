@@ -35,6 +35,6 @@ def whole(task, tmp_path_factory):
     claim = queue.claim(GRADUAL)
     assert run_trial(queue, claim, task) is None
     assert queue.stored(claim).state == TrialState.COMPLETE
-    assert not (queue.home.folder / "checkpoints").exists(), "a short trial leaves nothing"
+    assert not (queue.location.folder / "checkpoints").exists(), "a short trial leaves nothing"
     assert "checkpoint" not in queue.stored(claim).user_attrs
     return come_to(queue, claim)

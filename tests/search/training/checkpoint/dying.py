@@ -9,7 +9,7 @@ import optuna
 import torch
 
 from search.spec.study_spec import StudySpec
-from search.storage.location import Home
+from search.storage.location import StudyLocation
 from search.study.queue import Claim
 from search.task.task import Task
 from search.training import checkpoint
@@ -95,13 +95,13 @@ class Queue:
         self.storage = optuna.storages.get_storage(storage or optuna.storages.InMemoryStorage())
         pruner = pruner or optuna.pruners.NopPruner()
         self.study = optuna.create_study(storage=self.storage, study_name="s", pruner=pruner, load_if_exists=True)
-        self.home = Home(name="s", folder=folder, url="sqlite://")
+        self.location = StudyLocation(name="s", folder=folder, url="sqlite://")
         self.num_groups = task.num_groups
         folder.mkdir(exist_ok=True)
 
     def claim(self, strategy, *, confirms=False, again=None):
         trial = self.study.ask() if again is None else optuna.Trial(self.study, again.trial._trial_id)
-        return Claim(study=self.study, trial=trial, strategy=strategy, size=40, chain=0, confirms=confirms)
+        return Claim(study=self.study, trial=trial, strategy=strategy, size=40, repeat=0, confirms=confirms)
 
     def say(self, what):
         print(what)
@@ -119,7 +119,7 @@ class Queue:
 
     @property
     def files(self):
-        return sorted(file.name for file in (self.home.folder / "checkpoints").glob("*"))
+        return sorted(file.name for file in (self.location.folder / "checkpoints").glob("*"))
 
     def dies(self, task, claim, *, batches=2, **options):
         """Run it; the process dies so many batches after the next new value was reported, if there is another."""
@@ -150,7 +150,7 @@ def task_of(**tables):
         "train": {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu"},
     }
     task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
-    weights = task.start(FreezingStrategy(freeze_depth=0), chain=0)[0].state_dict()
+    weights = task.start(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
     return task.with_weights(weights) if task.parts.module is None else task
 
 
@@ -158,8 +158,8 @@ def come_to(queue, claim):
     """All that is stored of a trial in the end, but for what two runs may differ in."""
     stored = queue.stored(claim)
     attributes = {key: one for key, one in stored.user_attrs.items() if key not in ("seconds", "checkpoint")}
-    if (name := attributes.pop("outcomes", None)) is not None:
-        with np.load(queue.home.outcomes_file(name)) as content:
+    if (name := attributes.pop("predictions_file", None)) is not None:
+        with np.load(queue.location.predictions_path(name)) as content:
             attributes["predicted"] = content["predicted"].tobytes()
     return stored.state, stored.values, stored.intermediate_values, attributes
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from search.activations.frozen_prefix import FrozenLayers
-from search.device import PLAIN, Arithmetic
+from search.activations.frozen_prefix import FrozenPrefix
+from search.device import PLAIN, ComputeFormat
 from search.training import checkpoint
 from search.workers.trial import run_trial
 from strategies import FreezingStrategy
@@ -153,7 +153,7 @@ def test_what_can_not_be_gone_on_from_is_said_and_the_trial_starts_again(
     queue = Queue(tmp_path / "study", task)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
-    file = queue.home.folder / "checkpoints" / queue.files[0]
+    file = queue.location.folder / "checkpoints" / queue.files[0]
     BROKEN[how](file)
     capfd.readouterr()
     assert not queue.dies_of(lambda: None, task, queue.again(claim))
@@ -175,7 +175,7 @@ def edited(folder, monkeypatch):
 
 OTHERS = {
     "strategy": lambda claim: (replace(claim, strategy=replace(GRADUAL, head_lr=0.02)), PLAIN),
-    "precision": lambda claim: (claim, Arithmetic(channels_last=True)),
+    "precision": lambda claim: (claim, ComputeFormat(channels_last=True)),
     "code": lambda claim: (claim, PLAIN),
 }
 
@@ -202,9 +202,9 @@ def test_a_checkpoint_of_another_run_or_of_other_code_is_not_gone_on_from(
 def test_a_stored_name_leads_nowhere_but_to_the_trials_own_file(name, task, tmp_path, always):
     (tmp_path / "a").mkdir()
     queue = Queue(tmp_path / "a" / "study", task)
-    (queue.home.folder / "checkpoints").mkdir()
-    victims = [tmp_path / "victim", tmp_path / "a" / "victim", queue.home.folder / "checkpoints" / "victim"]
-    victims.append(queue.home.folder / "checkpoints" / "000001-00000000.ckpt")
+    (queue.location.folder / "checkpoints").mkdir()
+    victims = [tmp_path / "victim", tmp_path / "a" / "victim", queue.location.folder / "checkpoints" / "victim"]
+    victims.append(queue.location.folder / "checkpoints" / "000001-00000000.ckpt")
     for victim in victims:
         victim.write_text("mine")
     claim = queue.claim(GRADUAL)
@@ -219,11 +219,11 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_pat
     queue, limits = Queue(tmp_path, task), resource.getrlimit(resource.RLIMIT_FSIZE)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
-    before = (queue.home.folder / "checkpoints" / queue.files[0]).read_bytes()
+    before = (queue.location.folder / "checkpoints" / queue.files[0]).read_bytes()
     seen = []
 
     def progress():
-        seen.append([(queue.home.folder / "checkpoints" / name).read_bytes() == before for name in queue.files])
+        seen.append([(queue.location.folder / "checkpoints" / name).read_bytes() == before for name in queue.files])
 
     capfd.readouterr()
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
@@ -251,7 +251,7 @@ def test_what_ended_trials_left_is_swept_and_nothing_else(task, tmp_path, always
     others = [queue.stored(running).user_attrs["checkpoint"], "000000-ffffffff.ckpt", "notes.txt"]
     for name in others[1:]:  # of another database, and of the user's
         (folder / name).write_text("kept")
-    checkpoint.sweep(queue.home, queue.study)
+    checkpoint.sweep(queue.location, queue.study)
     assert queue.files == sorted(others)
 
 
@@ -259,7 +259,7 @@ def test_progress_is_told_of_every_batch(task, tmp_path):
     told = []
     for cached in (False, True):
         queue, count = Queue(tmp_path / str(cached), task), [0]
-        layers = FrozenLayers.of(task, cache=tmp_path / "cache", say=print) if cached else None
+        layers = FrozenPrefix.of(task, cache=tmp_path / "cache", say=print) if cached else None
 
         def progress(count=count):
             count[0] += 1

@@ -11,8 +11,8 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from search.activations.frozen_prefix import FrozenLayers
-from search.device import PLAIN, Arithmetic
+from search.activations.frozen_prefix import FrozenPrefix
+from search.device import PLAIN, ComputeFormat
 from search.workers.trial import run_trial
 from strategies import FreezingStrategy
 from tests.search.training.checkpoint import dying
@@ -30,7 +30,7 @@ CASES = {
     "gradual unfreezing, cached": ({}, GRADUAL, {"layers": True}),
     "batch norm still, from scratch": (
         {},
-        FreezingStrategy(freeze_depth=0, batch_norm="still", pretrained=False),
+        FreezingStrategy(freeze_depth=0, batch_norm="frozen", pretrained=False),
         {},
     ),
     "norms, their rates growing": (
@@ -44,7 +44,7 @@ CASES = {
         {},
     ),
     "momentum": ({"train": {**AUGMENTED, "augment": [], "optimizer": "sgd"}}, GRADUAL, {}),
-    "bfloat16, channels last": ({}, GRADUAL, {"arithmetic": Arithmetic(bfloat16=True, channels_last=True)}),
+    "bfloat16, channels last": ({}, GRADUAL, {"arithmetic": ComputeFormat(bfloat16=True, channels_last=True)}),
     "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"layers": True}),
     "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"layers": True}),
     "one's own module": ({"model": {"backbone": "nets:Mine", "weights": "none"}}, GRADUAL, {}),
@@ -68,7 +68,7 @@ def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, 
     task = task_for(case, tmp_path)
 
     def options(folder):
-        layers = FrozenLayers.of(task, cache=tmp_path / folder, say=print) if wanted.get("layers") else None
+        layers = FrozenPrefix.of(task, cache=tmp_path / folder, say=print) if wanted.get("layers") else None
         return {"layers": layers, "arithmetic": wanted.get("arithmetic", PLAIN)}
 
     whole, queue = Queue(tmp_path / "whole", task), Queue(tmp_path / "broken", task)
@@ -154,9 +154,9 @@ def test_its_seconds_are_those_of_all_its_processes(task, tmp_path, always):
     queue = Queue(tmp_path, task)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
-    saved = torch.load(queue.home.folder / "checkpoints" / queue.files[0], weights_only=True)
+    saved = torch.load(queue.location.folder / "checkpoints" / queue.files[0], weights_only=True)
     saved["frostline"]["seconds"] = 1000.0
-    torch.save(saved, queue.home.folder / "checkpoints" / queue.files[0])
+    torch.save(saved, queue.location.folder / "checkpoints" / queue.files[0])
     run_trial(queue, queue.again(claim), task)
     assert 1000.0 < queue.stored(claim).user_attrs["seconds"] < 1060.0
 

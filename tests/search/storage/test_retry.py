@@ -7,7 +7,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from search.errors import StorageError
-from search.storage import rdb as shared
+from search.storage import retry
 from search.storage.retry import is_away, patiently
 
 
@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(shared, "time", clock)
+    monkeypatch.setattr(retry, "time", clock)
     return clock
 
 
