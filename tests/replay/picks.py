@@ -150,7 +150,7 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
     for at, labels in enumerate(table.sizes):
         ours = [one for one in picks if one.size == at]
         columns = zip(
-            np.mean([one.source_trial for one in ours], axis=0),
+            np.mean([one.explored for one in ours], axis=0),
             np.mean([one.regrets for one in ours], axis=0),
             np.mean([one.costs for one in ours], axis=0),
             strict=True,
