@@ -1,4 +1,4 @@
-"""How the house reads: docstrings, comments, messages, test names and commits in plain words."""
+"""How the house reads: docstrings, comments, messages, names and commits in plain words."""
 
 import ast
 import io
@@ -6,6 +6,7 @@ import re
 import subprocess
 import tokenize
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(file for package in ("search", "strategies") for file in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "studies").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "studies").glob("*.md")), *sorted((ROOT / "search").rglob("*.jinja*"))]
 
 MAX_FIRST_LINE_WORDS = 15
 MAX_SENTENCE_WORDS = 25
@@ -21,57 +22,69 @@ MAX_TEST_NAME = 60
 MAX_SUBJECT = 72
 OPENERS = re.compile(r"(What|Who|Whom|Whose|Whether|That|Those)\b")
 UNUSED = re.compile(
-    r"\b(anew|anyhow|told|lies|stands|comes? to|goes on|in hand|(?<!Wellness )luck\w*|unlucky|ours|thaw\w*|"
-    r"finalists?|entrants?|contestants?|anchors?|whom)\b",
+    r"(?<![a-z])(anew|anyhow|told|lies|stands|comes?\s+to|goes\s+on|in\s+hand|(un)?luck(y|ily)?|ours|whom|"
+    r"thaw(s|ed|ing)?|finalists?|entrants?|contestants?|anchors?)(?![a-z])",
     re.IGNORECASE,
 )
 """Words that the house does not use, and those that its glossary replaced."""
-FIELD = re.compile(r"`?[\w.]+`?(, `?[\w.]+`?)*: ")
-"""The start of a docstring's line about one field: `size: labelled examples to train on.`"""
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bet al\.)(?<!\bcf\.)(?<!\bvs\.)\s+")
+ITEM = re.compile(r"`?[\w.\[\]]+`?(, `?[\w.\[\]]+`?)*: |[-*] |\d+\. ")
+"""The start of a docstring's line about one field, or of a list's item: `size: labelled examples to train on.`"""
 
 
 def docstrings(file: Path) -> Iterator[tuple[int, str]]:
-    """Every docstring of a file with its line, those under constants and fields included."""
+    """Yield every docstring of a file with its line, those under constants and fields included."""
     for node in ast.walk(ast.parse(file.read_text())):
-        for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):
-                    yield statement.lineno, statement.value.value
+        body = getattr(node, "body", [])
+        for statement in body if isinstance(body, list) else []:
+            value = getattr(statement, "value", None) if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, cleandoc(value.value)
 
 
-def prose(file: Path) -> Iterator[tuple[int, str]]:
-    """Docstrings, comments and string literals of a file, with their lines."""
-    for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
-        elif token.type in (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)):
-            yield token.start[0], token.string
+def words(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield strings (the fixed parts of f-strings too), comments and names of a file, with their lines."""
+    text = file.read_text()
+    if file.suffix != ".py":
+        yield 1, text
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NAME):
+            yield token.start[0], token.string if token.type == tokenize.COMMENT else token.string.replace("_", " ")
 
 
 def sentences(docstring: str) -> Iterator[str]:
-    """The sentences of a docstring; code blocks are left out, and each line about a field starts one."""
+    """Yield the sentences of a docstring without code blocks and tables; each item of a list starts one."""
     for paragraph in re.split(r"\n\s*\n", docstring):
-        if re.match(r"\n? {6,}\S|.*>>>|\s*\|", paragraph) or "::" in paragraph:
+        lines = paragraph.splitlines()
+        if all(line.startswith("    ") for line in lines) or any(re.match(r"\s*(\||>>>)", line) for line in lines):
             continue
-        lines: list[str] = []
-        for line in paragraph.splitlines():
-            if lines and not FIELD.match(line.strip()) and not re.match(r"\s*([-*]|\d+\.) ", line):
-                lines[-1] += f" {line.strip()}"
+        items: list[str] = []
+        for line in map(str.strip, lines):
+            if items and not ITEM.match(line):
+                items[-1] += f" {line}"
             else:
-                lines.append(line.strip())
-        for line in lines:
-            yield from re.split(r"(?<=[.!?])\s+(?=[A-Z`\"'(0-9a-z])", line)
+                items.append(line)
+        for item in items:
+            yield from SENTENCE_END.split(item)
 
 
 def place(file: Path, line: int) -> str:
     return f"{file.relative_to(ROOT)}:{line}"
 
 
-@pytest.mark.parametrize("file", [*SOURCES, *TESTS], ids=lambda file: str(file.relative_to(ROOT)))
+def each(files: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("file", files, ids=lambda file: str(file.relative_to(ROOT)))
+
+
+@each([*SOURCES, *TESTS])
 def test_docstrings_open_plainly(file):
     wrong = []
     for line, text in docstrings(file):
-        first = text.strip().splitlines()[0] if text.strip() else ""
+        first = text.partition("\n")[0]
         if OPENERS.match(first):
             wrong.append(f"{place(file, line)} begins with {first.split()[0]}")
         if file in SOURCES and len(first.split()) > MAX_FIRST_LINE_WORDS:
@@ -79,24 +92,20 @@ def test_docstrings_open_plainly(file):
     assert wrong == []
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+@each(SOURCES)
 def test_docstrings_have_short_sentences(file):
-    long = [
-        f"{place(file, line)}: {len(sentence.split())} words: {sentence[:60]}..."
-        for line, text in docstrings(file)
-        for sentence in sentences(text)
-        if len(sentence.split()) > MAX_SENTENCE_WORDS
-    ]
-    assert long == []
+    found = [(line, sentence) for line, text in docstrings(file) for sentence in sentences(text)]
+    long = [(line, len(sentence.split()), sentence) for line, sentence in found]
+    assert [f"{place(file, n)}: {k} words: {s[:60]}..." for n, k, s in long if k > MAX_SENTENCE_WORDS] == []
 
 
-@pytest.mark.parametrize("file", [*SOURCES, *PAGES], ids=lambda file: str(file.relative_to(ROOT)))
+@each([*SOURCES, *PAGES])
 def test_words_of_the_glossary_are_used(file):
-    texts = prose(file) if file.suffix == ".py" else enumerate(file.read_text().splitlines(), start=1)
-    assert [f"{place(file, line)}: {found[0]}" for line, text in texts for found in UNUSED.finditer(text)] == []
+    found = [(line + text.count("\n", 0, m.start()), m[0]) for line, text in words(file) for m in UNUSED.finditer(text)]
+    assert [f"{place(file, line)}: {word}" for line, word in found] == []
 
 
-@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT)))
+@each(TESTS)
 def test_names_of_tests_are_short(file):
     names = [node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
     assert [name for name in names if name.startswith("test_") and len(name) > MAX_TEST_NAME] == []
