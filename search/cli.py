@@ -215,6 +215,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The study's name; writes studies/NAME.toml.")],
 ) -> None:
     """Write a commented study file to start from."""
+    from search.spec.starter import starter
     from search.spec.study_spec import NAME, NAMES
 
     file = Path(name) if name.endswith(".toml") else Path("studies") / f"{name}.toml"
@@ -224,8 +225,7 @@ def new(
         raise SpecError(f"{file} is there already; nothing was written.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = (Path(__file__).parent / "starter.toml").read_text(encoding="utf-8")
-        file.write_text(text, encoding="utf-8")
+        file.write_text(starter(file.stem), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"{file}: can't be written: {error.strerror}.") from None
     print(f"{file}: edit it, then `python -m search run {name}`.")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Self, get_args
 
 from strategies.schedule import Schedule, Scheduler
-from strategies.validation import check_choice, check_int, checked_float, shown
+from strategies.validation import abbreviated, check_choice, check_int, checked_float
 
 Parameters = Literal["all", "norm", "bias"]
 BatchNorm = Literal["train", "frozen"]
@@ -88,7 +88,7 @@ class FreezingStrategy:
         for name, allowed in CHOICES.items():
             check_choice(name, getattr(self, name), allowed=allowed)
         if not isinstance(self.pretrained, bool):
-            raise TypeError(f"`pretrained` must be true or false, got {shown(self.pretrained)}.")
+            raise TypeError(f"`pretrained` must be true or false, got {abbreviated(self.pretrained)}.")
         for name in ("epochs", "steps_per_epoch"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least=1)
@@ -150,7 +150,7 @@ class FreezingStrategy:
         allowed = [field.name for field in fields(cls)]
         unknown = sorted(set(params) - set(allowed))
         if unknown:
-            name = shown(unknown[0])[1:-1]
+            name = abbreviated(unknown[0])[1:-1]
             raise ValueError(f"`{name}` is not a strategy's field; allowed: {', '.join(allowed)}.")
         if "freeze_depth" not in params:
             raise ValueError("`freeze_depth` is missing.")

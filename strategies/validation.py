@@ -6,32 +6,32 @@ from typing import Any
 
 def check_int(name: str, value: Any, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be a whole number, got {shown(value)}.")
+        raise TypeError(f"`{name}` must be a whole number, got {abbreviated(value)}.")
     if value < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {shown(value)}.")
+        raise ValueError(f"`{name}` must be at least {least}, got {abbreviated(value)}.")
 
 
 def checked_float(name: str, value: Any, *, least: float | None = None) -> float:
     """The value as a float, finite and at least `least`; without `least`, greater than 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {shown(value)}.")
+        raise TypeError(f"`{name}` must be a number, got {abbreviated(value)}.")
     try:
         number = float(value)
     except OverflowError:  # a whole number beyond any float
         number = math.inf
     if not math.isfinite(number) or (number <= 0 if least is None else number < least):
         bound = "greater than 0" if least is None else f"at least {least}"
-        raise ValueError(f"`{name}` must be finite and {bound}, got {shown(value)}.")
+        raise ValueError(f"`{name}` must be finite and {bound}, got {abbreviated(value)}.")
     return number
 
 
 def check_choice(name: str, value: Any, *, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         words = ", ".join(f'"{word}"' for word in allowed)
-        raise ValueError(f"`{name}` must be one of {words}, got {shown(value)}.")
+        raise ValueError(f"`{name}` must be one of {words}, got {abbreviated(value)}.")
 
 
-def shown(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """A value for a message, however long it is."""
     try:
         text = repr(value)

@@ -1,4 +1,4 @@
-"""A study file, read and checked: every error names the file, the key, the value and what is allowed."""
+"""A study file, read and checked; errors name file, key, value and allowed values."""
 
 import re
 import tomllib
@@ -9,18 +9,17 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from search.errors import SpecError
-from search.spec.choices import ends
 from search.spec.messages import explain
-from search.spec.tables import Activations, Confirm, Model, Search, Source, Space, Table, Task, Train
+from search.spec.tables import Activations, Confirm, Model, Search, Source, Space, Table, Task, Train, ends
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 NAMES = "at most 100 of letters, digits, '_', '.' and '-', the last two not first"
 EMBEDDED = Path(__file__).resolve().parents[2] / "studies"
-"""The study files that travel with the package."""
+"""The folder of the study files that are installed with the package."""
 
 
 class StudySpec(Table):
-    """A study file: what is learned, with which network, over which space, at what budget."""
+    """A study file: data, network, space of strategies and budget."""
 
     task: Task
     model: Model
@@ -32,14 +31,14 @@ class StudySpec(Table):
     activations: Activations = Activations()
 
     @model_validator(mode="after")
-    def _source_where_used(self) -> Self:
+    def _check_source(self) -> Self:
         if (self.model.weights == "source") != (self.source is not None):
             raise ValueError('[source] and weights = "source" go together: give both or neither')
         return self
 
     @property
     def has_from_scratch(self) -> bool:
-        """Whether some trials start from random weights instead of the pretrained ones."""
+        """True if some trials start from random weights instead of the pretrained ones."""
         return False in (ends(self.space.pretrained) or [self.model.weights == "none"])
 
     @classmethod
@@ -59,46 +58,50 @@ class StudySpec(Table):
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], *, where: str) -> Self:
-        """Check a study file's content; `where` is what errors name as its origin. Raises `SpecError`."""
+        """Check a study file's content; errors name `where` as its origin. Raises `SpecError`."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise SpecError(f"{where}: {explain(error.errors(), content, known=_known())}") from None
+            raise SpecError(f"{where}: {explain(error.errors(), content, tables=_KEYS)}") from None
 
     def changed(self, **tables: dict[str, Any]) -> Self:
-        """The spec with some keys of some tables replaced, checked like a file: what command-line options do."""
+        """Replace some keys of some tables, as command-line options do. Raises `SpecError`."""
         content = self.model_dump(mode="json", exclude_unset=True)
         for table, keys in tables.items():
             content[table] = {**content.get(table, {}), **keys}
         return self.from_dict(content, where="the command line")
 
     def differences(self, stored: Self) -> list[str]:
-        """How this spec differs from the one a study was started with, growing budgets apart.
+        """Return how this spec differs from the stored one, growing budgets apart.
 
-        Sizes may be added, and trials and repeats may grow; the finished part then stays what it is. Where activations
-        are kept, how long a trial may hang and what share of a GPU it takes change no result.
+        Sizes may be added, and trials and repeats may grow: the finished part stays as it is. The budgets of the cache,
+        `timeout` and `gpus` change no result.
         """
-        ours, theirs = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
-        grown = {
-            "task.sizes": set(ours["task.sizes"]) >= set(theirs["task.sizes"]),
-            "search.trials": ours["search.trials"] >= theirs["search.trials"],
-            "confirm.repeats": ours["confirm.repeats"] >= theirs["confirm.repeats"],
-            "activations.memory": True,
-            "activations.disk": True,
-            "train.timeout": True,
-            "train.gpus": True,
+        new, old = _flat(self.model_dump(mode="json")), _flat(stored.model_dump(mode="json"))
+        allowed = {
+            "task.sizes": set(new["task.sizes"]) >= set(old["task.sizes"]),
+            "search.trials": new["search.trials"] >= old["search.trials"],
+            "confirm.repeats": new["confirm.repeats"] >= old["confirm.repeats"],
+            **dict.fromkeys(("activations.memory", "activations.disk", "train.timeout", "train.gpus"), True),
         }
         return [
-            f"{key} is {ours.get(key)!r}, stored is {theirs.get(key)!r}"
-            for key in sorted(ours.keys() | theirs.keys())
-            if ours.get(key) != theirs.get(key) and not grown.get(key)
+            f"{key} is {new.get(key)!r}, stored is {old.get(key)!r}"
+            for key in sorted(new.keys() | old.keys())
+            if new.get(key) != old.get(key) and not allowed.get(key)
         ]
 
 
-def find_study_file(study: str) -> Path:
-    """The study file of that path, or of that name: here, in `./studies`, or among the embedded ones.
+TABLES: dict[str, type[Table]] = {
+    table.__name__.lower(): table for table in (Task, Model, Source, Train, Space, Search, Confirm, Activations)
+}
+"""The tables of a study file, in the order in which people write them."""
+_KEYS = {name: [*table.model_fields] for name, table in TABLES.items()}
 
-    Raises `SpecError` where there is none.
+
+def find_study_file(study: str) -> Path:
+    """Return the study file of that path or name.
+
+    A name is looked up in `./studies`, in the working directory and among the installed study files. Raises `SpecError` if there is none.
     """
     if study.endswith(".toml") or "/" in study or "\\" in study:
         path = Path(study)
@@ -120,9 +123,3 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _known() -> dict[str, list[str]]:
-    """The keys of each table, and under "" the tables."""
-    tables = {table.__name__.lower(): [*table.model_fields] for table in Table.__subclasses__()}
-    return tables | {"": [*StudySpec.model_fields]}

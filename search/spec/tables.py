@@ -1,126 +1,189 @@
-"""The tables of a study file: their keys, the types, what is allowed, and the defaults."""
+"""The tables of a study file: types, defaults and a docstring for each key."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from search.spec.choices import Choice, Words, ends
 from strategies import FreezingStrategy
 
 
 class Table(BaseModel):
+    """One table of a study file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Range(BaseModel):
+    """A range to sample from, both ends included; `log` samples its logarithm evenly."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"low = {self.low} must be at most high = {self.high}, both finite")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low} must be greater than 0 where log = true")
+        return self
+
+
+Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
+"""The values to sample a field from: a range, a list, or a constant."""
+
+Words = list[str] | str
+"""The words to sample a field from: a list, or a constant."""
+
+
+def ends(choice: Choice | Words | None) -> list[Any]:
+    """Return a range's two ends, all values of a list, or the constant."""
+    if choice is None:
+        return []
+    if isinstance(choice, Range):
+        return [choice.low, choice.high]
+    return list(choice) if isinstance(choice, list) else [choice]
+
+
+def _check_distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("each value may appear once")
+    return values
+
+
+def _check_gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("more than one must be a whole number")
+    return value
+
+
+def _like(example: Any) -> Any:
+    """Return a field whose default depends on the network; the starter file shows the example."""
+    return Field(default=None, examples=[example])
 
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+Sizes = Annotated[
+    list[Count], Field(min_length=1, examples=[[50, 200]]), AfterValidator(_check_distinct), AfterValidator(sorted)
+]
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
 
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("each may stand there once")
-    return values
-
-
-def _share_or_whole(value: float) -> float:
-    if value > 1 and value != int(value):
-        raise ValueError("more than one must be a whole number")
-    return value
-
-
-def _endless(value: Any) -> Any:
-    return math.inf if value == "inf" else value
-
-
 Views = Annotated[
     Count | Annotated[float, Field(ge=math.inf)],
-    BeforeValidator(_endless),
+    BeforeValidator(lambda value: math.inf if value == "inf" else value),
     PlainSerializer(lambda value: "inf" if value == math.inf else value, when_used="json"),
 ]
 """A count, or `inf`; JSON, which has no infinity, stores that as a word."""
 
 
 class Task(Table):
-    """What is learned: data by name, folder, file or "package.module:attribute", with its loader's options."""
+    """The data to learn from, and how many of its labels."""
 
-    data: str
+    data: str = Field(examples=["digits"])
+    """A name, "torchvision/NAME", a folder of images, or a .npz, .csv, .tsv, .ts file.
+
+    "package.module:attribute" is your own code, which runs; see studies/README.md.
+    """
     options: Options = {}
-    sizes: Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct), AfterValidator(sorted)]
+    """The data's own, such as { text = "review", label = "stars" }."""
+    sizes: Sizes
+    """Labelled examples in total, a fifth of them for validation."""
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """The metric that steers the search: "val_loss" or "val_accuracy"."""
     shuffle_labels: bool = False
+    """The control, if true: no strategy may win on labels that mean nothing."""
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
+        """Optuna's direction of the metric."""
         return "minimize" if self.metric == "val_loss" else "maximize"
 
 
 class Checkpoint(Table):
-    """One module's weights out of a file: `module` is its name there ("encoder", "model.net"), "" the whole."""
+    """One module's weights out of a file."""
 
     checkpoint: str
+    """The file."""
     module: str = ""
+    """The module's name in the file ("encoder", "model.net"); "" takes the whole."""
 
 
 class Model(Table):
-    """The pretrained network, with its builder's options.
+    """The pretrained network."""
 
-    weights: "source" (trained on `[source]`), "none", "DEFAULT" or another name that the backbone's library knows,
-        a file, or a module of a checkpoint.
-    groups: glob patterns over parameter names, one a layer group, instead of Frostline's own.
-    image_size, mean, std: how it sees images; by default as its weights were trained.
+    backbone: str = Field(examples=["small_cnn"])
+    """A torchvision classifier ("resnet18"), "timm/NAME" or "transformers/NAME".
+
+    "small_cnn", "lenet", "lstm", or "package.module:function", which runs.
     """
-
-    backbone: str
     options: Options = {}
+    """The backbone's own, such as { pooling = "cls" }."""
     weights: str | Checkpoint = "source"
-    groups: Annotated[list[str], Field(min_length=1)] | None = None
-    image_size: Count | None = None
-    mean: Channels | None = None
-    std: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Trained on [source] ("source"), "DEFAULT" or another name, a file, or "none".
+
+    { checkpoint = "ae.ckpt", module = "encoder" } takes one module of a file.
+    """
+    groups: Annotated[list[str], Field(min_length=1)] | None = _like(["stem.*", "layer1.*"])
+    """Patterns over parameter names, one a layer group; see `python -m search groups`."""
+    image_size: Count | None = _like(224)
+    """Pixels a side; image_size, mean and std are by default those of its weights."""
+    mean: Channels | None = _like([0.485, 0.456, 0.406])
+    """The mean of each channel, which is subtracted."""
+    std: Annotated[list[Positive], Field(min_length=1)] | None = _like([0.229, 0.224, 0.225])
+    """The standard deviation of each channel, by which it is divided."""
 
 
 class Source(Table):
-    """The task the backbone is trained on first, where the weights come from one of our own.
+    """The task that the backbone is trained on first; only with weights = "source"."""
 
-    labels: "given", or "rotation": how far each image was turned, which needs no labels (Gidaris et al., 2018).
-    """
-
-    data: str
+    data: str = Field(examples=["digits-0-4"])
+    """As in [task]."""
     options: Options = {}
+    """As in [task]."""
     labels: Literal["given", "rotation"] = "given"
+    """The data's own, or "rotation": how far images were turned (Gidaris et al., 2018)."""
     epochs: Count = 20
+    """Epochs of training."""
     steps_per_epoch: Count = 10
+    """Optimizer steps an epoch."""
     lr: Positive = 1e-3
+    """The learning rate of the whole network."""
 
 
 class Train(Table):
-    """How every trial is trained; an epoch is a fixed number of steps, the same at every size, or a "pass".
-
-    views: so many augmented views of an example take turns, the same ones in every trial, so that what frozen layers
-        make of them is computed once; `inf` shows a new one every time, and computes it every time.
-    precision: of what is trained: "32-true", or "auto": what trains this network fastest here (see
-        `search.training.precision`).
-    timeout: seconds in which a trial must finish something, a batch or more; one that hangs is begun again.
-    gpus: of each trial under Ray, which takes `threads` CPUs too; a share, as 0.5, where several fit on one.
-    """
+    """The training of every trial."""
 
     epochs: Count = 20
+    """Epochs of each trial."""
     steps_per_epoch: Count | Literal["pass"] = 10
+    """Optimizer steps, the same at every size, or "pass" over the training examples."""
     batch_size: Count = 32
+    """Examples a step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or "sgd" with momentum 0.9."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    augment: Annotated[list[Literal["crop", "flip"]], AfterValidator(_distinct)] = []
+    """Weight decay, but not of biases and norms."""
+    augment: Annotated[list[Literal["crop", "flip"]], AfterValidator(_check_distinct)] = []
+    """Random changes of images: "crop", "flip"."""
     views: Views = 8
+    """Augmented views of an example that take turns, or inf: a new one every time."""
     precision: Literal["32-true", "auto"] = "32-true"
+    """32-bit floats, or "auto": the fastest here of float32, bfloat16, NCHW, NHWC."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """A GPU if there is one, or "cpu", "gpu"."""
     threads: Count = 1
+    """CPU threads of each worker."""
     timeout: Positive = 900.0
-    gpus: Annotated[float, Field(ge=0, le=1024), AfterValidator(_share_or_whole)] = 0.0
+    """Seconds in which a trial must finish a batch; one that hangs is started again."""
+    gpus: Annotated[float, Field(ge=0, le=1024), AfterValidator(_check_gpus)] = 0.0
+    """GPUs of each trial with --engine ray: 0.5 puts two on one."""
 
     @property
     def steps(self) -> int | None:
@@ -129,24 +192,40 @@ class Train(Table):
 
 
 class Space(Table):
-    """What each field of a strategy is sampled from; a field left out takes Frostline's default."""
+    """The strategies: a range, a list or a constant a key."""
 
-    freeze_depth: Choice | None = None
-    unfreeze_epoch: Choice | None = None
-    backbone_lr_ratio: Choice | None = None
-    head_lr: Choice | None = None
-    epochs_per_group: Choice | None = None
-    layer_lr_decay: Choice | None = None
-    pretrained: Choice | None = None
-    lr_growth: Choice | None = None
-    warmup_steps: Choice | None = None
-    scheduler: Words | None = None
-    parameters: Words | None = None
-    batch_norm: Words | None = None
-    l2_sp: Choice | None = None
+    freeze_depth: Choice | None = _like({"low": 0, "high": 4})
+    """Leading layer groups that never train; default: 0 to all."""
+    unfreeze_epoch: Choice | None = _like({"low": 0, "high": 19})
+    """First epoch of the others; default: 0 to epochs - 1."""
+    backbone_lr_ratio: Choice | None = _like({"low": 0.03, "high": 1.0, "log": True})
+    """The LR of the backbone's last group over the head's."""
+    head_lr: Choice | None = _like({"low": 3e-4, "high": 3e-2, "log": True})
+    """The head's LR."""
+    epochs_per_group: Choice | None = _like([0, 1, 2])
+    """Epochs from one unfreezing to the next; 0: all at once.
+
+    The default depends on epochs and groups.
+    """
+    layer_lr_decay: Choice | None = _like(1.0)
+    """Each group's LR over that of the group after it."""
+    pretrained: Choice | None = _like([True, False])
+    """Pretrained weights, or false: the from-scratch baselines."""
+    lr_growth: Choice | None = _like(1.0)
+    """LR growth an epoch from unfreezing; e.g. [1.0, 1.5, 2.0]."""
+    warmup_steps: Choice | None = _like(0)
+    """Steps of warm-up; e.g. { low = 0, high = 20 }."""
+    scheduler: Words | None = _like("constant")
+    """Fall of all LRs over the run: or "cosine", "linear"."""
+    parameters: Words | None = _like("all")
+    """Parameters that train of a group: or "norm", "bias"."""
+    batch_norm: Words | None = _like("train")
+    """In unfrozen groups: or "frozen", as pretrained."""
+    l2_sp: Choice | None = _like(0.0)
+    """Pull to the pretrained weights; e.g. [0.0, 0.01]."""
 
     @model_validator(mode="after")
-    def _each_value_is_one(self) -> Self:
+    def _check_values(self) -> Self:
         for name in type(self).model_fields:
             choice = getattr(self, name)
             if isinstance(choice, list) and (not choice or len(set(choice)) < len(choice)):
@@ -160,27 +239,33 @@ class Space(Table):
 
 
 class Search(Table):
-    """How the space is searched, at each size."""
+    """The search at each size."""
 
     trials: Count = 30
+    """Trials at each size."""
     sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's TPE, or "random"."""
     pruner: Literal["percentile", "median", "none"] = "percentile"
+    """The rule that ends trials early: keep the best 70 %; or "median", "none"."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """The seed of draws, weights and sampler."""
 
 
 class Confirm(Table):
-    """How a winner is decided: fresh repeats, and the margin of practical equivalence in score (0.01 = 1 point)."""
+    """The decision about the winner."""
 
     repeats: Annotated[int, Field(ge=0)] = 10
+    """Fresh draws of the examples; at least 5 are needed to rule anything out."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Score difference of no practical consequence: 0.01 is one point of accuracy."""
 
 
 class Activations(Table):
-    """Where the output of frozen layers is kept: at most so many GB in each worker's memory, and in the study's folder.
-
-    dtype: "float16" keeps twice as many, at the price of equality: a linear probe's loss moves by some 4e-5.
-    """
+    """The cache of the frozen layers' outputs."""
 
     memory: Gigabytes = 1.0
+    """GB in each worker's memory."""
     disk: Gigabytes = 10.0
+    """GB in the study's folder; both 0: nothing is kept."""
     dtype: Literal["float32", "float16"] = "float32"
+    """Its type, or "float16": half the bytes; losses change from the fifth digit on."""

@@ -6,9 +6,8 @@ from typing import Any
 
 import optuna
 
-from search.spec.choices import Choice, Range, Words, ends
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Space
+from search.spec.tables import Choice, Range, Space, Words, ends
 from strategies import FreezingStrategy
 
 # What a baseline is about, as against the rates it is run at.

@@ -22,8 +22,8 @@ from search.models.network import Network, Parts, build
 from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.seeds import derive_seed, seeded
-from search.spec.choices import ends
 from search.spec.study_spec import StudySpec
+from search.spec.tables import ends
 from search.task.prepare import prepared, sample
 from search.user_code import one_line
 from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters

@@ -1,10 +1,9 @@
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from search.errors import SpecError
-from search.spec.study_spec import EMBEDDED, Space, StudySpec, find_study_file
+from search.spec.study_spec import EMBEDDED, StudySpec, find_study_file
 
 DIGITS = (EMBEDDED / "digits.toml").read_text()
 
@@ -19,23 +18,6 @@ def test_every_study_file_is_valid(file):
     StudySpec.from_file(file)
 
 
-def test_the_starter_is_valid_and_names_every_key():
-    import search
-
-    text = (Path(search.__file__).parent / "starter.toml").read_text()
-    spec = StudySpec.from_dict(tomllib.loads(text), where="starter")
-    for table, model in StudySpec.model_fields.items():
-        assert f"[{table}]" in text
-        for key in getattr(spec, table).__class__.model_fields:
-            assert f"{key} = " in text, f"{model}: {key}"
-    commented = "\n".join(line.removeprefix("# ") for line in text.splitlines() if " = " in line or line[:1] == "[")
-    defaults = StudySpec.from_dict(tomllib.loads(commented), where="starter, all of it")
-    # What the space and the network's own ways are by default depends on the network.
-    model = defaults.model.model_copy(update=dict.fromkeys(("groups", "image_size", "mean", "std")))
-    defaults = defaults.model_copy(update={"space": Space(), "model": model})
-    assert defaults == spec, "a default the starter shows is not the default"
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -44,9 +26,9 @@ def test_the_starter_is_valid_and_names_every_key():
         ("seed = 0", "sead = 0", "[search] sead is not a known key; allowed: trials, sampler, pruner, seed"),
         ("[search]", "[serch]", "[serch] is not a known table; allowed: task, model"),
         ('data = "digits" ', "", "[task] data is missing"),
-        ("[50, 100, 200, 400, 800]", "[50, 50]", "[task] sizes = [50, 50]: each may stand there once"),
+        ("[50, 100, 200, 400, 800]", "[50, 50]", "[task] sizes = [50, 50]: each value may appear once"),
         ("[50, 100, 200, 400, 800]", "[]", "[task] sizes = []: must not be empty"),
-        ("batch_size = 32", 'augment = ["flip", "flip"]', "augment = ['flip', 'flip']: each may stand there"),
+        ("batch_size = 32", 'augment = ["flip", "flip"]', "augment = ['flip', 'flip']: each value may appear"),
         ("sizes", 'options = "x"\nsizes', "[task] options = 'x': must be a table of keyword arguments, { name = value"),
         ('weights = "source"', "weights = 3", "[model] weights = 3: must be a name, a file, or { checkpoint = "),
         ('weights = "source"', 'weights = { module = "a" }', "must be a name, a file, or { checkpoint = "),
@@ -60,9 +42,13 @@ def test_the_starter_is_valid_and_names_every_key():
         ("[search]", "[space]\nfreeze_depth = [1, 1]\n[search]", "names at least one value, and each once"),
         ('weights = "source"', 'weights = "none"', '[source] and weights = "source" go together'),
         ("[task]", "[task", "not a TOML file"),
+        ("repeats = 5", "chains = 5", "[confirm] chains is now called repeats."),
+        ("epochs = 20", "deadline = 9", "[train] deadline is now called timeout."),
+        ("[search]", '[space]\nbatch_norm = ["train", "still"]\n[search]', '"still" is now called "frozen".'),
+        ("[search]", '[space]\nbatch_norm = "no"\n[search]', '`batch_norm` must be one of "train", "frozen"'),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, message):
+def test_an_error_is_one_line_that_names_the_key(tmp_path, old, new, message):
     assert old in DIGITS
     with pytest.raises(SpecError) as caught:
         read(tmp_path, DIGITS.replace(old, new, 1))
@@ -74,12 +60,12 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, old, new, message):
 @pytest.mark.parametrize(
     "name", ["a b.toml", "ü.toml", "a'b.toml", f"{'x' * 101}.toml", "<b>.toml", "...toml", "-x.toml"]
 )
-def test_names_that_could_do_harm_are_refused(tmp_path, name):
+def test_harmful_names_are_refused(tmp_path, name):
     with pytest.raises(SpecError, match="a study is named by its file"):
         read(tmp_path, DIGITS, name)
 
 
-def test_a_study_is_found_by_file_by_name_and_among_the_embedded(tmp_path, monkeypatch):
+def test_studies_are_found_by_file_and_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_study_file("digits") == EMBEDDED / "digits.toml"
     (tmp_path / "studies").mkdir()
@@ -106,7 +92,7 @@ def test_the_spec_survives_the_database(tmp_path):
     assert StudySpec.from_dict(spec.model_dump(mode="json", exclude_none=True), where="the database") == spec
 
 
-def test_only_what_has_weights_has_a_from_scratch_arm():
+def test_from_scratch_needs_pretrained_weights():
     def has(weights, **space):
         content = {"task": {"data": "digits", "sizes": [50]}, "model": {"backbone": "lenet", "weights": weights}}
         return StudySpec.from_dict({**content, "space": space}, where="test").has_from_scratch
