@@ -1,4 +1,4 @@
-"""Names of studies that are none: on the command line, as a study file's stem, as the Python interface takes them."""
+"""Impossible names of studies: on the command line, as a study file's stem, in the Python interface."""
 
 import pytest
 from typer.main import get_command
@@ -7,49 +7,28 @@ import search.report.dashboard
 from search import best_strategy
 from search.cli import app
 from search.errors import FrostlineError
+from tests.search.hostile.sandbox import one_line
 
 NAMES = {
     "empty": "",
-    "dot": ".",
-    "parent": "..",
     "parents": "../../outside/x",
-    "absolute": "/etc/passwd",
-    "slash": "a/b",
-    "backslash": "..\\..\\x",
     "nul": "a\0b",
-    "newline": "a\nb",
-    "carriage return": "a\rb",
+    "newline": "tiny\n",
     "escape": "\x1b[2J\x1b]0;x\x07",
-    "bell": "\x07",
-    "single quote": "a'b",
-    "double quote": 'a"b',
-    "sql": "tiny'; drop table studies; --",
-    "like": "%",
-    "html": "<script>alert(1)</script>",
-    "entity": "&lt;img src=x&gt;",
-    "shell": "${HOME}`id`$(id)",
+    "quotes": "tiny'; drop table studies; --\"",
     "format": "%s%n{0}{SCHEMA_VERSION}",
     "long": "x" * 600,
-    "long path": "../" * 400 + "x",
     "right to left": "abc\u202etxt.exe",
-    "combining": "e\u0301" * 40,
-    "zero width": "ti\u200bny",
-    "emoji": "\U0001f600",
     "surrogate": "\udcff",
-    "look-alike": "t\u0456ny",
-    "space": " ",
-    "trailing space": "tiny ",
     "leading dash": "-rf",
     "hidden": ".tiny",
-    "url": "sqlite:///x.db",
-    "code": "os:system",
-    "tilde": "~root/x",
 }
+FEW = ["parents", "nul", "escape", "surrogate"]
+"""Names that fail for different reasons: a path, no path at all, unsafe to print, impossible to print."""
 COMMANDS = {
     "run": ["run"],
     "dry run": ["run", "--dry-run"],
     "groups": ["groups"],
-    "report": ["report"],
     "best": ["best", "--size", "20"],
     "dashboard": ["dashboard", "--port", "0"],
     "new": ["new"],
@@ -64,66 +43,64 @@ def no_server(monkeypatch):
     monkeypatch.setattr(search.report.dashboard, "make_server", serve)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_impossible_name_is_refused(sandbox, frostline, name):
+    sandbox.arm()
+    assert frostline("report", NAMES[name]).code == 2
+    sandbox.check()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_is_none_is_refused_in_one_line(sandbox, frostline, name, command):
+def test_every_command_refuses_impossible_names(sandbox, frostline, command):
     sandbox.arm()
-    said = frostline(*COMMANDS[command], NAMES[name])
-    assert said.code == 2
+    for name in FEW:
+        assert frostline(*COMMANDS[command], NAMES[name]).code == 2
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_so_it_is_in_a_database_of_ones_own(study, sandbox, frostline, name):
-    # Results of a study go to OUT/NAME whatever its database: a name that is a path would carry them elsewhere.
+@pytest.mark.parametrize("name", ["parents", "escape"])
+def test_name_is_refused_with_a_database_of_ones_own(study, sandbox, frostline, name):
+    """The study's results go to OUT/NAME whatever its database is: a path would carry them elsewhere."""
     sandbox.arm()
-    said = frostline("report", "--storage", "sqlite:///studies/tiny/study.db", "--", NAMES[name])
-    assert said.code == 2
+    assert frostline("report", "--storage", "sqlite:///studies/tiny/study.db", "--", NAMES[name]).code == 2
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in NAMES[name] and "\0" not in NAMES[name]])
-def test_a_study_file_of_that_name_is_refused(sandbox, frostline, name):
-    try:
-        (sandbox.work / f"{NAMES[name]}.toml").write_text("[task]\n")
-    except OSError:
-        pytest.skip("this system has no such file")
+@pytest.mark.parametrize("name", ["newline", "escape", "surrogate"])
+def test_study_file_with_an_impossible_stem_is_refused(sandbox, frostline, name):
+    (sandbox.work / f"{NAMES[name]}.toml").write_text("[task]\n")
     sandbox.arm()
     assert frostline("run", "--", f"{NAMES[name]}.toml").code == 2
     assert frostline("new", "--", f"{NAMES[name]}.toml").code == 2
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_python_interface_refuses_it(sandbox, name):
+@pytest.mark.parametrize("name", ["parents", "nul"])
+def test_python_interface_refuses_impossible_names(sandbox, name):
     sandbox.arm()
     with pytest.raises(FrostlineError) as caught:
         best_strategy(NAMES[name], size=20)
-    assert "\n" not in str(caught.value)
+    one_line(caught.value)
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", ["CON", "nul", "aux.txt", "tiny.", "a" * 100, "_"])
-def test_a_name_that_only_looks_odd_is_just_one_that_is_not_there(sandbox, frostline, name):
+@pytest.mark.parametrize("name", ["CON", "a" * 100])
+def test_odd_but_possible_name_is_an_unknown_study(sandbox, frostline, name):
     sandbox.arm()
     assert "There is no study" in frostline("report", name).err
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in NAMES[name] and "\0" not in NAMES[name]])
-def test_a_folder_of_that_name_is_not_taken_for_a_study(study, sandbox, frostline, name):
-    folder = study.folder.parent / NAMES[name]
-    try:
-        study.folder.rename(folder)
-    except (OSError, ValueError):
-        pytest.skip("this system has no such folder")
+@pytest.mark.parametrize("name", ["newline", "surrogate", "hidden"])
+def test_folder_of_an_impossible_name_is_not_listed(study, sandbox, frostline, name):
+    study.folder.rename(study.folder.parent / NAMES[name])
     sandbox.arm()
     assert "No studies in" in frostline("list").out
     sandbox.check()
 
 
-def test_every_command_that_takes_a_name_was_tried():
+def test_every_command_that_takes_a_name_is_tried():
     named = {
         n for n, c in get_command(app).commands.items() if any(p.name in ("study", "spec", "name") for p in c.params)
     }
-    assert named <= {words[0] for words in COMMANDS.values()} | {"worker"}
+    assert named <= {words[0] for words in COMMANDS.values()} | {"report", "worker"}
