@@ -1,7 +1,13 @@
-"""What trains when: freezing strategies for fine-tuning a pretrained backbone.
+"""Freezing strategies for fine-tuning a pretrained backbone.
 
-The data part (`FreezingStrategy`, `Schedule`, `load_strategy`, ...) imports without torch; the names that
-need torch or lightning are loaded on first use, so reading a strategy file costs nothing.
+    strategy, files   FreezingStrategy: the searched values, and their files
+    groups            which layers: layer_groups
+    schedule          when: Schedule, the epoch from which each layer group trains, and its learning rate
+    freeze            what: set_trainable, the gradients and modes of a layer group
+    optim             param_groups: the learning rates, for any torch optimizer
+    callback          FreezingCallback: all of it, in a Lightning run
+
+Names that need torch or lightning are loaded on first use, so that reading a strategy file is quick.
 """
 
 from importlib import import_module

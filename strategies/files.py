@@ -13,10 +13,13 @@ Format = Literal["toml", "json", "python"]
 
 
 def save_strategy(strategy: FreezingStrategy, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
-    """Write a strategy to a `.toml` or `.json` file, with where it came from beside it.
+    """Write a strategy and its provenance to a `.toml` or `.json` file.
 
-    `provenance` maps names to strings, numbers, booleans or lists of them; `load_strategy` ignores it. The
-    file is replaced whole or not at all. Raises `ValueError` for another suffix.
+    The file is replaced whole or not at all.
+
+    provenance: names -> strings, numbers, booleans or lists of them; `load_strategy` ignores it.
+
+    Raises `ValueError` for another suffix.
     """
     path = Path(path)
     text = format_strategy(strategy, _format_of(path), provenance=provenance)
@@ -49,7 +52,7 @@ def load_strategy(path: str | Path) -> FreezingStrategy:
 
 
 def format_strategy(strategy: FreezingStrategy, format: Format, *, provenance: Mapping[str, Any] | None = None) -> str:
-    """The text of a strategy file, or the Python lines that make the same value."""
+    """Return the text of a strategy file, or Python lines that make the strategy."""
     params, origin = strategy.to_params(), dict(provenance or {})
     if format == "json":
         return json.dumps({"strategy": params, "provenance": origin}, indent=2) + "\n"
@@ -73,6 +76,6 @@ def _format_of(path: Path) -> Format:
 
 
 def _toml(value: Any) -> str:
-    # JSON's spelling of strings, numbers, booleans and lists of them is TOML's too, but for what is not to be printed.
+    # JSON's spelling of strings, numbers, booleans and lists is TOML's too, except for unprintable characters.
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

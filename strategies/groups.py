@@ -13,9 +13,9 @@ from strategies.partition import partition
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LayerGroup:
-    """One of the backbone's ordered parts: its parameters, and every module with a part in it.
+    """One of the backbone's ordered parts: its parameters, and every module with some of them.
 
-    parameter_names: their full names in the backbone, aligned with `parameters`.
+    parameter_names: full names in the backbone, aligned with `parameters`.
     """
 
     name: str
@@ -25,38 +25,39 @@ class LayerGroup:
 
 
 Groups = Sequence[str] | Sequence[LayerGroup]
-"""Patterns over parameter names, or what `layer_groups` gave for the same module: then nothing is read off again."""
+"""Patterns over parameter names, or the result of `layer_groups` for the same module."""
 
 
 def layer_groups(backbone: nn.Module, *, groups: Groups | None = None) -> list[LayerGroup]:
-    """The backbone's layer groups, input side first, read off the module alone: no inputs, no weights (meta will do).
+    """Return the backbone's layer groups, input side first, from the module alone.
 
-    `groups` names them: glob patterns over parameter names, one a group, input side first, the first match wins
-    (`["stem.*", "layer1.*"]`); groups that are given as such are given back. Without it:
+    It needs no inputs and no weights: a module on the meta device will do.
 
-    1. A timm model's groups are its own `group_matcher(coarse=True)`; what it leaves unmatched joins the last.
-    2. Otherwise a group is a child that owns parameters, in order of execution as far as `torch.fx` can trace the
-       backbone's `forward` (in evaluation; children are not entered), from there on as registered. What a list
-       (`nn.ModuleList`) holds counts as children.
-    3. An only part is entered. While there are fewer than four, the largest that can be is opened: a chain
-       (`nn.Sequential`), a module that holds a chain or a list, one whose only part is such; but no block,
-       which is an element of a list, or stands beside others of its class.
-    4. Each layer of an `nn.LSTM`, `nn.GRU` or `nn.RNN` is a group (`lstm.layer0`), wherever the RNN stands.
-    5. Embeddings (`nn.Embedding` anywhere; by their name only at the input side) make the first group; those
-       found on opening a later part join the part before it. Own parameters (a class token) join the part after
-       which they are used, the first where that isn't known.
-    6. What has no matrix to train (norms, activations, scales) joins the part before it, and so do a pooler
-       (which is better taken to the head) and a DenseNet's transition. A downsampling, a norm and one layer
-       (ConvNeXt) or a patch merging (Swin), joins the stage after it. What never runs in evaluation (Inception's
-       auxiliary head) joins the last.
-    7. Convolutions between two poolings make one group (VGG, LeNet), and a chain of them is always opened; not
-       across an upsampling, nor with transposed ones (a decoder).
-    8. The few architectures that these rules misread stand in a table, `strategies.joins.JOINS`.
+    groups: glob patterns over parameter names, one a layer group, input side first; the first match wins
+        (`["stem.*", "layer1.*"]`). Layer groups are returned as they are. Without `groups`, these rules hold:
 
-    A module that stands in several places belongs to the first. Every parameter is in exactly one group.
+    1. A timm model's groups are its own `group_matcher(coarse=True)`; unmatched parameters join the last.
+    2. Otherwise a group is a child that owns parameters, in order of execution: `torch.fx` traces the backbone's
+       `forward` in evaluation, without entering children. Children past the end of the trace follow as registered.
+       Elements of an `nn.ModuleList` count as children.
+    3. An only part is opened, and while there are fewer than four, the largest part that can be. An `nn.Sequential`
+       can be, a module that holds one or a list, and one whose only part is such. A block cannot be: an element of a
+       list, or one of several of its class.
+    4. Each layer of an `nn.LSTM`, `nn.GRU` or `nn.RNN` anywhere is a group (`lstm.layer0`).
+    5. Embeddings make the first group: `nn.Embedding` anywhere, others, by their name, at the input only. Embeddings
+       inside a later part join the part before it. Own parameters (a class token) join the part after which they are
+       used, the first if that is unknown.
+    6. A child without a matrix (norm, activation, scale) joins the part before it, as do a pooler and a DenseNet's
+       transition. A downsampling joins the stage after it: a norm and one layer (ConvNeXt), a patch merging (Swin).
+       A child that never runs in evaluation (Inception's auxiliary head) joins the last.
+    7. Convolutions between two poolings make one group (VGG, LeNet), and an `nn.Sequential` of them is always opened.
+       Neither an upsampling nor transposed convolutions (a decoder) are inside such a group.
+    8. The few architectures that these rules misread have a table, `strategies.layer_kinds.JOINS`.
 
-    Raises `ValueError` for a backbone without parameters or with lazy ones that have no shape yet, a pattern that
-    matches nothing, a parameter that no pattern matches, or one parameter shared by two groups.
+    A module in several places belongs to the first. Every parameter is in exactly one group.
+
+    Raises `ValueError` if the backbone has no parameters, or lazy ones without a shape, or if two groups share one. It
+    does so too if a pattern matches nothing, or if no pattern matches a parameter.
     """
     given = [group for group in groups or () if isinstance(group, LayerGroup)]
     if given:
@@ -69,8 +70,8 @@ def layer_groups(backbone: nn.Module, *, groups: Groups | None = None) -> list[L
     if lazy:
         raise ValueError(f"The lazy parameter {lazy[0]!r} has no shape yet: run one batch through the backbone first.")
     parts = _by_pattern(named, patterns) if patterns else partition(backbone)
-    home = {name: index for index, (_, held) in enumerate(parts) for name in held}
-    owner = {name: index for name in named if (index := _home(name, home)) is not None}
+    places = {name: index for index, (_, held) in enumerate(parts) for name in held}
+    owner = {name: index for name in named if (index := _index_of(name, places)) is not None}
     _refuse_tied(named, owner)
 
     members: list[dict[int, tuple[str, nn.Parameter]]] = [{} for _ in parts]
@@ -83,8 +84,8 @@ def layer_groups(backbone: nn.Module, *, groups: Groups | None = None) -> list[L
             modules=tuple(modules),
             parameter_names=tuple(parameter_name for parameter_name, _ in owned.values()),
         )
-        for (name, _), owned, modules in zip(parts, members, _modules(backbone, owner, home), strict=True)
-        if owned  # a module that stands here too is in the group where it stands first
+        for (name, _), owned, modules in zip(parts, members, _modules(backbone, owner, places), strict=True)
+        if owned  # a repeated module is in the group of its first place
     ]
 
 
@@ -113,11 +114,11 @@ def _refuse_tied(named: Mapping[str, nn.Parameter], owner: Mapping[str, int]) ->
             )
 
 
-def _modules(backbone: nn.Module, owner: Mapping[str, int], home: Mapping[str, int]) -> list[list[nn.Module]]:
-    """By group, every module with a part in it.
+def _modules(backbone: nn.Module, owner: Mapping[str, int], places: Mapping[str, int]) -> list[list[nn.Module]]:
+    """Return the modules of each group.
 
-    A container belongs to every group that has a part in it; a leaf without parameters (a pooling, a dropout) to
-    the part it stands in, else to that of the leaf registered before it.
+    A container belongs to every group with a part in it. A leaf without parameters (a pooling, a dropout) belongs to
+    the part around it, else to that of the leaf registered before it.
     """
     touched: dict[str, set[int]] = {}
     current = 0
@@ -127,10 +128,10 @@ def _modules(backbone: nn.Module, owner: Mapping[str, int], home: Mapping[str, i
             current = own[-1]
         elif next(module.children(), None) is not None:
             continue
-        indices = set(own) or {current if (index := _home(name, home)) is None else index}
+        indices = set(own) or {current if (index := _index_of(name, places)) is None else index}
         for prefix in prefixes(name):
             touched.setdefault(prefix, set()).update(indices)
-    modules: list[list[nn.Module]] = [[] for _ in range(max(home.values()) + 1)]
+    modules: list[list[nn.Module]] = [[] for _ in range(max(places.values()) + 1)]
     for name, module in backbone.named_modules():
         for index in touched.get(name, ()):
             modules[index].append(module)
@@ -141,5 +142,5 @@ def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return list(module.named_parameters(recurse=False))
 
 
-def _home(name: str, home: Mapping[str, int]) -> int | None:
-    return next((home[prefix] for prefix in prefixes(name) if prefix in home), None)
+def _index_of(name: str, places: Mapping[str, int]) -> int | None:
+    return next((places[prefix] for prefix in prefixes(name) if prefix in places), None)

@@ -11,39 +11,36 @@ from strategies.strategy import FreezingStrategy
 def param_groups(
     backbone: nn.Module, head: nn.Module, strategy: FreezingStrategy, *, groups: Groups | None = None
 ) -> list[dict[str, Any]]:
-    """Parameter groups with layer-wise learning rates, for any torch optimizer: `AdamW(param_groups(...))`.
+    """Return parameter groups with layer-wise learning rates: `AdamW(param_groups(...))`.
 
-    All parameters are in from the start, input side first and the head last, so that no scheduler ever meets
-    a new group; what is frozen has no gradient and is passed over. A layer group makes two: its 1-D
-    parameters (biases, norms) go without weight decay, the others take the optimizer's own, or none where
-    `l2_sp` stands in its place. `name` is the layer group's, for `LearningRateMonitor`; `initial_lr` is what
-    `FreezingCallback` multiplies where the strategy moves rates. `groups` as in `layer_groups`.
+    All parameters are in from the start, input side first and the head last, so no scheduler ever meets a new group.
+    Frozen ones have no gradient and get no step. Each layer group makes two. Its 1-D parameters (biases, norms) have no
+    weight decay; the others have the optimizer's own, or none if `l2_sp` replaces it. `name` is the layer group's, for
+    `LearningRateMonitor`. `FreezingCallback` multiplies `initial_lr` if the strategy moves rates.
+
+    groups: as in `layer_groups`.
 
     Raises `ValueError` if backbone and head share parameters, or as `layer_groups` does.
     """
     check_apart(backbone, head)
-    parts = layer_groups(backbone, groups=groups)
-    shares = strategy.schedule(len(parts)).lr_shares
+    layers = layer_groups(backbone, groups=groups)
+    shares = strategy.schedule(len(layers)).lr_shares
     result: list[dict[str, Any]] = []
-    for name, parameters, share, undecayed in [
-        *((part.name, part.parameters, share, strategy.pulls_back) for part, share in zip(parts, shares, strict=True)),
+    for name, parameters, share, pulled in [
+        *((g.name, g.parameters, share, strategy.pulls_back) for g, share in zip(layers, shares, strict=True)),
         ("head", tuple(head.parameters()), 1.0, False),
     ]:
         lr = strategy.head_lr * share
-        rates = {"lr": lr, "initial_lr": lr}
-        decayed = [p for p in parameters if p.ndim > 1]
-        plain = [p for p in parameters if p.ndim <= 1]
-        if decayed:
-            group = {"params": decayed, **rates, "name": name}
-            result.append({**group, "weight_decay": 0.0} if undecayed else group)
-        if plain:
-            result.append({"params": plain, **rates, "name": f"{name} (1-D)", "weight_decay": 0.0})
-    return result
+        matrices = {"params": [p for p in parameters if p.ndim > 1], "lr": lr, "initial_lr": lr, "name": name}
+        vectors = {**matrices, "params": [p for p in parameters if p.ndim <= 1], "name": f"{name} (1-D)"}
+        no_decay = {"weight_decay": 0.0}
+        result += [matrices | (no_decay if pulled else {}), vectors | no_decay]
+    return [group for group in result if group["params"]]
 
 
 def check_apart(backbone: nn.Module, head: nn.Module) -> None:
-    """Raises `ValueError` if the two share parameters: what is frozen in one would train in the other."""
-    tops = set(head.parameters())
-    tied = [name for name, parameter in backbone.named_parameters(remove_duplicate=False) if parameter in tops]
+    """Raise `ValueError` if backbone and head share parameters."""
+    heads = set(head.parameters())
+    tied = [name for name, parameter in backbone.named_parameters(remove_duplicate=False) if parameter in heads]
     if tied:
         raise ValueError(f"Parameters are shared between backbone and head: {', '.join(tied)}.")

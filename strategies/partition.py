@@ -1,27 +1,26 @@
-"""What an architecture is made of: its parts, in the order in which they run."""
+"""The parts of an architecture, in the order in which they run."""
 
 import re
 from dataclasses import dataclass, field
 
 from torch import nn
 
-from strategies.forward_order import steps
-from strategies.joins import joins
+from strategies.forward_order import forward_order
 from strategies.layer_kinds import (
-    is_chain,
+    exceptional_joins,
     is_convolution,
     is_downsampling,
     is_embedding,
+    is_lookup_table,
     is_pooling,
-    is_table,
+    is_sequential,
     is_upsampling,
     joins_before,
-    size,
 )
-from strategies.module_names import join, leader, short, under
+from strategies.module_names import join, outermost_module, relative_name, unique_suffixes
 
-FEWEST = 4
-"""Parts are opened, the largest first, until there are this many or nothing is left to open."""
+MIN_PARTS = 4
+"""Parts are opened, the largest first, until there are this many."""
 
 _ATOMS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _RNN_LAYER = re.compile(r"_l(\d+)(?:_reverse)?(?![^._])")
@@ -29,10 +28,12 @@ _RNN_LAYER = re.compile(r"_l(\d+)(?:_reverse)?(?![^._])")
 
 @dataclass(slots=True, kw_only=True)
 class _Part:
-    """A stretch of the network: full names of modules (with all that is in them) and of parameters.
+    """A stretch of the network: full names of modules (with all inside) and of parameters.
 
-    core: the name it is called after. tail: what is said after that, an RNN's ".layer0".
-    module: the core itself, where it may be opened. block: one of several of its class, or of a list.
+    core: the name of the module that the part is called after.
+    tail: what its own name adds to that: ".layer0" of an RNN.
+    module: the core itself, if it may be opened.
+    block: True for one of several of its class, or of a list.
     """
 
     core: str
@@ -44,9 +45,11 @@ class _Part:
 
 @dataclass(slots=True, kw_only=True)
 class _Opened:
-    """A module's parts in order, and what leads into the first: embeddings, own parameters, a norm of the input.
+    """A module's parts in order.
 
-    embeddings: those of `lead` that are embeddings, by full name. pooled: whether it pools between convolutions.
+    lead: names of what runs before the first part: embeddings, own parameters, a norm of the input.
+    embeddings: the embeddings of `lead`, by full name.
+    pooled: True if the module pools between convolutions.
     """
 
     parts: list[_Part] = field(default_factory=list)
@@ -56,30 +59,37 @@ class _Opened:
 
 
 def partition(backbone: nn.Module) -> list[tuple[str, list[str]]]:
-    """The backbone's parts, input side first: a name, and the full names of the modules and parameters in it.
+    """Return the backbone's parts, input side first, by the rules of `layer_groups`.
 
-    The rules stand in `layer_groups`.
+    A part is its name and the full names of its modules and parameters.
     """
     parts = [_Part(core="", names=[""], module=backbone)]
-    while (step := _next(parts)) is not None:
-        _replace(parts, *step)
-    _join_by_table(parts, backbone)
-    names = short({part.core for part in parts})
+    while (opening := _next_to_open(parts)) is not None:
+        _replace(parts, *opening)
+    _join_exceptions(parts, backbone)
+    names = unique_suffixes({part.core for part in parts})
     return [((names[part.core] + part.tail).lstrip(".") or type(backbone).__name__, part.names) for part in parts]
 
 
-def _next(parts: list[_Part]) -> tuple[int, _Opened] | None:
-    """The part to open now, and what is in it: an only part, the largest while there are few; always stacked RNNs
-    and chains that pool between convolutions."""
-    for index, part in sorted(enumerate(parts), key=lambda entry: -size(entry[1].module)):
+def _next_to_open(parts: list[_Part]) -> tuple[int, _Opened] | None:
+    """Return the index of the part to open now, and its inner parts.
+
+    An only part is opened, and the largest while there are few. Stacked RNNs and an `nn.Sequential` that pools between
+    convolutions are always opened.
+    """
+    for index, part in sorted(enumerate(parts), key=lambda entry: -_count_parameters(entry[1].module)):
         if part.module is None:
             continue
         stacked = any(isinstance(m, nn.RNNBase) and m.num_layers > 1 for m in part.module.modules())
-        if stacked or len(parts) < FEWEST or is_chain(part.module):
+        if stacked or len(parts) < MIN_PARTS or is_sequential(part.module):
             opened = _open(part, any_class=stacked or len(parts) == 1)
-            if opened is not None and (stacked or len(parts) < FEWEST or opened.pooled):
+            if opened is not None and (stacked or len(parts) < MIN_PARTS or opened.pooled):
                 return index, opened
     return None
+
+
+def _count_parameters(module: nn.Module | None) -> int:
+    return sum(p.numel() for p in module.parameters()) if module is not None else 0
 
 
 def _replace(parts: list[_Part], index: int, opened: _Opened) -> None:
@@ -91,7 +101,7 @@ def _replace(parts: list[_Part], index: int, opened: _Opened) -> None:
         parts[index - 1].names += opened.lead
     elif opened.embeddings:
         first, module = next(iter(opened.embeddings.items()))
-        only = module if len(opened.embeddings) == 1 and not any(map(is_table, module.modules())) else None
+        only = module if len(opened.embeddings) == 1 and not any(map(is_lookup_table, module.modules())) else None
         inner.insert(0, _Part(core=first, names=opened.lead, module=only))
     else:
         inner[0].names[:0] = opened.lead
@@ -99,7 +109,7 @@ def _replace(parts: list[_Part], index: int, opened: _Opened) -> None:
 
 
 def _open(part: _Part, *, any_class: bool = False) -> _Opened | None:
-    """What is in a part, or None for a single layer or block; `any_class` opens blocks as well."""
+    """Return a part's inner parts; None for a layer and, without `any_class`, for a block."""
     if part.module is None:
         return None
     opened = _split(part.core, part.module)
@@ -115,16 +125,18 @@ def _open(part: _Part, *, any_class: bool = False) -> _Opened | None:
         _replace(parts, 0, _Opened(parts=inner.parts))
         embeddings = opened.embeddings | inner.embeddings
         return _Opened(parts=parts, lead=opened.lead + inner.lead, embeddings=embeddings, pooled=inner.pooled)
-    holds_more = any(p.module is None or "." in under(part.core, p.core) or _opens_as_chain(p) for p in parts)
-    return opened if is_chain(part.module) or (holds_more and not part.block) else None
+    holds_more = any(
+        p.module is None or "." in relative_name(p.core, part.core) or _is_open_sequential(p) for p in parts
+    )
+    return opened if is_sequential(part.module) or (holds_more and not part.block) else None
 
 
-def _opens_as_chain(part: _Part) -> bool:
-    return part.module is not None and is_chain(part.module) and _open(part) is not None
+def _is_open_sequential(part: _Part) -> bool:
+    return part.module is not None and is_sequential(part.module) and _open(part) is not None
 
 
 def _split(name: str, module: nn.Module) -> _Opened:
-    """A module's parts one level down."""
+    """Return a module's parts one level down."""
     if isinstance(module, _ATOMS):
         return _Opened()
     if isinstance(module, nn.RNNBase):
@@ -133,7 +145,7 @@ def _split(name: str, module: nn.Module) -> _Opened:
         return _Opened(parts=groups)
     opened, poolings, upsamplings, late = _Opened(), set[int](), set[int](), list[str]()
     parts = opened.parts
-    order, unused = steps(module)
+    order, unused = forward_order(module)
     classes = [type(child) for _, child in order]
     for step, child in order:
         full = join(name, step)
@@ -164,19 +176,16 @@ def _split(name: str, module: nn.Module) -> _Opened:
 
 
 def _enter_embeddings(opened: _Opened) -> None:
-    """Where nothing follows it, what is only called an embedding (`embedding_net`) is the network itself."""
+    """Make modules that are only called embeddings parts: nothing else is the network."""
     for name, module in list(opened.embeddings.items()):
-        if not is_table(module):
+        if not is_lookup_table(module):
             opened.parts.append(_Part(core=name, names=[name], module=module))
             opened.lead.remove(name)
             del opened.embeddings[name]
 
 
 def _rnn_layers(name: str, rnn: nn.RNNBase) -> list[_Part]:
-    """One part for each layer of a stacked RNN, by its parameters' names: `weight_ih_l0`, `bias_hh_l0_reverse`.
-
-    A layer has four, two without biases, one more (`weight_hr`) with a projection; twice that when bidirectional.
-    """
+    """Return a part for each layer of a stacked RNN, by names such as `bias_hh_l0_reverse`."""
     if rnn.num_layers == 1:
         return [_Part(core=name, names=[name])]
     parts = [_Part(core=name, names=[], tail=f".layer{layer}") for layer in range(rnn.num_layers)]
@@ -187,20 +196,21 @@ def _rnn_layers(name: str, rnn: nn.RNNBase) -> list[_Part]:
 
 
 def _timm_groups(name: str, module: nn.Module) -> list[_Part]:
-    """The groups that a timm model names itself; what it leaves unmatched (a neck, a last norm) joins the last."""
+    """Return the groups that a timm model names itself; unmatched parameters join the last."""
     try:
         from timm.models._manipulate import group_with_matcher
 
         matcher = module.group_matcher(coarse=True)  # type: ignore[operator]
     except (ImportError, AssertionError):  # somebody else's method; RDNet, which has no coarse groups
         return []
-    # A name that no pattern matches shows which group the unmatched ones are in.
+    # A name that matches no pattern marks the group of the unmatched.
     unmatched = "\0"
     names = [*(n for n, _ in module.named_parameters()), unmatched]
     groups = list(group_with_matcher(((n, n) for n in names), matcher).values())
     rest = next(group for group in groups if unmatched in group)
     groups.remove(rest)
-    cores = [leader(group, [n for other in groups if other is not group for n in other]) for group in groups]
+    others = [[n for other in groups if other is not group for n in other] for group in groups]
+    cores = [outermost_module(group, outside=outside) for group, outside in zip(groups, others, strict=True)]
     if groups:
         groups[-1] += [n for n in rest if n != unmatched]
     return [
@@ -210,7 +220,7 @@ def _timm_groups(name: str, module: nn.Module) -> list[_Part]:
 
 
 def _merge_convolutions(parts: list[_Part], poolings: set[int], upsamplings: set[int]) -> bool:
-    """Convolutions between two poolings make one part: a block of a VGG. Says whether there are such."""
+    """Merge convolutions between two poolings (a block of a VGG); return whether there are any."""
     single = [is_convolution(part.module) for part in parts]
     if not any(any(single[:at]) and any(single[at:]) for at in poolings):
         return False
@@ -223,16 +233,16 @@ def _merge_convolutions(parts: list[_Part], poolings: set[int], upsamplings: set
 
 
 def _join_ahead(parts: list[_Part]) -> None:
-    """A downsampling joins the stage after it."""
+    """Join each downsampling to the stage after it."""
     for at in reversed(range(1, len(parts) - 1)):
         if is_downsampling(parts[at].module) and not is_downsampling(parts[at + 1].module):
             parts[at + 1].names[:0] = parts[at].names
             del parts[at]
 
 
-def _join_by_table(parts: list[_Part], backbone: nn.Module) -> None:
+def _join_exceptions(parts: list[_Part], backbone: nn.Module) -> None:
     for name, module in backbone.named_modules():
-        for child, target in joins(module):
+        for child, target in exceptional_joins(module):
             child, target = join(name, child), join(name, target)
             source = next((part for part in parts if child in part.names), None)
             into = next((part for part in parts if target in part.names), None)

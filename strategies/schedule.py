@@ -1,20 +1,21 @@
-"""When each layer group unfreezes and at what learning rate: a pure value."""
+"""A pure value: when each layer group unfreezes, and its learning rates."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 Scheduler = Literal["constant", "cosine", "linear"]
-"""How all learning rates fall over the run: not at all, along half a cosine, or evenly; the last two end near 0."""
+"""The fall of all learning rates over the run: none, or to near 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """The freezing schedule of one run, one entry per layer group, input side first.
 
-    `unfreeze_epochs[g]` is the first epoch in which group `g` trains, or None if it never does.
-    `lr_shares[g]` is its learning rate over the head's when it unfreezes, 0 if it never trains. The head always
-    trains. The other fields move the rates during the run, as `FreezingStrategy` says; see `lr_factors`.
+    unfreeze_epochs: the first epoch in which each group trains; None if it never does.
+    lr_shares: each group's learning rate over the head's when it unfreezes; 0 if it never trains.
+
+    The head always trains. The other fields are as in `FreezingStrategy`; see `lr_factors`.
     """
 
     unfreeze_epochs: tuple[int | None, ...]
@@ -29,11 +30,11 @@ class Schedule:
         return len(self.unfreeze_epochs)
 
     def trainable(self, epoch: int) -> tuple[bool, ...]:
-        """Whether each layer group trains in `epoch` (counted from 0)."""
+        """Return for each layer group whether it trains in `epoch`, counted from 0."""
         return tuple(unfreeze is not None and unfreeze <= epoch for unfreeze in self.unfreeze_epochs)
 
     def frozen_prefix(self, epoch: int) -> int:
-        """How many leading groups are still frozen in `epoch`: their output is a constant of the example."""
+        """Return the number of leading groups that are frozen in `epoch`."""
         trainable = self.trainable(epoch)
         return trainable.index(True) if True in trainable else self.num_groups
 
@@ -44,28 +45,27 @@ class Schedule:
 
     @property
     def unfreezes_midway(self) -> bool:
-        """Whether any group is frozen at first and trains later."""
+        """True if any group is frozen at first and trains later."""
         return self.last_unfreezing > 0
 
     @property
     def rates_move(self) -> bool:
-        """Whether learning rates change during the run; if not, they are left to whoever made the optimizer."""
+        """True if the strategy changes learning rates during the run."""
         unfreezes = any(unfreeze is not None for unfreeze in self.unfreeze_epochs)
         return self.scheduler != "constant" or (unfreezes and (self.lr_growth > 1 or self.warmup_steps > 0))
 
     def lr_factors(self, epoch: int, *, step: int, steps_per_epoch: int) -> tuple[float, ...]:
-        """What each learning rate is multiplied by in a step: one factor per layer group, the head's last.
+        """Return the factor of each layer group's learning rate in a step, the head's last.
 
-        The bases are `lr_shares` times the head's rate, and that rate itself. `step` counts from 0 in each
-        epoch of `steps_per_epoch`. A group that is frozen has the factor 0. In its epoch e after unfreezing and
-        its step i after unfreezing a group has growth x warm-up x scheduler, the head the scheduler alone:
+        They multiply `lr_shares` times the head's rate, and that rate itself. `step` counts from 0 in each epoch. A
+        frozen group has the factor 0. In epoch e and step i after its unfreezing a group has growth x warm-up x
+        scheduler, the head the scheduler alone:
 
             growth      g^e, until the rate is the head's; a group that starts above the head stays there
-            warm-up     (i + 1) / (w + 1) while i < w, then 1: the first step has a rate already
-            scheduler   at the share t = step of the run / steps of the run, which stays below 1:
-                        (1 + cos(pi t)) / 2, or 1 - t
+            warm-up     (i + 1) / (w + 1) while i < w, then 1: the first step is above 0
+            scheduler   (1 + cos(pi t)) / 2, or 1 - t, at the share t < 1 of the run's steps
 
-        Raises `ValueError` if the scheduler has no end to aim at, `max_epochs` being unknown.
+        Raises `ValueError` if there is a scheduler and `max_epochs` is unknown.
         """
         now = epoch * steps_per_epoch + step
         overall = self._scheduled(now, steps_per_epoch)
@@ -81,7 +81,7 @@ class Schedule:
     def _grown(self, share: float, epochs: int) -> float:
         if not 0 < share < 1:
             return 1.0
-        # Compared as logarithms: a power may be beyond any float long after the rate has stopped growing.
+        # As logarithms, for the power may exceed any float.
         reached = epochs * math.log(self.lr_growth) >= -math.log(share)
         return 1 / share if reached else self.lr_growth**epochs
 

@@ -1,4 +1,4 @@
-"""A freezing strategy: one frozen value that says which layers train, from when, and at what rates."""
+"""A freezing strategy as one frozen value: which layers train, from when, at what rates."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "parameters": get_args(Parameters),
     "batch_norm": get_args(BatchNorm),
 }
-"""The fields that are one of a few words, and the words."""
+"""Fields that take one of a few words, and the words."""
 
 
 class Family(StrEnum):
@@ -36,28 +36,28 @@ class Family(StrEnum):
 class FreezingStrategy:
     """Which leading layer groups stay frozen, when the rest unfreezes, and at what learning rates.
 
-    freeze_depth: how many leading layer groups never train; 0 = none, the number of groups = linear probing.
-    unfreeze_epoch: the first epoch in which the groups past the freeze depth train; only the head does before
-        (LP-FT, Kumar et al., 2022).
+    freeze_depth: number of leading layer groups that never train; all of them: linear probing.
+    unfreeze_epoch: first epoch in which the groups past the freeze depth train; before, the head trains alone (LP-FT,
+        Kumar et al., 2022).
     backbone_lr_ratio: learning rate of the backbone's last group over the head's.
     head_lr: learning rate of the head.
-    epochs_per_group: 0 unfreezes all groups at once; k unfreezes one more every k epochs, head side first (gradual
-        unfreezing, Howard & Ruder, 2018).
-    layer_lr_decay: learning rate of each group over that of the group after it (discriminative fine-tuning,
-        ibid.; timm's `layer_decay`).
+    epochs_per_group: 0 unfreezes all groups at once; k one more every k epochs, head side first (gradual unfreezing,
+        Howard & Ruder, 2018).
+    layer_lr_decay: learning rate of each group over that of the group after it (discriminative fine-tuning, ibid.;
+        timm's `layer_decay`).
     pretrained: False starts the backbone from random weights.
-    lr_growth: each epoch after a group has unfrozen its learning rate grows by this factor, until it is the
-        head's (gradual alignment, as in Lightning's `BackboneFinetuning`).
-    warmup_steps: over this many training steps (batches) from its unfreezing a group's learning rate rises evenly.
+    lr_growth: factor by which a group's learning rate grows each epoch after its unfreezing, up to the head's
+        (Lightning's `BackboneFinetuning`).
+    warmup_steps: training steps (batches) from a group's unfreezing over which its learning rate rises evenly.
     scheduler: "constant", or "cosine" or "linear": all learning rates, the head's too, fall to 0 over the run.
-    parameters: which parameters of unfrozen groups train: "all"; "norm", those of the normalisation layers; or
-        "bias", all 1-D ones named so, the norms' too (BitFit, Ben Zaken et al., 2022).
-    batch_norm: "frozen" keeps the batch norm of unfrozen groups as pretrained: its stored statistics and its
-        weights (torchvision's `FrozenBatchNorm2d`).
-    l2_sp: pulls unfrozen backbone parameters to where they started: adds the gradient of l2_sp/2 ||w - w0||^2,
-        in place of weight decay (Li et al., 2018). From random weights there is nothing to keep: it is off.
-    epochs, steps_per_epoch: the budget the strategy was searched with. None where it is unknown, or, for the
-        steps, where an epoch is one pass over the training data.
+    parameters: "all" of unfrozen groups, "norm" (those of normalisation layers), or "bias" (1-D ones of that name, the
+        norms' too). The last is BitFit (Ben Zaken et al., 2022).
+    batch_norm: "frozen" keeps statistics and weights of unfrozen groups' batch norms as pretrained (torchvision's
+        `FrozenBatchNorm2d`).
+    l2_sp: replaces weight decay of unfrozen backbone parameters by the gradient of l2_sp/2 ||w - w0||^2 (Li et al.,
+        2018). w0 is the start. From random weights it is off.
+    epochs, steps_per_epoch: the budget of the search. None if unknown; steps are None too if an epoch is one pass over
+        the training data.
 
     Raises `ValueError` on a value out of range and `TypeError` on a wrong type, naming the field.
     """
@@ -127,7 +127,7 @@ class FreezingStrategy:
         backbone_lr_ratio: float = 0.4,
         layer_lr_decay: float = 1 / 2.6,
     ) -> Self:
-        """Unfreeze one more group every few epochs, head side first, at rates that fall towards the input (ULMFiT)."""
+        """Unfreeze one more group every few epochs, at rates that fall towards the input (ULMFiT)."""
         return cls(
             freeze_depth=0,
             unfreeze_epoch=unfreeze_epoch,
@@ -139,14 +139,17 @@ class FreezingStrategy:
 
     @classmethod
     def from_scratch(cls, *, head_lr: float = 1e-3) -> Self:
-        """Train everything from random weights at one rate: what transfer has to beat."""
+        """Train everything from random weights at one rate: the bar for transfer."""
         return cls(freeze_depth=0, head_lr=head_lr, backbone_lr_ratio=1.0, pretrained=False)
 
     # -- params <-> strategy ---------------------------------------------------------------------------
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """The strategy that a trial's params (or a saved file's table) spell."""
+        """Return the strategy of a trial's params, or of a saved file's table.
+
+        Raises `ValueError` for an unknown or missing field, and as the class does.
+        """
         allowed = [field.name for field in fields(cls)]
         unknown = sorted(set(params) - set(allowed))
         if unknown:
@@ -157,7 +160,7 @@ class FreezingStrategy:
         return cls(**params)
 
     def to_params(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, with `freeze_depth` and `head_lr` always among them."""
+        """Return `freeze_depth`, `head_lr` and all fields that differ from their defaults."""
         always = ("freeze_depth", "head_lr")
         return {
             field.name: value
@@ -165,10 +168,13 @@ class FreezingStrategy:
             if (value := getattr(self, field.name)) != field.default or field.name in always
         }
 
-    # -- what the values mean ----------------------------------------------------------------------------
+    # -- strategy -> behaviour ----------------------------------------------------------------------------
 
     def schedule(self, num_groups: int, max_epochs: int | None = None) -> Schedule:
-        """What trains when in a backbone of `num_groups`; a group that would unfreeze at `max_epochs` never does."""
+        """Return the schedule for a backbone of `num_groups`; groups never unfreeze from `max_epochs` on.
+
+        Raises `ValueError` if the freeze depth exceeds `num_groups`.
+        """
         if self.freeze_depth > num_groups:
             raise ValueError(
                 f"`freeze_depth` must be between 0 and {num_groups}, the backbone's number of layer groups, "
@@ -196,18 +202,18 @@ class FreezingStrategy:
 
     @property
     def pulls_back(self) -> bool:
-        """Whether unfrozen backbone parameters are pulled to where they started, in place of weight decay."""
+        """True if L2-SP replaces weight decay in the backbone."""
         return self.pretrained and self.l2_sp > 0
 
     def canonical(self, num_groups: int, epochs: int) -> Self:
-        """The one spelling of everything that behaves like this strategy for `epochs` epochs.
+        """Return the one spelling of all strategies that behave like this one for `epochs` epochs.
 
-        Groups that would unfreeze too late count as frozen; fields that then mean nothing take their defaults. A
-        growth that reaches the head's rate in one epoch, from wherever it starts, is one however steep it is.
+        Groups that would unfreeze too late count as frozen; fields without effect take their defaults. All growths that
+        reach the head's rate within one epoch are one.
         """
         schedule = self.schedule(num_groups, epochs)
         depth = schedule.frozen_prefix(epochs)
-        # What has an epoch after that of its unfreezing, and a way to go, can grow.
+        # Growth needs an epoch after the unfreezing, and a rate below the head's.
         unfreezes = zip(schedule.unfreeze_epochs, schedule.lr_shares, strict=True)
         growing = [
             share for unfreeze, share in unfreezes if unfreeze is not None and unfreeze < epochs - 1 and 0 < share < 1
@@ -224,7 +230,7 @@ class FreezingStrategy:
         return replace(self, freeze_depth=depth, lr_growth=growth, **defaults)
 
     def family(self, num_groups: int) -> Family:
-        """The family of a canonical strategy; the first that matches, in the order below."""
+        """Return the family of a canonical strategy: the first that matches, in the order below."""
         if not self.pretrained:
             return Family.FROM_SCRATCH
         if self.freeze_depth >= num_groups:
@@ -233,16 +239,17 @@ class FreezingStrategy:
             return Family.GRADUAL_UNFREEZING
         if self.unfreeze_epoch > 0:
             return Family.FREEZE_THEN_UNFREEZE
-        if self.freeze_depth > 0 or self.parameters != "all":  # norms or biases alone: most of it stays frozen
+        if self.freeze_depth > 0 or self.parameters != "all":  # norms or biases alone: most stays frozen
             return Family.PARTIAL_FREEZING
         return Family.FULL_FINE_TUNING
 
     def rescaled(self, *, epochs: int) -> Self:
-        """The same strategy for a run of `epochs` epochs, all that happens at the same fractions of the run.
+        """Return the strategy for a run of `epochs`, events at the same fractions of it.
 
-        Unfreezes are rounded down, so that what unfreezes within the run still does, but never to 0: the head keeps its
-        lead of at least one epoch, and the groups theirs, where there was one. Warm-ups take the same fraction
-        of the run, at least one step where there was one, and learning rates have grown as far by then.
+        Epochs are rounded down, so that no group falls out of the run; what is above 0 stays at least 1. Learning rates
+        have grown as far at the same fraction.
+
+        Raises `ValueError` if the strategy's own `epochs` is unknown.
         """
         check_int("epochs", epochs, least=1)
         if self.epochs is None:

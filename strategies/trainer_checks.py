@@ -1,4 +1,4 @@
-"""What a Lightning run must bring for a strategy to hold, checked before it trains; else one clear refusal."""
+"""Checks that a Lightning run suits the strategy; all raise `MisconfigurationException`."""
 
 import math
 from collections.abc import Sequence
@@ -13,36 +13,37 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from strategies.freeze import is_batch_norm, trained_parameters
+from strategies.freeze import trained_parameters
 from strategies.groups import LayerGroup
+from strategies.layer_kinds import is_batch_norm
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
 
 
 def check_devices(trainer: Trainer) -> None:
-    """One device, or copies of the whole module: sharding cuts and flattens parameters, frozen ones among them."""
+    """Refuse sharding, which cuts and flattens parameters, frozen ones too."""
     strategy = trainer.strategy
-    sharded = isinstance(strategy, DeepSpeedStrategy | XLAStrategy)  # both are DDPStrategy's heirs
+    sharded = isinstance(strategy, DeepSpeedStrategy | XLAStrategy)  # both inherit from DDPStrategy
     if sharded or not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise MisconfigurationException(
             f"FreezingCallback works on a single device and under DDP, not under {type(strategy).__name__}."
         )
 
 
-def module_called(name: str, module: nn.Module) -> nn.Module:
-    """A module's part by its dotted name."""
-    parts: dict[str, nn.Module] = dict(module.named_modules(remove_duplicate=False))
+def find_module(name: str, root: nn.Module) -> nn.Module:
+    """Return a module's part by its dotted name."""
+    parts: dict[str, nn.Module] = dict(root.named_modules(remove_duplicate=False))
     if name not in parts:
-        have = ", ".join(child for child, _ in module.named_children()) or "none"
+        have = ", ".join(child for child, _ in root.named_children()) or "none"
         raise MisconfigurationException(
-            f"{type(module).__name__} has no module {name!r}; FreezingCallback(backbone=..., head=...) takes the names "
+            f"{type(root).__name__} has no module {name!r}; FreezingCallback(backbone=..., head=...) takes the names "
             f"of two of its own: {have}."
         )
     return parts[name]
 
 
 def check_wrap(trainer: Trainer, schedule: Schedule) -> None:
-    """A DDP wrap waits for every parameter's gradient, unless it looks for the unused ones in each step."""
+    """Refuse a DDP wrap that waits for the gradients of frozen parameters."""
     wrap = trainer.strategy.model
     if not isinstance(wrap, DistributedDataParallel) or not schedule.unfreezes_midway:
         return
@@ -54,22 +55,22 @@ def check_wrap(trainer: Trainer, schedule: Schedule) -> None:
 
 
 def check_parameters(
-    trainer: Trainer, parts: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
+    trainer: Trainer, groups: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
 ) -> None:
-    """The optimizers hold all that will ever train, and the backbone has some of what the strategy would train.
+    """Check that the optimizers hold all that will ever train, and that something will.
 
-    That the groups which unfreeze have some is not asked: a search may well try norms alone where the last have none.
+    The unfrozen groups may have none: a search may try norms alone where the last groups have no norm.
     """
     held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
-    trained = set(trained_parameters(parts, strategy, max_epochs=schedule.max_epochs).values())
-    for part, unfreeze in zip(parts, schedule.unfreeze_epochs, strict=True):
-        if not held.issuperset(trained.intersection(part.parameters)):
+    trained = set(trained_parameters(groups, strategy, max_epochs=schedule.max_epochs).values())
+    for group, unfreeze in zip(groups, schedule.unfreeze_epochs, strict=True):
+        if not held.issuperset(trained.intersection(group.parameters)):
             raise MisconfigurationException(
-                f"Layer group {part.name!r} unfreezes at epoch {unfreeze}, but the optimizer does not hold all of its "
+                f"Layer group {group.name!r} unfreezes at epoch {unfreeze}, but the optimizer does not hold all of its "
                 "parameters, so it would never train. Build the optimizer from `strategies.param_groups`."
             )
     unfreezes = any(unfreeze is not None for unfreeze in schedule.unfreeze_epochs)
-    if unfreezes and not trained_parameters(parts, replace(strategy, freeze_depth=0)):
+    if unfreezes and not trained_parameters(groups, replace(strategy, freeze_depth=0)):
         raise MisconfigurationException(
             f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the backbone "
             "without any parameter that trains."
@@ -77,16 +78,16 @@ def check_parameters(
 
 
 def check_averaging(
-    trainer: Trainer, parts: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
+    trainer: Trainer, groups: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
 ) -> None:
-    """Lightning's SWA sets the statistics of all batch norms back to 0 and 1, and rates of its own."""
+    """Refuse Lightning's SWA, which resets batch norm statistics and moves learning rates."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         return
     frozen = (
         is_batch_norm(module)
-        for part, unfreeze in zip(parts, schedule.unfreeze_epochs, strict=True)
-        for module in part.modules
+        for group, unfreeze in zip(groups, schedule.unfreeze_epochs, strict=True)
+        for module in group.modules
         if unfreeze is None or strategy.batch_norm == "frozen"
     )
     if schedule.rates_move or any(frozen):
@@ -97,7 +98,7 @@ def check_averaging(
 
 
 def check_rates(trainer: Trainer, strategy: FreezingStrategy) -> None:
-    """Learning rates have one master, and a scheduler an end to aim at."""
+    """Refuse a second scheduler, and a scheduler without a last epoch."""
     moved = "The strategy moves learning rates (`lr_growth`, `warmup_steps` or `scheduler`)"
     if trainer.lr_scheduler_configs:
         name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
@@ -109,7 +110,7 @@ def check_rates(trainer: Trainer, strategy: FreezingStrategy) -> None:
 
 
 def check_length(trainer: Trainer) -> None:
-    """Steps are counted in batches of an epoch."""
+    """Refuse an epoch without a known number of batches, which steps are counted by."""
     if not math.isfinite(trainer.num_training_batches):
         raise MisconfigurationException(
             "The strategy moves learning rates, so an epoch needs a known number of batches: give the training data "
@@ -117,17 +118,20 @@ def check_length(trainer: Trainer) -> None:
         )
 
 
-def rates_of(optimizer: Optimizer, parts: Sequence[LayerGroup]) -> list[int]:
-    """For each of an optimizer's parameter groups, which layer group's rate it has; what is in none, the head's."""
-    place = {parameter: index for index, part in enumerate(parts) for parameter in part.parameters}
+def rate_indices(optimizer: Optimizer, groups: Sequence[LayerGroup]) -> list[int]:
+    """Return the layer group's index of each of an optimizer's parameter groups.
+
+    `len(groups)` is the head, and all that is in no layer group.
+    """
+    index_of = {parameter: index for index, group in enumerate(groups) for parameter in group.parameters}
     found = []
-    for group in optimizer.param_groups:
-        places = sorted({place.get(parameter, len(parts)) for parameter in group["params"]})
-        if len(places) > 1:
-            names = ", ".join([*(part.name for part in parts), "head"][index] for index in places)
+    for entry in optimizer.param_groups:
+        indices = sorted({index_of.get(parameter, len(groups)) for parameter in entry["params"]})
+        if len(indices) > 1:
+            names = ", ".join([*(group.name for group in groups), "head"][index] for index in indices)
             raise MisconfigurationException(
                 f"The strategy moves the learning rates of {names} apart, but they are in one parameter group of the "
                 "optimizer. Build it from `strategies.param_groups`."
             )
-        found.append(places[0])
+        found.append(indices[0])
     return found

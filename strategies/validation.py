@@ -1,7 +1,9 @@
-"""Checks of a field's value: wrong types raise `TypeError`, wrong values `ValueError`, and both name the field."""
+"""Checks of a field's value, which raise `TypeError` or `ValueError` and name the field."""
 
 import math
 from typing import Any
+
+MAX_VALUE_CHARACTERS = 100
 
 
 def check_int(name: str, value: Any, *, least: int) -> None:
@@ -12,7 +14,7 @@ def check_int(name: str, value: Any, *, least: int) -> None:
 
 
 def checked_float(name: str, value: Any, *, least: float | None = None) -> float:
-    """The value as a float, finite and at least `least`; without `least`, greater than 0."""
+    """Return the value as a finite float, at least `least` or, without that, above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"`{name}` must be a number, got {abbreviated(value)}.")
     try:
@@ -32,9 +34,9 @@ def check_choice(name: str, value: Any, *, allowed: tuple[str, ...]) -> None:
 
 
 def abbreviated(value: Any) -> str:
-    """A value for a message, however long it is."""
+    """Return a value's text for a message, cut to `MAX_VALUE_CHARACTERS`."""
     try:
         text = repr(value)
     except ValueError:  # Python spells out no number of thousands of digits
         text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[: MAX_VALUE_CHARACTERS - 3]}..."

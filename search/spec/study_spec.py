@@ -101,7 +101,8 @@ _KEYS = {name: [*table.model_fields] for name, table in TABLES.items()}
 def find_study_file(study: str) -> Path:
     """Return the study file of that path or name.
 
-    A name is looked up in `./studies`, in the working directory and among the installed study files. Raises `SpecError` if there is none.
+    A name is looked up in `./studies`, in the working directory and among the installed study files. Raises
+    `SpecError` if there is none.
     """
     if study.endswith(".toml") or "/" in study or "\\" in study:
         path = Path(study)

@@ -53,7 +53,7 @@ weights = "none"
 epochs = 2
 steps_per_epoch = 2
 accelerator = "cpu"
-deadline = 4
+timeout = 4
 [search]
 trials = 12
 pruner = "none"

@@ -275,7 +275,7 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatc
     (tmp_path / "mine.toml").write_text(
         '[task]\ndata = "points.csv"\nsizes = [20]\noptions = { target = "v", window = 4, test = 0.3 }\n'
         '[model]\nbackbone = "lstm"\nweights = "none"\noptions = { input_size = 1, hidden_size = 4 }\n'
-        '[train]\nepochs = 1\nsteps_per_epoch = 1\naccelerator = "cpu"\n[search]\ntrials = 1\n[confirm]\nchains = 1\n'
+        '[train]\nepochs = 1\nsteps_per_epoch = 1\naccelerator = "cpu"\n[search]\ntrials = 1\n[confirm]\nrepeats = 1\n'
     )
     series = [str(step * step % 101) for step in range(100)]
     (tmp_path / "points.csv").write_text("\n".join(["v", *series]))
