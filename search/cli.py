@@ -115,9 +115,11 @@ def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_
     """Write a study's page (report.html) and its trials (trials.csv) anew."""
     from search.report.page import write_report
     from search.storage.location import StudyLocation
+    from search.verdict.judge import judge_all
     from search.verdict.load import load_results
 
-    page = write_report(load_results(StudyLocation.of(_name(study), out=out, storage=storage)))
+    results = load_results(StudyLocation.of(_name(study), out=out, storage=storage))
+    page = write_report(results, judge_all(results))
     print(page)
     print(page.with_name("trials.csv"))
 

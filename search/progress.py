@@ -17,9 +17,7 @@ from search.run_config import RunConfig
 from search.storage.database import open_storage
 from search.storage.rdb import shared
 from search.storage.url import sqlite_file
-from search.verdict.judge import Verdict, judge
 from search.verdict.load import read_results
-from search.verdict.rows import Results
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -94,13 +92,5 @@ class ProgressPoller:
                 shared(storage).engine.dispose()
 
     def _show(self, storage: BaseStorage) -> None:
-        def results(*, with_predictions: bool) -> Results:
-            # With this run's budgets: the stored ones are still the old ones when it begins.
-            return replace(
-                read_results(storage, self.job.location, with_predictions=with_predictions), spec=self.job.spec
-            )
-
-        def verdict(size: int) -> Verdict | None:
-            return judge(results(with_predictions=True), size)
-
-        self.progress.update(results(with_predictions=False), verdict)
+        # With this run's budgets: the stored ones are still the old ones when it begins.
+        self.progress.update(replace(read_results(storage, self.job.location), spec=self.job.spec))

@@ -23,7 +23,7 @@ from search.storage.url import shown
 from search.study.queue import TrialQueue
 from search.verdict.judge import Verdict, judge_all
 from search.verdict.load import load_results, read_results, stored_spec
-from search.verdict.rows import Results
+from search.verdict.results import Results
 from search.workers.local import run_workers
 from search.workers.signals import stopping
 
@@ -42,7 +42,7 @@ def run_study(job: RunConfig, *, console: Console) -> None:
     # A study of days is not to end without its page for a connection that breaks now.
     results = patiently(lambda: load_results(job.location), patience=PATIENCE, say=say)
     verdicts = judge_all(results)
-    page = write_report(results)
+    page = write_report(results, verdicts)
     from search.report.dashboard import publish  # a second to import, which a run that begins need not wait for
 
     publish(results, verdicts)
@@ -124,7 +124,7 @@ def _requeue(job: RunConfig) -> None:
     with suppress(FrostlineError), connected(job.location.url) as storage:
         if storage is None or stored_spec(storage, job.location) is None:  # stopped before there was a study
             return
-        stored = read_results(storage, job.location, with_predictions=False)
+        stored = read_results(storage, job.location)
         TrialQueue(
             storage,
             job.location,

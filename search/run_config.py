@@ -10,7 +10,7 @@ from search.storage.database import check_parent, connected
 from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored
 from search.verdict.load import read_results, stored_spec
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 Engine = Literal["local", "ray"]
 """Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
@@ -89,4 +89,4 @@ class RunConfig:
             if storage is None or stored_spec(storage, self.location) is None:
                 return None
             check_stored(storage, self.location, self.spec)
-            return replace(read_results(storage, self.location, with_predictions=False), spec=self.spec)
+            return replace(read_results(storage, self.location), spec=self.spec)

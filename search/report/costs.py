@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from search.report.style import LAYOUT, STYLES, beside, intervals, marker, size_axis, two_lines, value_axis
 from search.verdict.judge import Candidate, Verdict
 from search.verdict.metric import Metric
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 _KINDS = (
     ("best baseline", False, "diamond-open", "#0072B2"),
@@ -20,7 +20,7 @@ _KINDS = (
 
 def front(verdict: Verdict) -> list[Candidate]:
     """The Pareto front, cheapest first: those to which no other candidate is both as cheap and as good."""
-    sign = verdict.measure.sign
+    sign = verdict.metric.sign
     best: list[Candidate] = []
     for candidate in sorted(verdict.candidates, key=lambda c: (c.seconds, -sign * c.score)):
         if not best or sign * candidate.score > sign * best[-1].score:
@@ -39,11 +39,11 @@ def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
 
 
 def _cost(verdict: Verdict) -> go.Figure:
-    measure, best = verdict.measure, front(verdict)
+    metric, best = verdict.metric, front(verdict)
     figure = go.Figure()
     figure.add_scatter(
         x=[c.seconds for c in best],
-        y=[measure.scale * c.score for c in best],
+        y=[metric.scale * c.score for c in best],
         name="Pareto front",
         mode="lines",
         line={"color": "#888888", "width": 2, "shape": "hv"},
@@ -52,18 +52,18 @@ def _cost(verdict: Verdict) -> go.Figure:
     for c in verdict.candidates:
         figure.add_scatter(
             x=[c.seconds],
-            y=[measure.scale * c.score],
-            error_y=intervals(measure, [c]),
+            y=[metric.scale * c.score],
+            error_y=intervals(metric, [c]),
             name=c.family,
             mode="markers",
             marker=marker(c.family, filled=[c.contends]),
             hovertemplate=(
-                f"{c.family}: {measure.interval(c.score, c.low, c.high)} in {c.seconds:.2f} s<extra></extra>"
+                f"{c.family}: {metric.interval(c.score, c.low, c.high)} in {c.seconds:.2f} s<extra></extra>"
             ),
         )
     figure.add_scatter(
         x=[verdict.recommended.seconds],
-        y=[measure.scale * verdict.recommended.score],
+        y=[metric.scale * verdict.recommended.score],
         name="recommended",
         mode="markers",
         marker={"symbol": "circle-open", "size": 22, "color": "#000000", "line": {"width": 2}},
@@ -72,8 +72,8 @@ def _cost(verdict: Verdict) -> go.Figure:
     figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
     figure.update_xaxes(title_text="seconds to train")
-    drawn = [measure.scale * c.score for c in verdict.candidates]
-    figure.update_yaxes(title_text=measure.title, **({} if measure.percent else value_axis(drawn)))
+    drawn = [metric.scale * c.score for c in verdict.candidates]
+    figure.update_yaxes(title_text=metric.title, **({} if metric.percent else value_axis(drawn)))
     return figure
 
 
@@ -106,7 +106,7 @@ def gains(results: Results, verdicts: Mapping[int, Verdict]) -> list[Gain]:
     return found
 
 
-def against_baselines(found: Sequence[Gain], measure: Metric) -> go.Figure:
+def against_baselines(found: Sequence[Gain], metric: Metric) -> go.Figure:
     """The best baseline against the best of the search's own, confirmed; below, which of them each family sent."""
     sizes = [gain.size for gain in found]
     families = [family for family in STYLES if any(family in gain.searched for gain in found)]
@@ -116,16 +116,16 @@ def against_baselines(found: Sequence[Gain], measure: Metric) -> go.Figure:
     for place, (name, searched, symbol, colour) in enumerate(_KINDS):
         apart = beside(sizes, place, places=len(_KINDS))
         there = [(gain.size, c) for gain in found if (c := gain.found if searched else gain.baseline) is not None]
-        drawn += [measure.scale * c.score for _, c in there]
+        drawn += [metric.scale * c.score for _, c in there]
         look = {"symbol": symbol, "size": 12, "color": colour, "line": {"width": 2}}
         figure.add_scatter(
             x=[size * apart for size, _ in there],
-            y=[measure.scale * c.score for _, c in there],
-            error_y=intervals(measure, [c for _, c in there]),
+            y=[metric.scale * c.score for _, c in there],
+            error_y=intervals(metric, [c for _, c in there]),
             name=name,
             mode="markers",
             marker=look,
-            customdata=[[size, c.family, measure.interval(c.score, c.low, c.high)] for size, c in there],
+            customdata=[[size, c.family, metric.interval(c.score, c.low, c.high)] for size, c in there],
             hovertemplate=f"{name}, %{{customdata[0]}} labels: %{{customdata[1]}}, %{{customdata[2]}}<extra></extra>",
             row=1,
             col=1,
@@ -142,7 +142,7 @@ def against_baselines(found: Sequence[Gain], measure: Metric) -> go.Figure:
             col=1,
         )
     figure.update_layout(**LAYOUT, height=380 + below)
-    figure.update_yaxes(title_text=measure.title, **({} if measure.percent else value_axis(drawn)), row=1, col=1)
+    figure.update_yaxes(title_text=metric.title, **({} if metric.percent else value_axis(drawn)), row=1, col=1)
     order = {"categoryorder": "array", "categoryarray": [two_lines(family) for family in reversed(families)]}
     figure.update_yaxes(**order, row=2, col=1)
     figure.update_xaxes(**size_axis(sizes))

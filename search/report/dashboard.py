@@ -19,7 +19,7 @@ from search.storage.location import StudyLocation
 from search.verdict.judge import Verdict
 from search.verdict.load import load_results
 from search.verdict.other_sizes import frost_line
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 HOST = "127.0.0.1"
 OURS = ("127.0.0.1", "localhost", "[::1]")
@@ -44,7 +44,7 @@ def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> 
     It deletes studies and writes notes only with `allow_writes`.
     Raises `StudyError` for an unknown study, `StorageError` where the port is taken.
     """
-    load_results(location, with_predictions=False)
+    load_results(location)
     application = guarded(wsgi(open_storage(location.url)), allow_writes=allow_writes)
     try:
         server = make_server(HOST, port, application, _Threaded, _Quiet)
@@ -106,7 +106,7 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.
     figures = {
         "who-wins-where": winners.strategy_map(verdicts),
         "how-good": winners.scores(verdicts),
-        "frost-line": winners.frost(frost_line(results, verdicts), results.groups),
+        "frost-line": winners.frost(frost_line(verdicts, num_groups=results.num_groups), results.groups),
     }
     # Stored in pieces of 2 kB, a transaction each: a template alone would be four.
     return {name: figure.update_layout(template=None) for name, figure in figures.items()}
@@ -115,7 +115,7 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.
 def _told(verdict: Verdict) -> str:
     lines = [f"**{verdict.size} labels: {verdict.sentence}**", ""]
     for candidate in verdict.candidates:
-        score = verdict.measure.interval(candidate.score, candidate.low, candidate.high)
+        score = verdict.metric.interval(candidate.score, candidate.low, candidate.high)
         status = "contends" if candidate.contends else "ruled out"
         lines.append(f"- {candidate.family}: {score}, P(best) {candidate.p_best:.2f}, {status}")
     best = verdict.recommended

@@ -14,9 +14,9 @@ from search.report import costs, test_examples, trials, winners
 from search.report.style import legend, short, to_html
 from search.spec.tables import Space
 from search.verdict.confirm import LEAST_REPEATS
-from search.verdict.judge import Candidate, Verdict, judge_all
+from search.verdict.judge import Candidate, Verdict
 from search.verdict.other_sizes import frost_line
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -50,18 +50,17 @@ COLUMNS = (
 _OF_STRATEGY = frozenset(Space.model_fields)
 
 
-def write_report(results: Results) -> Path:
+def write_report(results: Results, verdicts: Mapping[int, Verdict]) -> Path:
     """Write `report.html` and `trials.csv` into the study's folder; returns the page's path."""
     page = results.location.folder / "report.html"
-    for file, text in ((page.with_name("trials.csv"), trials_csv(results)), (page, render(results))):
+    for file, text in ((page.with_name("trials.csv"), trials_csv(results)), (page, render(results, verdicts))):
         with replacing(file) as stream:
             stream.write(text.encode())
     return page
 
 
-def render(results: Results) -> str:
+def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     """The page as HTML. Everything that comes from the study is escaped."""
-    verdicts = judge_all(results)
     name = escape(results.location.name)
     parts = [
         f"<h1>{name}: which freezing strategy wins</h1>",
@@ -124,7 +123,7 @@ def _answer(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         f"<h2>How good, and how sure</h2>{to_html(winners.scores(verdicts))}"
         f'<p class="quiet">Bars: 90 % intervals {draws} over test examples. Filled: contenders; open: ruled out.</p>'
         '<div class="wide"><table><thead><tr><th>labels</th><th>verdict</th><th>recommended</th>'
-        f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th></tr></thead>"
+        f"<th>{results.metric.name}</th><th>P(best)</th><th>cost</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
         f"{_take(results, max(verdicts))}{_depth(results, verdicts)}{_payoff(results, verdicts)}"
     )
@@ -139,7 +138,8 @@ def _take(results: Results, size: int) -> str:
 
 def _depth(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     return (
-        f"<h2>How deep to freeze</h2>{to_html(winners.frost(frost_line(results, verdicts), results.groups))}"
+        "<h2>How deep to freeze</h2>"
+        f"{to_html(winners.frost(frost_line(verdicts, num_groups=results.num_groups), results.groups))}"
         '<p class="quiet">Groups above the line never train. Hatched: depths that the noise can\'t tell from the best.'
         "</p><details><summary>When to unfreeze, and at what rates</summary>"
         f"{to_html(winners.trends(results, verdicts))}"
@@ -156,7 +156,7 @@ def _payoff(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         '<p class="quiet">Line: the Pareto front; along it, a better score costs more seconds. Ringed: recommended. '
         "Filled: contenders. Seconds are those of the fastest confirm trial.</p>"
         "<h2>What the search added</h2>"
-        f"{to_html(costs.against_baselines(gains, results.measure))}"
+        f"{to_html(costs.against_baselines(gains, results.metric))}"
         '<p class="quiet">Baselines are what everybody would try, at their usual rates. Above: the best confirmed '
         "score of either kind, where a candidate is of that kind. Below: whether a family's candidate is a "
         "baseline or was found: its best trial and its best baseline meet on fresh repeats, in validation.</p>"
@@ -203,7 +203,7 @@ def _at_size(results: Results, verdicts: Mapping[int, Verdict], size: int) -> st
         rows = "".join(_candidate_row(results, c, verdicts[size]) for c in verdicts[size].candidates)
         table = (
             '<div class="wide"><table><thead><tr><th>family</th>'
-            f"<th>{results.measure.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>repeats</th><th>strategy</th>"
+            f"<th>{results.metric.name}</th><th>P(best)</th><th>cost</th><th>status</th><th>repeats</th><th>strategy</th>"
             f"</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     maximize = results.spec.task.direction == "maximize"
@@ -238,7 +238,7 @@ def _how_to_read(results: Results) -> str:
         "baseline, in validation, and the better one goes on: it is trained on "
         f"{draws}, those two included, and judged on the test set from those trials alone; the leader's score is "
         "corrected for the luck of leading, and none is told higher. A contender is best with "
-        f"a probability of at least 5 %, or within {results.measure.margin(confirm.margin)} of the leader; a winner "
+        f"a probability of at least 5 %, or within {results.metric.margin(confirm.margin)} of the leader; a winner "
         "is the only contender, with a probability of at least 97.5 %. Who is ruled out may have scored more than a "
         "contender, if by how much it is behind the leader is better known. The recommended strategy is, of the "
         "contenders that scored within the margin of the leader before that correction, the cheapest to train, by its "
@@ -248,7 +248,7 @@ def _how_to_read(results: Results) -> str:
 
 
 def _score(candidate: Candidate, verdict: Verdict) -> str:
-    return verdict.measure.interval(candidate.score, candidate.low, candidate.high)
+    return verdict.metric.interval(candidate.score, candidate.low, candidate.high)
 
 
 def _strategy(results: Results, candidate: Candidate) -> str:

@@ -56,13 +56,13 @@ def value_axis(values: Iterable[float]) -> dict[str, Any]:
     return dict(LOG) if known and 0 < 5 * min(known) < max(known) else {}
 
 
-def intervals(measure: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def intervals(metric: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """The 90 % intervals of scores, as plotly's error bars."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [measure.scale * (c.high - c.score) for c in candidates],
-        "arrayminus": [measure.scale * (c.score - c.low) for c in candidates],
+        "array": [metric.scale * (c.high - c.score) for c in candidates],
+        "arrayminus": [metric.scale * (c.score - c.low) for c in candidates],
         "thickness": 1.2,
         "width": 3,
     }

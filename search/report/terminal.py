@@ -1,7 +1,6 @@
 """Progress while a study runs, and the answer when it ends: one calm display, or plain lines without a terminal."""
 
 import time
-from collections.abc import Callable
 from textwrap import fill
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.verdict.judge import Verdict
-from search.verdict.rows import Results
+from search.verdict.judge import Verdict, judge
+from search.verdict.predictions import with_example_scores
+from search.verdict.results import Results
 from strategies import Family
 
 
@@ -39,15 +39,18 @@ class Progress:
         if self._live is not None:
             self._live.__exit__(kind, error, at)
 
-    def update(self, results: Results, judge: Callable[[int], Verdict | None]) -> None:
-        """Show how far the study is; `judge` is asked once for each size that has just been confirmed."""
+    def update(self, results: Results) -> None:
+        """Show how far the study is; judge each size once, when its confirm trials have ended."""
         for size in self.sizes:
             explored = bool(results.candidates(size))
             if self._live is None and explored and size not in self._explored:
                 self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
             if explored:
                 self._explored.add(size)
-            if size not in self.verdicts and results.is_confirmed(size) and (verdict := judge(size)) is not None:
+            if size not in self.verdicts and results.is_confirmed(size):
+                verdict = judge(with_example_scores(results), size)
+                if verdict is None:
+                    continue
                 self.verdicts[size] = verdict
                 if self._live is None:
                     took = _clock(time.monotonic() - self.started)
@@ -88,7 +91,7 @@ class Progress:
 
 def answer(verdict: Verdict, *, width: int | None = None) -> str:
     """The answer at one size in a few lines, wrapped to a terminal's width if there is one."""
-    best, shown = verdict.recommended, verdict.measure.interval
+    best, shown = verdict.recommended, verdict.metric.interval
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
     entries = {
         label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in candidates)

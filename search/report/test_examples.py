@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,8 +13,9 @@ from plotly.subplots import make_subplots
 
 from search.report.style import LAYOUT, to_html
 from search.verdict.judge import Verdict
-from search.verdict.predictions import Predictions, TestSet, average_precision, precision_recall, read_predictions
-from search.verdict.rows import Results, Row
+from search.verdict.predictions import Predictions, TestSet, read_predictions
+from search.verdict.results import Results
+from search.verdict.rows import Row
 
 CLASSES = 8
 """The precision-recall curves of so many classes are drawn, those that do worst."""
@@ -44,15 +46,15 @@ def section(results: Results, verdict: Verdict) -> str:
     else:
         body = "".join(_classes(found) if found.test.classes else _outputs(found))
     return (
-        f"<h2>{verdict.measure.question}</h2><p>At {verdict.size} labels, {escape(best.family)}, over {len(rows)} "
+        f"<h2>{verdict.metric.question}</h2><p>At {verdict.size} labels, {escape(best.family)}, over {len(rows)} "
         f"runs on {rows[0].test_examples} test examples: {escape(_scores(rows, verdict))}.</p>{body}"
     )
 
 
 def _scores(rows: list[Row], verdict: Verdict) -> str:
-    best, measure = verdict.recommended, verdict.measure
-    texts = [f"{measure.name} {measure.interval(best.score, best.low, best.high)}"]
-    for attribute, name in measure.others:
+    best, metric = verdict.recommended, verdict.metric
+    texts = [f"{metric.name} {metric.interval(best.score, best.low, best.high)}"]
+    for attribute, name in metric.others:
         values = [value for row in rows if (value := getattr(row, attribute)) is not None]
         if len(values) == len(rows):
             texts.append(f"{name} {np.mean(values):.3g}")
@@ -74,6 +76,8 @@ def _classes(found: Predictions) -> Iterator[str]:
 
 def precision_recall_curves(found: Predictions) -> go.Figure:
     """Precision against recall: the macro average, and the classes whose average precision is least."""
+    from sklearn.metrics import average_precision_score
+
     test = found.test
     curves: list[tuple[float, str, NDArray[np.float64]]] = []
     for label, name in enumerate(test.classes):
@@ -81,8 +85,8 @@ def precision_recall_curves(found: Predictions) -> go.Figure:
         if not positive.any():
             continue
         runs = [np.nan_to_num(predicted[:, label]) for predicted in found.predicted]
-        precision = float(np.mean([average_precision(scores, positive) for scores in runs]))
-        curves.append((precision, name, np.mean([precision_recall(s, positive, _RECALLS) for s in runs], axis=0)))
+        precision = float(np.mean([average_precision_score(positive, scores) for scores in runs]))
+        curves.append((precision, name, np.mean([interpolated_precision(positive, s) for s in runs], axis=0)))
     curves.sort(key=lambda item: item[0])
     macro = np.mean([precision for precision, _, _ in curves])
     figure = go.Figure()
@@ -105,6 +109,16 @@ def precision_recall_curves(found: Predictions) -> go.Figure:
     figure.update_xaxes(title_text="recall", range=[0, 1.01])
     figure.update_yaxes(title_text="precision", range=[0, 1.03])
     return figure
+
+
+def interpolated_precision(positive: NDArray[np.bool_], scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the best precision at each of `_RECALLS` or above, for scores (N,) and at least one positive (N,)."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    # By ascending recall, without the (recall 0, precision 1) that scikit-learn adds.
+    best, recall = np.maximum.accumulate(precision[:-1])[::-1], recall[-2::-1]
+    return np.asarray(best[np.minimum(np.searchsorted(recall, _RECALLS - 1e-9), len(best) - 1)])
 
 
 def _gallery(test: TestSet, probabilities: NDArray[np.float32], *, repeat: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from search.report.style import LAYOUT, LOG, STYLES, beside, intervals, marker, size_axis, two_lines, value_axis
 from search.verdict.judge import Candidate, Verdict
 from search.verdict.other_sizes import FrostLine
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 _ICE, _GROUND, _EDGE = "#9CCBE8", "#F1E3CC", "#5A3D1E"
 _NAMES = 12
@@ -61,7 +61,7 @@ def strategy_map(verdicts: Mapping[int, Verdict]) -> go.Figure:
 def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
     """Test score against size with 90 % intervals; contenders are filled."""
     sizes, families = sorted(verdicts), families_of(verdicts)
-    measure = verdicts[sizes[0]].measure
+    metric = verdicts[sizes[0]].metric
     figure = go.Figure()
     for place, family in enumerate(families):
         colour, dash, _ = STYLES[family]
@@ -69,14 +69,14 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
         apart = beside(sizes, place, places=len(families))
         figure.add_scatter(
             x=[size * apart for size, _ in there],
-            y=[measure.scale * c.score for _, c in there],
-            error_y=intervals(measure, [c for _, c in there]),
+            y=[metric.scale * c.score for _, c in there],
+            error_y=intervals(metric, [c for _, c in there]),
             name=family,
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 1.6},
             marker=marker(family, filled=[c.contends for _, c in there]),
             customdata=[
-                [size, measure.interval(c.score, c.low, c.high), c.p_best, c.seconds, status(verdicts[size], c)]
+                [size, metric.interval(c.score, c.low, c.high), c.p_best, c.seconds, status(verdicts[size], c)]
                 for size, c in there
             ],
             hovertemplate=(
@@ -85,8 +85,8 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
             ),
         )
     figure.update_layout(**LAYOUT, height=460)
-    drawn = [measure.scale * c.score for verdict in verdicts.values() for c in verdict.candidates]
-    figure.update_yaxes(title_text=measure.title, **({} if measure.percent else value_axis(drawn)))
+    drawn = [metric.scale * c.score for verdict in verdicts.values() for c in verdict.candidates]
+    figure.update_yaxes(title_text=metric.title, **({} if metric.percent else value_axis(drawn)))
     figure.update_xaxes(**size_axis(sizes), title_text="labelled examples")
     return figure
 

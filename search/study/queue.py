@@ -21,9 +21,10 @@ from search.study.create import check_stored, check_weights, open_study
 from search.study.recovery import Reaper
 from search.study.sampling import pruner, sampler, warm_start
 from search.study.space import baselines, fixed_params, samples_pretrained, strategy_of, suggest
+from search.verdict.confirm import needed_confirm_trials, nominees
 from search.verdict.load import read_results, rows_of
 from search.verdict.metric import METRICS
-from search.verdict.rows import Row, needed_confirm_trials, nominees
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class TrialQueue:
 
     def finished(self, sizes: list[int]) -> bool:
         """Whether nothing is left to do at these sizes."""
-        return read_results(self.storage, self.location, with_predictions=False).is_finished(sizes)
+        return read_results(self.storage, self.location).is_finished(sizes)
 
     def requeue_dead(self) -> None:
         """Put the trials of processes that ended back into the queue."""
@@ -242,7 +243,7 @@ class TrialQueue:
         families = nominees(rows, maximize=self.spec.task.direction == "maximize")
         trials = self._confirms(size)
         confirmed = rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=None)
-        wanted = needed_confirm_trials(families, confirmed, spec=self.spec, measure=METRICS[self.kind])
+        wanted = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
         if missing := wanted - {_place(trial) for trial in trials}:
             for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
                 self._confirm.add_trial(self._again(explored[number], size, repeat))

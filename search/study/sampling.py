@@ -7,7 +7,8 @@ import optuna
 
 from search.pruning import PhasePruner
 from search.spec.study_spec import StudySpec
-from search.verdict.rows import Row, best_of_each_family
+from search.verdict.confirm import best_of_each_family
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 KEPT = 70.0

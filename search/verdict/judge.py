@@ -1,30 +1,36 @@
-"""Who wins at a size, and how sure that is: judged from confirm trials alone. numpy only."""
+"""The verdict at a size: who wins, and how sure that is, judged from confirm trials alone. numpy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, count, takewhile
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.confirm import LEAST_REPEATS
-from search.verdict.metric import METRICS, Metric
-from search.verdict.rows import Results, Row
-from search.verdict.statistics import example_covariance, weigh
+from search.verdict.confirm import LEAST_REPEATS, ended
+from search.verdict.metric import Metric
+from search.verdict.results import Results
+from search.verdict.rows import Row
+from search.verdict.statistics import compare, example_covariance
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
-"""Costs that differ by less count as the same: measured seconds do not tell them apart."""
+"""Costs that differ by a smaller share count as the same: measured seconds can't tell them apart."""
+NORMAL_90 = 1.645
+"""Half of a 90 % interval, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A candidate after its confirm trials: test score, its 90 % interval, P(best), and what a run costs.
+    """A candidate after its confirm trials.
 
-    The score is the mean over repeats, without the luck of having come out first. `seconds` are those of its fastest
-    run: whatever else a machine has to do, and a cache that is still empty, only add to them.
-
-    `score`, `low` and `high` are in the measure's own unit: an accuracy of 0 to 1, or a mean squared error. `repeats`
-    are those it has run: one that can't contend any more gets no more of them.
+    score: the mean test score over its repeats, corrected for the winner's curse, in the metric's own unit.
+    low, high: its 90 % interval.
+    p_best: the probability that it is the best.
+    seconds: its fastest run. Other work on the machine and a cache that is still empty only add to that.
+    contends: it may still be best.
+    repeats: how many it has run; one that can't win any more gets no more.
     """
 
     family: str
@@ -41,13 +47,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The answer at one size. `candidates` are sorted by score, the leader first; `repeats` are the most any has run.
+    """The answer at one size.
 
-    `recommended` is the cheapest to train of the contenders whose mean came within the margin of the leader's: that one
-    may still be best is no reason to take it where it was seen to be worse (in replayed studies that cost a point).
-
-    `failed` names families whose candidate failed in a repeat, or has no finite score there: it can't be
-    recommended, so it is not judged.
+    repeats: the most that any candidate has run.
+    candidates: sorted by score, the leader first.
+    recommended: the cheapest contender whose observed mean is within the margin of the leader's. That a strategy may
+        still be best is no reason to take it where it was seen to be worse: in replayed studies that costs a point.
+    near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
+    failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
     """
 
     size: int
@@ -55,8 +62,9 @@ class Verdict:
     candidates: tuple[Candidate, ...]
     winner: Candidate | None
     recommended: Candidate
+    near_optimal: tuple[FreezingStrategy, ...]
     failed: tuple[str, ...] = ()
-    measure: Metric = METRICS["classification"]
+    metric: Metric
 
     @property
     def contenders(self) -> tuple[Candidate, ...]:
@@ -73,7 +81,7 @@ class Verdict:
             return f"{self.winner.family} wins (P = {self.winner.p_best:.2f})"
         if self.repeats < LEAST_REPEATS:
             repeats = "1 repeat" if self.repeats == 1 else f"{self.repeats} repeats"
-            return f"no verdict: {repeats}, and {LEAST_REPEATS} are the least that may rule anything out"
+            return f"no verdict: {repeats}, and it takes {LEAST_REPEATS} to rule anything out"
         if len(self.candidates) == 1:
             return f"{self.candidates[0].family} is the only one that was confirmed"
         if len(self.contenders) == 1:
@@ -82,36 +90,30 @@ class Verdict:
 
 
 def judge_all(results: Results) -> dict[int, Verdict]:
-    """The verdict at every size that has one."""
+    """Return the verdict at every size that has one."""
     verdicts = {size: judge(results, size) for size in results.sizes}
     return {size: verdict for size, verdict in verdicts.items() if verdict is not None}
 
 
 def judge(results: Results, size: int) -> Verdict | None:
-    """The verdict at one size; None without repeats, before its confirm trials have ended, or if all failed."""
+    """Return the verdict at one size.
+
+    None without repeats, before the size's confirm trials have ended, or if all candidates failed.
+    """
     if results.spec.confirm.repeats == 0 or not results.is_confirmed(size):
         return None
-    measure, wanted, sources = results.measure, results.wanted(size), results.candidates(size)
-    runs: dict[int, list[Row]] = {row.number: [] for row in sources}
-    failed = set()
-    for row in sorted(results.confirmed(size), key=lambda row: row.repeat):
-        if row.source_trial not in runs:  # it lost its play-off
-            continue
-        if row.has_score(measure):
-            if row.repeat == len(runs[row.source_trial]) + 1:
-                runs[row.source_trial].append(row)
-        elif (row.source_trial, row.repeat) in wanted:
-            failed.add(row.source_trial)
-    paired = [rows for number, rows in runs.items() if number not in failed]
+    metric, sources = results.metric, results.candidates(size)
+    runs = _runs(results, size)
+    paired = [rows for rows in runs.values() if rows is not None]
     if not paired:
         return None
     scores = np.full((max(map(len, paired)), len(paired)), np.nan)
     for place, rows in enumerate(paired):
-        scores[: len(rows), place] = [getattr(row, measure.attribute) for row in rows]
-    # Judged as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
-    unit = measure.sign * (np.nanmean(scores, axis=0).min() or 1.0 if measure.relative else 1.0)
-    found = weigh(scores / unit, _test_covariance(paired) / unit**2, margin=results.spec.confirm.margin, seed=size)
-    score, low, high = (np.clip(unit * one, 0.0, measure.highest) for one in (found.scores, found.low, found.high))
+        scores[: len(rows), place] = [row.test_score(metric) for row in rows]
+    # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
+    unit = metric.sign * (np.nanmean(scores, axis=0).min() or 1.0 if metric.relative else 1.0)
+    found = compare(scores / unit, _test_covariance(paired) / unit**2, margin=results.spec.confirm.margin, seed=size)
+    score, low, high = (np.clip(unit * one, 0.0, metric.highest) for one in (found.scores, found.low, found.high))
     low, high = np.minimum(low, high), np.maximum(low, high)
     candidates = [
         Candidate(
@@ -128,35 +130,78 @@ def judge(results: Results, size: int) -> Verdict | None:
         )
         for i, rows in enumerate(paired)
     ]
-    winner = None if found.winner is None else candidates[found.winner]
     order = np.argsort(-found.means, kind="stable")
-    as_good = [candidates[i] for i in order if found.as_good[i]]
-    candidates = [candidates[i] for i in order]
+    leader, as_good = candidates[order[0]], [candidates[i] for i in order if found.as_good[i]]
     return Verdict(
         size=size,
         repeats=len(scores),
-        candidates=tuple(candidates),
-        winner=winner,
-        # With too few repeats nothing can be told, and the cheapest of everything would be no advice.
-        recommended=candidates[0] if len(scores) < LEAST_REPEATS else _cheapest(as_good),
-        failed=tuple(row.family for row in sources if row.number in failed),
-        measure=measure,
+        candidates=tuple(candidates[i] for i in order),
+        winner=None if found.winner is None else candidates[found.winner],
+        # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
+        recommended=leader if len(scores) < LEAST_REPEATS else _cheapest(as_good),
+        near_optimal=near_optimal(results, size, [candidates[i] for i in order]),
+        failed=tuple(row.family for row in sources if runs[row.number] is None),
+        metric=metric,
     )
 
 
+def near_optimal(results: Results, size: int, candidates: Sequence[Candidate]) -> tuple[FreezingStrategy, ...]:
+    """Return the contenders' strategies, and those whose exploring trial the noise can't tell from the best one.
+
+    candidates: sorted by score, the leader first.
+    """
+    contenders = [c for c in candidates if c.contends]
+    noise = _noise(results, size, contenders if len(contenders) > 1 else candidates[:2])
+    sign = 1.0 if results.spec.task.direction == "maximize" else -1.0
+    complete = [(r.strategy, sign * r.final_value) for r in results.explored(size) if r.final_value is not None]
+    best = max((value for _, value in complete), default=0.0)
+    close = [strategy for strategy, value in complete if best - value <= NORMAL_90 * noise]
+    return tuple(dict.fromkeys([*(c.strategy for c in contenders), *close]))
+
+
+def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> float:
+    """Return the standard deviation over repeats of the difference of two candidates' values, the median over pairs.
+
+    All exploring trials share a repeat, so its effect on all of them alike is no noise.
+    """
+    values: dict[int, dict[int, float]] = {candidate.source_trial: {} for candidate in candidates}
+    for row in results.confirmed(size):
+        if row.source_trial in values and row.final_value is not None:
+            values[row.source_trial][row.repeat] = row.final_value
+    spreads = []
+    for one, other in combinations(values.values(), 2):
+        shared = one.keys() & other.keys()
+        if len(shared) > 1:
+            spreads.append(float(np.std([one[repeat] - other[repeat] for repeat in shared], ddof=1)))
+    return float(np.median(spreads)) if spreads else 0.0
+
+
+def _runs(results: Results, size: int) -> dict[int, list[Row] | None]:
+    """Return each candidate's confirm trials from repeat 1 on, by its source trial; None where a needed one failed."""
+    done, needed = ended(results.confirmed(size)), results.needed_confirm_trials(size)
+    runs: dict[int, list[Row] | None] = {}
+    for number in (source.number for source in results.candidates(size)):
+        own = {row.repeat: row for row in done.values() if row.source_trial == number}
+        scored = {repeat: row for repeat, row in own.items() if isfinite(row.test_score(results.metric))}
+        failed = any(place[0] == number and place[1] not in scored for place in needed)
+        runs[number] = None if failed else [scored[repeat] for repeat in takewhile(scored.__contains__, count(1))]
+    return runs
+
+
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:
-    """The cheapest of them to train; of those that cost about as much, the one with the best score: the first."""
+    """Return the cheapest of them to train; of those that cost about as much, the first, which scores best."""
     least = min(contender.seconds for contender in contenders)
     return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
 
 
 def _test_covariance(paired: Sequence[Sequence[Row]]) -> NDArray[np.float64]:
-    outcomes = [[row.example_scores for row in rows if row.example_scores is not None] for rows in paired]
-    shapes = {outcome.shape for repeats in outcomes for outcome in repeats}
-    if len(shapes) == 1 and [*map(len, outcomes)] == [*map(len, paired)]:
-        return example_covariance(np.array([np.array(repeats, dtype=float).mean(axis=0) for repeats in outcomes]).T)
-    # The study's folder is not here. Without each example's outcome, those of two strategies count as independent,
-    # and those of one strategy's repeats as the same, which makes intervals and verdicts more careful, never less.
+    """Return the covariance (strategies, strategies) of mean scores over draws of the test set."""
+    scores = [[row.example_scores for row in rows if row.example_scores is not None] for rows in paired]
+    shapes = {one.shape for repeats in scores for one in repeats}
+    if len(shapes) == 1 and [*map(len, scores)] == [*map(len, paired)]:
+        return example_covariance(np.array([np.array(repeats, dtype=float).mean(axis=0) for repeats in scores]).T)
+    # The study's folder is not here. Without the score of each example, two strategies' count as independent, and
+    # those of a strategy's repeats as the same, which makes intervals and verdicts more careful, never less.
     errors = [[row.test_se for row in rows] for rows in paired]
     if all(error is not None for rows in errors for error in rows):
         return np.diag([np.square(np.array(rows, dtype=float)).mean() for rows in errors])

@@ -1,4 +1,4 @@
-"""Studies in the database as plain rows; no torch."""
+"""Studies in the database as plain values; no torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,19 +13,23 @@ from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from search.storage.url import database_url, shown
-from search.verdict.predictions import read_example_scores
-from search.verdict.rows import Results, Row
+from search.verdict.predictions import with_example_scores
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 
 def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | None:
-    """The spec that a study was started with, with its budgets as they last were; None if it is not stored."""
+    """Return the spec that a study was started with, its budgets as they last were; None if it is not stored."""
     studies = _studies(storage, location)
     return _spec_of(*next(iter(studies.items()))) if studies else None
 
 
-def read_results(storage: BaseStorage, location: StudyLocation, *, with_predictions: bool = True) -> Results:
-    """Read a study. Raises `StudyError` where the database has none of that name, or a broken one."""
+def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
+    """Read a study from its database alone: without the example scores, which are in its folder.
+
+    Raises `StudyError` where the database has no study of that name, or a broken one.
+    """
     studies = _studies(storage, location)
     if not studies:
         names = ", ".join(known(storage)) or "none"
@@ -36,12 +40,7 @@ def read_results(storage: BaseStorage, location: StudyLocation, *, with_predicti
         row
         for name, study in studies.items()
         for row in rows_of(
-            _trials(storage, name, study),
-            spec,
-            location,
-            num_groups=stored.num_groups,
-            size=size_of(name),
-            with_predictions=with_predictions,
+            _trials(storage, name, study), spec, location, num_groups=stored.num_groups, size=size_of(name)
         )
     ]
     return Results(
@@ -54,38 +53,29 @@ def read_results(storage: BaseStorage, location: StudyLocation, *, with_predicti
     )
 
 
+def load_results(location: StudyLocation) -> Results:
+    """Read a study from its database and its folder. Raises `StudyError` where there is none."""
+    with connected(location.url) as storage:
+        if storage is None:
+            raise StudyError(f"There is no study {location.name!r}: nothing is stored at {shown(location.url)}.")
+        return with_example_scores(read_results(storage, location))
+
+
 def rows_of(
-    trials: Iterable[FrozenTrial],
-    spec: StudySpec,
-    location: StudyLocation,
-    *,
-    num_groups: int,
-    size: int | None,
-    with_predictions: bool = False,
+    trials: Iterable[FrozenTrial], spec: StudySpec, location: StudyLocation, *, num_groups: int, size: int | None
 ) -> list[Row]:
-    """One study's trials as rows; `size` is None for confirm trials, which know their own."""
-    rows = (
-        _row(trial, spec, num_groups, size=size, location=location, with_predictions=with_predictions)
-        for trial in trials
-    )
+    """Return trials of one Optuna study as rows; `size` is None for confirm trials, which store their own."""
+    rows = (_row(trial, spec, num_groups, size=size, location=location) for trial in trials)
     return [row for row in rows if row is not None]
 
 
 def known(storage: BaseStorage) -> list[str]:
-    """The names of Frostline's studies in a database."""
-    return sorted({name for name, _ in _all_ours(storage)})
-
-
-def load_results(location: StudyLocation, *, with_predictions: bool = True) -> Results:
-    """Read a stored study. Raises `StudyError` where there is none."""
-    with connected(location.url) as storage:
-        if storage is None:
-            raise StudyError(f"There is no study {location.name!r}: nothing is stored at {shown(location.url)}.")
-        return read_results(storage, location, with_predictions=with_predictions)
+    """Return the names of Frostline's studies in a database."""
+    return sorted({name for name, _ in _named_studies(storage)})
 
 
 def list_studies(*, out: Path, storage: str | None) -> list[StudyLocation]:
-    """The places of all studies under `out`, or in the database `storage`."""
+    """Return the locations of all studies under `out`, or in the database `storage`."""
     if storage is not None:
         url = database_url(storage)
         with connected(url) as database:
@@ -95,8 +85,8 @@ def list_studies(*, out: Path, storage: str | None) -> list[StudyLocation]:
     return [StudyLocation.of(name, out=out, storage=storage) for name in names]
 
 
-def _all_ours(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
-    """Optuna's studies that are parts of ours, each with the name of ours."""
+def _named_studies(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
+    """Return the Optuna studies that Frostline wrote, each with the name of the Frostline study it is a part of."""
     with reading("The list of studies"):
         every = storage.get_all_studies()
     named = ((name_of(study.study_name), study) for study in every if "spec" in study.user_attrs)
@@ -104,17 +94,13 @@ def _all_ours(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
 
 
 def _studies(storage: BaseStorage, location: StudyLocation) -> dict[str, FrozenStudy]:
-    ours = {study.study_name: study for name, study in _all_ours(storage) if name == location.name}
-    return dict(sorted(ours.items(), key=lambda item: (size_of(item[0]) or 0, item[0])))
+    found = {study.study_name: study for name, study in _named_studies(storage) if name == location.name}
+    return dict(sorted(found.items(), key=lambda item: (size_of(item[0]) or 0, item[0])))
 
 
 def _spec_of(name: str, study: FrozenStudy) -> StudySpec:
     where = f"The stored study {name!r}"
-    content = StudyAttributes.of(study.user_attrs, where=where).spec
-    train = content.get("train")
-    if isinstance(train, dict) and train.get("augment"):  # before there were `views`, each picture was a new one
-        train.setdefault("views", "inf")
-    return StudySpec.from_dict(content, where=where)
+    return StudySpec.from_dict(StudyAttributes.of(study.user_attrs, where=where).spec, where=where)
 
 
 def _trials(storage: BaseStorage, name: str, study: FrozenStudy) -> list[FrozenTrial]:
@@ -123,13 +109,7 @@ def _trials(storage: BaseStorage, name: str, study: FrozenStudy) -> list[FrozenT
 
 
 def _row(
-    trial: FrozenTrial,
-    spec: StudySpec,
-    num_groups: int,
-    *,
-    size: int | None,
-    location: StudyLocation,
-    with_predictions: bool,
+    trial: FrozenTrial, spec: StudySpec, num_groups: int, *, size: int | None, location: StudyLocation
 ) -> Row | None:
     where = f"Trial {trial.number} of the study {location.name!r}" + (f" at {size} labels" if size else "")
     stored = TrialAttributes.of(trial.user_attrs, where=where)
@@ -141,8 +121,7 @@ def _row(
         value = trial.value
     known_size = size or stored.size
     if known_size is None or (size is None) != (stored.source_trial is not None):
-        raise StudyError(f"{where} is none of ours: size or source_trial is missing.")
-    confirms = stored.source_trial is not None
+        raise StudyError(f"{where} was not written by Frostline: size or source_trial is missing.")
     return Row(
         **{**stored.model_dump(), "size": known_size},
         number=trial.number,
@@ -151,7 +130,4 @@ def _row(
         family=str(strategy.family(num_groups)),
         value=value,
         curve=tuple(sorted(trial.intermediate_values.items())),
-        example_scores=read_example_scores(location, stored.predictions_file)
-        if with_predictions and confirms
-        else None,
     )

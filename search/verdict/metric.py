@@ -1,4 +1,4 @@
-"""What a kind of task is judged by. numpy only."""
+"""The test metric of each kind of task. No library."""
 
 from dataclasses import dataclass
 from math import floor, inf, log10
@@ -6,14 +6,14 @@ from math import floor, inf, log10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A score that is the mean of one number a test example, 0 at the least.
+    """A test score that is the mean of one number a test example, 0 or more.
 
     attribute: the trial's attribute, and the row's field, that holds it.
-    highest: the largest value it can have.
-    relative: whether the margin of practical equivalence is a share of the leader's score, and not absolute.
-    percent: whether it is shown in per cent, with one decimal, and not in three digits.
-    question: what a single strategy is looked at for, as a heading.
-    others: what is told beside it, as (attribute, name).
+    highest: its largest possible value.
+    relative: the margin of practical equivalence is a share of the leader's score, not absolute.
+    percent: it is shown in per cent with one decimal, not in three digits.
+    question: the heading of the page's section on the recommended strategy.
+    others: further scores shown beside it, as (attribute, name).
     """
 
     name: str
@@ -27,31 +27,31 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """What makes more of it better."""
+        """The factor that makes more of it better."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
     def scale(self) -> float:
-        """What a score is multiplied by to be shown."""
+        """The factor by which it is shown."""
         return 100.0 if self.percent else 1.0
 
     @property
     def title(self) -> str:
-        """Its name on an axis."""
+        """The title of its axis."""
         return f"{self.name}, %" if self.percent else f"{self.name} (less is better)"
 
     def interval(self, score: float, low: float, high: float, *, unit: bool = True) -> str:
-        """A score with its interval: "95.1 % (94.0-96.2)" or "0.123 (0.110-0.140)"."""
+        """Format a score with its interval: "95.1 % (94.0-96.2)" or "0.123 (0.110-0.140)"."""
         form = f".{self._decimals(score)}f" if self._is_plain(score) else ".2e"
         shown, least, most = (format(self.scale * value, form) for value in (score, low, high))
         return f"{shown}{' %' if unit and self.percent else ''} ({least}-{most})"
 
     def rounded(self, score: float) -> float:
-        """A score for a file, in about four digits."""
+        """Round a score to about four digits, for a file."""
         return round(score, 4) if self.percent else float(f"{score:.4g}")
 
     def margin(self, margin: float) -> str:
-        """The margin of practical equivalence in words."""
+        """Format the margin of practical equivalence: "1 point" or "5 % of the score"."""
         unit = "% of the score" if self.relative else "point" if margin == 0.01 else "points"
         return f"{100 * margin:g} {unit}"
 
@@ -70,7 +70,7 @@ METRICS = {
         highest=1.0,
         relative=False,
         percent=True,
-        question="What the recommended strategy gets right",
+        question="Where the recommended strategy is right",
         others=(("test_macro_f1", "macro F1"), ("test_auroc", "AUROC"), ("test_loss", "loss")),
     ),
     "regression": Metric(
@@ -80,7 +80,7 @@ METRICS = {
         highest=inf,
         relative=True,
         percent=False,
-        question="How close the recommended strategy comes",
+        question="How close the recommended strategy gets",
         others=(("test_mae", "mean absolute error"), ("test_r2", "R2")),
     ),
 }

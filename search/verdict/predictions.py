@@ -1,13 +1,13 @@
-"""What a study's folder keeps of its confirm trials: who got which test example right, and what was predicted.
+"""The files of confirm trials in a study's folder: correct examples, predictions, and the test set.
 
-    confirm/000012-3f2a9c01.npz   a trial: `outcome` (N,), `predicted` (N, C) or (N, K), `test`: the name of
+    confirm/000012-3f2a9c01.npz   a trial: `example_scores` (N,), `predicted` (N, C) or (N, K), `test`: the name of
     confirm/test-5b0c7e21.npz     the test set: `targets`, `classes`, and of images `shown` and `thumbnails`
 
 numpy only; nothing pickled is ever read.
 """
 
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from search.files import BrokenArchive, read_arrays, replacing
 from search.storage.location import StudyLocation
+from search.verdict.results import Results
 from search.verdict.rows import Row
 
 Arrays = Mapping[str, Any]
@@ -25,9 +26,14 @@ Arrays = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TestSet:
-    """The test set as far as it is kept; `shown` (M,) and `thumbnails` (M, h, w, 3) are empty but for images."""
+    """The test set as far as it is kept.
 
-    __test__ = False  # pytest: this is no test
+    targets: (N,) classes or numbers, or (N, K) several outputs.
+    classes: the classes' names; empty for regression.
+    shown, thumbnails: (M,) indices and (M, h, w, 3) images of some examples; empty but for images.
+    """
+
+    __test__ = False  # pytest: not a test case
 
     targets: NDArray[Any]
     classes: tuple[str, ...]
@@ -35,7 +41,7 @@ class TestSet:
     thumbnails: NDArray[np.uint8]
 
     def is_sound(self) -> bool:
-        """Whether the parts fit each other: a file in a shared folder may be anybody's."""
+        """Check that the arrays fit each other: a file in a shared folder may be anybody's."""
         targets, shown, pictures = self.targets, self.shown, self.thumbnails
         if targets.ndim == 0 or not _are_finite(targets) or shown.ndim != 1 or shown.dtype.kind not in "iu":
             return False
@@ -47,7 +53,7 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """What one strategy's confirm trials predicted of the test set, one (N, C) or (N, K) a repeat."""
+    """The predictions of one strategy's confirm trials on the test set: one array (N, C) or (N, K) a repeat."""
 
     test: TestSet
     repeats: tuple[int, ...]
@@ -57,7 +63,7 @@ class Predictions:
 def save_predictions(
     location: StudyLocation, number: int, *, example_scores: NDArray[Any], predicted: NDArray[Any], test: Arrays
 ) -> str:
-    """Write a confirm trial's file, and that of the test set where it is not there yet; returns the trial's."""
+    """Write a confirm trial's file, and the test set's where it is not there yet. Return the trial file's name."""
     known = blake2b(repr([(key, test[key].dtype, test[key].shape) for key in test]).encode(), digest_size=4)
     for content in test.values():
         known.update(content.tobytes())
@@ -71,14 +77,25 @@ def save_predictions(
     return own
 
 
+def with_example_scores(results: Results) -> Results:
+    """Return the results with the example scores of confirm trials, as far as the study's folder has them."""
+    rows = (
+        replace(row, example_scores=read_example_scores(results.location, row.predictions_file))
+        if row.confirms
+        else row
+        for row in results.rows
+    )
+    return replace(results, rows=tuple(rows))
+
+
 def read_example_scores(location: StudyLocation, name: str | None) -> NDArray[Any] | None:
-    """Each test example's outcome (N,) in that file; None where it is not to be had."""
-    outcome = None if name is None else _read(location.predictions_path(name), "example_scores").get("example_scores")
-    return outcome if outcome is not None and outcome.ndim == 1 and _are_finite(outcome) else None
+    """Read each test example's score (N,) from that file; None if it is missing or broken."""
+    scores = None if name is None else _read(location.predictions_path(name), "example_scores").get("example_scores")
+    return scores if scores is not None and scores.ndim == 1 and _are_finite(scores) else None
 
 
 def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | None:
-    """What these confirm trials of one strategy predicted; None where the study's folder does not tell."""
+    """Read the predictions of one strategy's confirm trials; None if they are missing, broken or of other test sets."""
     files = {
         row.repeat: _read(location.predictions_path(row.predictions_file), "predicted", "test")
         for row in rows
@@ -103,36 +120,13 @@ def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | 
     )
 
 
-def precision_recall(scores: NDArray[Any], positive: NDArray[np.bool_], recalls: NDArray[Any]) -> NDArray[np.float64]:
-    """The best precision at each of these recalls or above, from scores (N,): the interpolated curve.
-
-    `positive` (N,) says which examples are of the class; at least one is.
-    """
-    precision, recall = _thresholds(scores, positive)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return np.asarray(best[np.minimum(np.searchsorted(recall, recalls - 1e-9), len(best) - 1)])
-
-
-def average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Precision, averaged over the steps in recall (not interpolated), from scores (N,)."""
-    precision, recall = _thresholds(scores, positive)
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-
-
-def _thresholds(scores: NDArray[Any], positive: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    order = np.argsort(-scores, kind="stable")
-    last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    hits = np.cumsum(positive[order])[last_of_ties]
-    return hits / (last_of_ties + 1), hits / positive.sum()
-
-
 def _write(file: Path, arrays: Arrays) -> None:
     with replacing(file) as stream:
         np.savez_compressed(stream, **arrays)
 
 
 def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """These arrays of a file, or all; empty where it is not there, not whole, not ours, or a link to elsewhere."""
+    """Read these arrays of a file, or all; empty where it is missing, broken, or a link to elsewhere."""
     try:
         return {} if file.is_symlink() else read_arrays(file, *names)
     except (BrokenArchive, OSError, ValueError):  # the last two: of a name that can't be a file's
@@ -144,5 +138,5 @@ def _are_finite(array: NDArray[Any]) -> bool:
 
 
 def _within(indices: NDArray[Any], sequence: Sized) -> bool:
-    """Whether all of them are places of the sequence."""
+    """Check that all of them are indices of the sequence."""
     return bool(((indices >= 0) & (indices < len(sequence))).all())

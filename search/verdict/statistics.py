@@ -1,4 +1,9 @@
-"""Who may still be best, from scores over repeats and test examples: draws of what the means could be. numpy only."""
+"""Which strategies may still be best, from scores over repeats and test examples. numpy only.
+
+Mean scores are drawn from their posterior, jointly for all strategies, and read as in baycomp: a probability of being
+best, and a region of practical equivalence (ROPE), the margin (Benavoli et al., 2017, jmlr.org/papers/v18/16-305.html).
+Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2021, arxiv.org/abs/2108.13264).
+"""
 
 from dataclasses import dataclass
 
@@ -7,49 +12,52 @@ from numpy.typing import NDArray
 
 from search.verdict.confirm import LEAST_REPEATS
 
+Array = NDArray[np.float64]
+
 RULED_OUT_BELOW = 0.05
+"""A strategy outside the margin is ruled out if its P(best) is smaller."""
 CERTAIN = 0.975
-"""Of two that are alike either may lead by luck: at 0.95 one comparison in ten would name a false winner."""
+"""P(best) of a winner. Of two that are alike either may lead: 0.95 would name a false winner one time in ten."""
 INTERVAL = 0.90
 DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """What the repeats say of each strategy (strategies,): more is better, in the unit of the margin.
+    """Strategies compared by their scores: arrays (strategies,); more is better, in the unit of the margin.
 
-    `means` are as they were observed, `scores` without the leader's luck, and so are `low` and `high`. `contends`: it
-    may still be best; `as_good`: and its mean is within the margin of the leader's, with all the luck in both: without
-    the leader's luck many come near that were seen to be worse.
+    means: observed over the repeats.
+    scores, low, high: the means and their 90 % intervals, without the winner's curse.
+    contends: the strategy may still be best.
+    as_good: it contends, and its observed mean is within the margin of the leader's. The corrected score would not do:
+        without the winner's curse many come near that were seen to be worse.
     """
 
-    means: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    p_best: NDArray[np.float64]
+    means: Array
+    scores: Array
+    low: Array
+    high: Array
+    p_best: Array
     contends: NDArray[np.bool_]
     as_good: NDArray[np.bool_]
 
     @property
     def winner(self) -> int | None:
-        """The only contender of several, if it is certain to be the best."""
+        """The only contender among several strategies, if it is certain to be the best."""
         only = self.contends.sum() == 1 < len(self.contends) and self.p_best[self.contends][0] >= CERTAIN
         return int(self.contends.argmax()) if only else None
 
 
-def weigh(
-    scores: NDArray[np.float64], test_covariance: NDArray[np.float64], *, margin: float, seed: int, draws: int = DRAWS
-) -> Comparison:
-    """Weigh strategies by their scores (repeats, strategies); one that was closed has NaN from there on.
+def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, draws: int = DRAWS) -> Comparison:
+    """Compare strategies by their scores on repeats; more is better.
 
-    Those with all repeats are compared on all. A closed one is compared with their leader on the repeats that both have
-    run, and its score is the leader's plus their mean difference there: its own, but for the luck of those repeats.
+    Strategies with all repeats are compared on all. One that was closed early is compared with their leader on the
+    repeats that both have run. Its mean is the leader's plus their mean difference there, so that repeats that were
+    easy for all give it nothing.
 
-    Who leads is lucky too: its mean is too high by what the leader of a draw is above its own mean, on average (the
-    parametric bootstrap's estimate of bias; Efron & Tibshirani, 1993). That is taken off, and nobody is above it then.
-    It is what leaders have on average; a leader that varies less than the others has less of it, by its part in how
-    the gap between it and the best of them varies, which is a half where all vary alike.
+    scores: (repeats, strategies); NaN from where a strategy was closed.
+    test_covariance: (strategies, strategies), of the mean scores over draws of the test set.
+    margin: the half-width of the region of practical equivalence.
     """
     lengths = np.isfinite(scores).sum(axis=0)
     whole = np.flatnonzero(lengths == len(scores))
@@ -61,34 +69,29 @@ def weigh(
         pair = [leader, other]
         shared = scores[: lengths[other], pair]
         both = resample(shared, test_covariance[np.ix_(pair, pair)], seed=[seed, int(other)], draws=draws)
-        luck = means[leader] - shared[:, 0].mean()
-        means[other] = shared[:, 1].mean() + luck
+        means[other] = shared[:, 1].mean() + (means[leader] - shared[:, 0].mean())
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
-    mended = np.minimum(means, means.max() - _luck(drawn, means, repeats=len(scores)))
-    low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + mended - means
-    contends = contending(mended, p_best, margin=margin, repeats=len(scores))
+    corrected = np.minimum(means, means.max() - _selection_bias(drawn, means, repeats=len(scores)))
+    low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + corrected - means
+    contends = contending(corrected, p_best, margin=margin, repeats=len(scores))
     as_good = contends & (means.max() - means <= margin + 1e-9)
-    return Comparison(means=means, scores=mended, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good)
+    return Comparison(
+        means=means, scores=corrected, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good
+    )
 
 
-def resample(
-    scores: NDArray[np.float64],
-    test_covariance: NDArray[np.float64] | None,
-    *,
-    seed: int | list[int],
-    draws: int = DRAWS,
-) -> NDArray[np.float64]:
-    """Draw what the strategies' mean scores could be: (draws, strategies), paired over strategies.
+def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[int], draws: int = DRAWS) -> Array:
+    """Draw from the posterior of the mean scores: (draws, strategies), paired over strategies.
 
-    scores: (repeats, strategies), more is better; test_covariance: (strategies, strategies), that of the mean scores
-    over draws of the test set, or None to leave it out.
+    Two things vary: which examples were labelled (the repeat), and which are tested. The bootstrap of 5-10 repeats
+    covers 77-85 % at a nominal 90 %. So repeats are drawn from the multivariate t of their covariance with
+    (repeats - 1) degrees of freedom, which for each pair of strategies is the paired t-test. Test examples are many,
+    and drawn from the normal. As in the pigeonhole bootstrap (Owen, 2007, doi:10.1214/07-AOAS122) their interaction
+    counts twice, which errs towards caution.
 
-    Two things vary: which examples were labelled (the repeat) and which are tested. Resampling 5-10 repeats by
-    bootstrap covers 77-85 % at a nominal 90 %, so repeats are drawn from the multivariate t with (repeats - 1)
-    degrees of freedom that their covariance gives, which for each pair of strategies is the paired t-test.
-    Test examples are many, and drawn from the normal. As in the pigeonhole bootstrap (Owen, 2007) the
-    interaction counts twice, which errs towards caution.
+    scores: (repeats, strategies); more is better.
+    test_covariance: (strategies, strategies), of the mean scores over draws of the test set; None leaves it out.
     """
     rng = np.random.default_rng(seed)
     repeats = len(scores)
@@ -104,16 +107,22 @@ def resample(
     return result
 
 
-def _luck(draws: NDArray[np.float64], means: NDArray[np.float64], *, repeats: int) -> float:
-    """By how much the leader's mean is too high: nothing where few repeats make the draws' tails too heavy to tell."""
+def _selection_bias(draws: Array, means: Array, *, repeats: int) -> float:
+    """Return by how much the leader's mean is too high: the winner's curse (Cawley & Talbot, 2010).
+
+    On average it is what the leader of a draw is above its own mean, the parametric bootstrap's estimate of bias
+    (Efron & Tibshirani, 1993). A leader that varies less than the others has less of it, by its share in the
+    variance of their gap; that share is a half where all vary alike. Below `LEAST_REPEATS` the tails of the draws
+    are too heavy for an estimate: 0.
+    """
     if repeats < LEAST_REPEATS:
         return 0.0
-    luck = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
-    return max(luck * 2 * _part(draws, int(means.argmax())), 0.0)
+    bias = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
+    return max(bias * 2 * _share(draws, int(means.argmax())), 0.0)
 
 
-def _part(draws: NDArray[np.float64], leader: int) -> float:
-    """The leader's part in how its gap to the best of the others varies over the draws (draws, strategies), 0 to 1."""
+def _share(draws: Array, leader: int) -> float:
+    """Return the leader's share (0 to 1) in the variance of its gap to the best of the others over the draws."""
     if draws.shape[1] == 1:
         return 0.0
     gap = draws[:, leader] - np.delete(draws, leader, axis=1).max(axis=1)
@@ -121,28 +130,26 @@ def _part(draws: NDArray[np.float64], leader: int) -> float:
     return float(np.clip(common / variance, 0.0, 1.0)) if variance > 0 else 0.0
 
 
-def probability_best(draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each strategy's share of the draws (draws, strategies; more is better) in which it is best; ties are shared."""
+def probability_best(draws: Array) -> Array:
+    """Return P(best) (strategies,): the share of draws (draws, strategies) in which each is best; ties are split."""
     best = np.isclose(draws, draws.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def contending(
-    scores: NDArray[np.float64], p_best: NDArray[np.float64], *, margin: float, repeats: int
-) -> NDArray[np.bool_]:
-    """Who may still be best: P(best) of 5 % or more, or within the margin of practical equivalence of the leader."""
+def contending(scores: Array, p_best: Array, *, margin: float, repeats: int) -> NDArray[np.bool_]:
+    """Return which strategies may still be best: by P(best), or within the margin of the leader."""
     if repeats < LEAST_REPEATS:
         return np.ones(len(scores), dtype=bool)
     return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
 
 
-def example_covariance(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The covariance of mean scores over draws of the test set, from each example's (examples, strategies)."""
-    examples, strategies = outcomes.shape
-    return np.asarray(np.cov(outcomes.T).reshape(strategies, strategies) / examples)
+def example_covariance(scores: Array) -> Array:
+    """Return the covariance of mean scores over draws of the test set, from scores (examples, strategies)."""
+    examples, strategies = scores.shape
+    return np.asarray(np.cov(scores.T).reshape(strategies, strategies) / examples)
 
 
-def _normal(covariance: NDArray[np.float64], draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _normal(covariance: Array, draws: int, rng: np.random.Generator) -> Array:
     spreads = np.sqrt(np.diag(covariance))
     scale = np.where(spreads > 0, spreads, 1.0)  # as correlations, so that a huge variance does not blur a small one
     values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from search.storage.database import open_storage
 from search.storage.rdb import shared
 from search.verdict.load import read_results
-from search.verdict.rows import Results
+from search.verdict.results import Results
 from tests.faults import worker
 from tests.faults.worker import Work
 

@@ -10,8 +10,9 @@ from rich.table import Table as Text
 
 from search.errors import StudyError
 from search.verdict.judge import Candidate, Verdict, judge_all
-from search.verdict.other_sizes import between
-from search.verdict.rows import Results, Row
+from search.verdict.other_sizes import estimate
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 from tests.replay.search import Replay
 from tests.replay.table import Table
@@ -130,7 +131,7 @@ def compare(table: Table, *, studies: int, seed: int = 0) -> list[Case]:
 def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int, ...], size: int) -> Case | None:
     known = {other: verdict for other, verdict in verdicts.items() if other not in left}
     try:
-        told = between(results, known, size)
+        told = estimate(results, known, size=size)
     except StudyError:  # too far
         return None
     at = replay.table.sizes.index(size)

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table as Text
 
 from search.verdict.judge import judge
-from search.verdict.rows import Results
+from search.verdict.results import Results
 from strategies import Family, FreezingStrategy
 from tests.replay.samplers import ENGINES, SHARES, Engine, pick
 from tests.replay.search import Replay, Tried

@@ -11,7 +11,9 @@ import optuna
 
 from search.storage.location import StudyLocation
 from search.study.space import baselines, fixed_params, suggest
-from search.verdict.rows import Results, Row
+from search.verdict.confirm import ended
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
 from tests.replay.table import Table
@@ -98,7 +100,7 @@ class Replay:
         """Run what the product wants to be confirmed at a size (an index), on these repeats of the table."""
         labels = self.table.sizes[size]
         places = {row.number: self.places[row.strategy] for row in results.explored(labels)}
-        while missing := results.wanted(labels) - {(row.source_trial, row.repeat) for row in results.confirmed(labels)}:
+        while missing := results.needed_confirm_trials(labels) - ended(results.confirmed(labels)).keys():
             again = [
                 replace(
                     self.row(places[number], size, repeats[repeat - 1], number=len(results.rows) + order, test=True),

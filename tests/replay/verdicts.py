@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Text
 
-from search.verdict.confirm import LEAST_REPEATS, wanted
-from search.verdict.statistics import Comparison, example_covariance, weigh
+from search.verdict.confirm import LEAST_REPEATS, race
+from search.verdict.statistics import Comparison, example_covariance
+from search.verdict.statistics import compare as compare_scores
 from tests.replay.table import Table
 
 Array = NDArray[np.float64]
@@ -121,12 +122,12 @@ def confirm(study: Study, *, repeats: int, adaptive: bool) -> Judged:
     places = {(number, repeat) for number in numbers for repeat in range(1, repeats + 1)}
     if adaptive:
         done: Mapping[tuple[int, int], float] = {}
-        while (places := wanted(done, numbers, repeats=repeats, margin=MARGIN, relative=False)) - done.keys():
+        while (places := race(done, numbers, repeats=repeats, margin=MARGIN, relative=False)) - done.keys():
             done = {(number, repeat): scores[repeat - 1, number] for number, repeat in places}
     lengths = np.bincount([number for number, _ in places])
     seen = np.where(np.arange(lengths.max())[:, None] < lengths, scores[: lengths.max()], np.nan)
     means = np.array([study.outcomes[:length, number].mean(axis=0) for number, length in enumerate(lengths)])
-    found = weigh(seen, example_covariance(means.T), margin=MARGIN, seed=0, draws=DRAWS)
+    found = compare_scores(seen, example_covariance(means.T), margin=MARGIN, seed=0, draws=DRAWS)
     return Judged(study=study, found=found, trials=len(places))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from search.report.page import render, trials_csv
 from search.storage.location import StudyLocation
+from search.verdict.judge import judge_all
 from search.verdict.load import load_results
 from tests.search.hostile.sandbox import SPEC
 
@@ -154,7 +155,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def plain(original):
     """The page of the study before anybody wrote into it."""
-    return Page(render(load_results(StudyLocation.of("tiny", out=original.parent, storage=None))))
+    results = load_results(StudyLocation.of("tiny", out=original.parent, storage=None))
+    return Page(render(results, judge_all(results)))
 
 
 @pytest.mark.parametrize("text", [HTML, CONTROL, '" onload="alert(1)', "x" * 10**6, "{{7*7}}"])

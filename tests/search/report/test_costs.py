@@ -73,7 +73,7 @@ def test_what_the_search_added_is_told_in_confirmed_scores_alone(results):
             ours = [c for c in candidates if (c.source_trial in baselines) is kind]
             assert best is (max(ours, key=lambda c: c.score) if ours else None)
         assert gain.searched == {c.family: c.source_trial not in baselines for c in candidates}
-    figure = against_baselines(gains(results, verdicts), results.measure)
+    figure = against_baselines(gains(results, verdicts), results.metric)
     shown = [y for trace in figure.data if trace.name for y in trace.y]
     confirmed = [100 * c.score for v in verdicts.values() for c in v.candidates]
     assert shown
@@ -85,5 +85,5 @@ def test_where_all_candidates_are_of_one_kind_the_other_is_left_out(results, bas
     changed = replace(results, rows=tuple(replace(row, baseline=baseline) for row in results.rows))
     found = gains(changed, judge_all(changed))
     assert all((gain.found is None) is baseline and (gain.baseline is None) is not baseline for gain in found)
-    lengths = {trace.name: len(trace.x) for trace in against_baselines(found, results.measure).data if trace.name}
+    lengths = {trace.name: len(trace.x) for trace in against_baselines(found, results.metric).data if trace.name}
     assert sorted(lengths.values()) == [0, len(found)]

@@ -15,7 +15,7 @@ from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
-from search.verdict.rows import Results
+from search.verdict.results import Results
 
 
 @pytest.fixture

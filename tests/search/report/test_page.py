@@ -24,6 +24,10 @@ def page(finished):
     return (finished / "studies" / "tiny" / "report.html").read_text()
 
 
+def rendered(results):
+    return render(results, judge_all(results))
+
+
 def test_the_page_needs_nothing_from_outside(page):
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", markup)
@@ -53,11 +57,11 @@ def test_a_regression_study_is_told_in_errors(results, tmp_path):
     rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
     location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.url)
     changed = replace(results, kind="regression", rows=tuple(rows), location=location)
-    markup = re.sub(r"<script.*?</script>", "", render(changed), flags=re.DOTALL)
+    markup = re.sub(r"<script.*?</script>", "", rendered(changed), flags=re.DOTALL)
     for verdict in judge_all(changed).values():
         least = min(verdict.candidates, key=lambda c: c.score)
         assert verdict.candidates[0] is least
-        assert verdict.measure.interval(least.score, least.low, least.high) in markup
+        assert verdict.metric.interval(least.score, least.low, least.high) in markup
         assert winners.scores({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
     assert "within 1 % of the score of the leader" in markup
     assert "mean absolute error 0.5" in markup
@@ -71,7 +75,7 @@ def test_what_comes_from_the_study_is_escaped(results):
     task = results.spec.task.model_copy(update={"data": evil})
     rows = tuple(replace(row, reason=evil, state="FAIL") if row.number == 0 else row for row in results.rows)
     groups = (evil, *results.groups[1:])
-    html = render(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows, groups=groups))
+    html = rendered(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows, groups=groups))
     assert evil not in html
     assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 2
 
@@ -107,14 +111,14 @@ def test_the_csv_has_every_trial(results):
 def test_without_repeats_the_page_says_what_gives_an_answer(results):
     spec = results.spec.model_copy(update={"confirm": results.spec.confirm.model_copy(update={"repeats": 0})})
     rows = tuple(row for row in results.rows if not row.confirms)
-    html = render(replace(results, spec=spec, rows=rows))
+    html = rendered(replace(results, spec=spec, rows=rows))
     assert "No answer yet" in html
     assert "<code>[confirm] repeats</code>" in html
     assert "What the search tried (10 trials)" in html
 
 
 def test_one_size_has_a_page_too(results):
-    html = render(replace(results, rows=tuple(row for row in results.rows if row.size == 40), groups=()))
+    html = rendered(replace(results, rows=tuple(row for row in results.rows if row.size == 40), groups=()))
     assert "No answer yet" not in html
     assert "group 4" in html
 

@@ -49,7 +49,7 @@ def test_it_is_about_the_recommended_strategys_own_runs(results):
     html = section(results, verdict)
     best = verdict.recommended
     assert f"{best.family}, over 5 runs on 500 test examples" in html
-    assert verdict.measure.interval(best.score, best.low, best.high) in html
+    assert verdict.metric.interval(best.score, best.low, best.high) in html
     assert f"AUROC {np.mean([row.test_auroc for row in rows]):.3g}" in html
 
 

@@ -40,7 +40,8 @@ def verdict(size, shares, *, wins=False, recommended=0, failed=(), kind="classif
         winner=found[0] if wins else None,
         recommended=found[recommended],
         failed=failed,
-        measure=METRICS[kind],
+        near_optimal=(FreezingStrategy(freeze_depth=0),),
+        metric=METRICS[kind],
     )
 
 

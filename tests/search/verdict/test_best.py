@@ -50,7 +50,8 @@ def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished,
     found = find_best(results, 30)
     assert found.strategy == replace(judge(results, 40).candidates[0].strategy, epochs=4, steps_per_epoch=3)
     assert found.status == (
-        "between sizes: 30 was not run; the strategy is what is recommended at 40, the score is told from 20 and 40"
+        "between sizes: 30 was not run; the strategy is the recommended one at 40, "
+        "the score is estimated from 20 and 40"
     )
     low, high = found.provenance["predicted_interval_90"]
     assert low < found.provenance["predicted_test_accuracy"] < high
@@ -65,7 +66,7 @@ def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished,
 
 
 def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
-    with pytest.raises(StudyError, match="20, 40, tell of sizes from 10 to 120"):
+    with pytest.raises(StudyError, match="20, 40, it can estimate sizes from 10 to 120"):
         find_best(results, 121)
     done = search("best", "tiny", "--size", "9", cwd=finished)
     assert (done.returncode, done.stdout) == (2, "")

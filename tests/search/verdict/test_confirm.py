@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, LEAST_REPEATS, head_to_head_winner, tail, wanted
+from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, LEAST_REPEATS, head_to_head_winner, race, tail
 
 FAR = {0: 0.90, 1: 0.70, 2: 0.89, 3: 0.60}
 """Two that are near each other, two that are far behind."""
@@ -20,7 +20,7 @@ def scores_of(means, *, spread=0.01, seed=0, repeats=200):
 
 
 def ask(done, candidates, *, repeats=10, margin=0.01, relative=False):
-    return wanted(done, list(candidates), repeats=repeats, margin=margin, relative=relative)
+    return race(done, list(candidates), repeats=repeats, margin=margin, relative=relative)
 
 
 def to_the_end(scores, candidates, *, workers=1, order=None, done=None, **options):
@@ -136,7 +136,7 @@ def test_the_tail_is_students(freedom):
 
 @pytest.mark.parametrize("repeats", [0, 4, 5, 6, 20])
 def test_without_candidates_nothing_is_wanted(repeats):
-    assert wanted({}, [], repeats=repeats, margin=0.01, relative=False) == set()
+    assert race({}, [], repeats=repeats, margin=0.01, relative=False) == set()
 
 
 BEST, BASELINE = 7, 3

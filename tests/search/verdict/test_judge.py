@@ -9,7 +9,8 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
 from search.verdict.confirm import LEAST_REPEATS
 from search.verdict.judge import Candidate, _cheapest, judge
-from search.verdict.rows import Results, Row
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 GROUPS = 4

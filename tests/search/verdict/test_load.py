@@ -36,7 +36,7 @@ def test_every_trial_stores_what_was_promised(results):
 
 def test_a_study_knows_its_kind_and_its_layer_groups(results):
     assert results.kind == "classification"
-    assert results.measure.name == "test accuracy"
+    assert results.metric.name == "test accuracy"
     assert len(results.groups) == results.num_groups == 4
 
 

@@ -6,7 +6,7 @@ ACCURACY, MSE = METRICS["classification"], METRICS["regression"]
 
 
 @pytest.mark.parametrize(
-    ("measure", "score", "low", "high", "text"),
+    ("metric", "score", "low", "high", "text"),
     [
         (ACCURACY, 0.951, 0.94, 0.962, "95.1 % (94.0-96.2)"),
         (ACCURACY, 1.0, 1.0, 1.0, "100.0 % (100.0-100.0)"),
@@ -17,9 +17,9 @@ ACCURACY, MSE = METRICS["classification"], METRICS["regression"]
         (MSE, 1.2e-7, 0.0, 2e-7, "1.20e-07 (0.00e+00-2.00e-07)"),
     ],
 )
-def test_a_score_and_its_interval_have_the_same_decimals(measure, score, low, high, text):
-    assert measure.interval(score, low, high) == text
-    assert measure.interval(score, low, high, unit=False) == text.replace(" %", "")
+def test_a_score_and_its_interval_have_the_same_decimals(metric, score, low, high, text):
+    assert metric.interval(score, low, high) == text
+    assert metric.interval(score, low, high, unit=False) == text.replace(" %", "")
 
 
 def test_margins_are_points_of_accuracy_and_shares_of_an_error():

@@ -7,10 +7,11 @@ import pytest
 from search import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
-from search.verdict.judge import Candidate, Verdict
+from search.verdict.judge import Candidate, Verdict, near_optimal
 from search.verdict.metric import METRICS
-from search.verdict.other_sizes import ABOVE, BELOW, between, frost_line, near_optimal
-from search.verdict.rows import Results, Row
+from search.verdict.other_sizes import MAX_TIMES_LARGER, MAX_TIMES_SMALLER, estimate, frost_line
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 GROUPS = 4
@@ -36,8 +37,8 @@ def results_of(rows=()):
 
 def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=None):
     """A verdict from the families' errors, in which all contend and one is recommended: the leader, unless named."""
-    measure = METRICS[kind]
-    sign, start = (-1, 1.0) if measure.higher_is_better else (1, 0.0)
+    metric = METRICS[kind]
+    sign, start = (-1, 1.0) if metric.higher_is_better else (1, 0.0)
     found = []
     for number, (family, error) in enumerate(sorted(errors.items(), key=lambda item: item[1])):
         ends = sorted(start + sign * error * factor for factor in (exp(-half), exp(half)))
@@ -48,7 +49,14 @@ def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=No
             )
         )  # fmt: skip
     taken = next(c for c in found if c.family == (recommended or found[0].family))
-    return Verdict(size=size, repeats=5, candidates=tuple(found), winner=None, recommended=taken, measure=measure)
+    return Verdict(
+        size=size, repeats=5, candidates=tuple(found), winner=None, recommended=taken,
+        near_optimal=tuple(c.strategy for c in found), metric=metric,
+    )  # fmt: skip
+
+
+def estimated(verdicts, size):
+    return estimate(results_of(), verdicts, size=size)
 
 
 def power_law(sizes, *, bend=0.0, **options):
@@ -61,7 +69,7 @@ def power_law(sizes, *, bend=0.0, **options):
 @pytest.mark.parametrize("kind", METRICS)
 @pytest.mark.parametrize("size", [25, 70, 150, 900])
 def test_a_power_law_is_gone_on_with(kind, size):
-    found = between(results_of(), power_law([50, 100, 400], kind=kind), size)
+    found = estimated(power_law([50, 100, 400], kind=kind), size)
     error = 2 * size**-0.5
     assert found.score == pytest.approx(1 - error if kind == "classification" else error)
     assert found.low < found.score < found.high
@@ -74,7 +82,7 @@ def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
         verdicts = {
             n: verdict_of(n, {"partial freezing": e}, kind=kind) for n, e in zip((100, 101), errors, strict=True)
         }
-        found = between(results_of(), verdicts, size)
+        found = estimated(verdicts, size)
         error = 1 - found.score if kind == "classification" else found.score
         least, most = min(errors), max(errors)
         assert least * (least / most) ** 2 - 1e-9 <= error <= most * (most / least) ** 2
@@ -86,15 +94,15 @@ def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
 def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_far_from_all():
     verdicts = power_law([1000, 4000, 16000], bend=0.1)
     own = verdicts[4000].candidates[0]
-    near = between(results_of(), verdicts, 4001)
+    near = estimated(verdicts, 4001)
     assert (near.low, near.score, near.high) == pytest.approx((own.low, own.score, own.high), abs=2e-4)
     # As a share of the error, that the size makes smaller.
     widths = [
         (found.high - found.low) / (1 - found.score)
-        for found in (between(results_of(), verdicts, size) for size in (1001, 1300, 2000, 3000, 3999))
+        for found in (estimated(verdicts, size) for size in (1001, 1300, 2000, 3000, 3999))
     ]
     assert max(widths) == widths[2]
-    beyond = [between(results_of(), verdicts, size) for size in (17000, 24000, 48000)]
+    beyond = [estimated(verdicts, size) for size in (17000, 24000, 48000)]
     widths = [(found.high - found.low) / (1 - found.score) for found in beyond]
     assert widths == sorted(widths)
 
@@ -105,7 +113,7 @@ def test_a_curve_that_bends_is_within_its_interval(bend, count):
     sizes = [50 * 3**place for place in range(count)]
     verdicts = power_law(sizes, bend=bend, half=1e-4)
     truth = power_law([sizes[0], 90, sizes[-1]], bend=bend)[90].candidates[0].score
-    found = between(results_of(), verdicts, 90)
+    found = estimated(verdicts, 90)
     assert found.low <= truth <= found.high
     assert abs(found.score - truth) > 1e-3 or count == 2, "it would be, were the interval no wider than the noise"
 
@@ -117,7 +125,7 @@ def test_the_strategy_is_what_is_recommended_at_the_nearest_size_by_ratio():
         for size, family in zip((50, 200, 800), STRATEGIES, strict=True)
     }
     for size, source in {25: 50, 60: 50, 99: 50, 100: 200, 399: 200, 400: 800, 2400: 800}.items():
-        found = between(results_of(), verdicts, size)
+        found = estimated(verdicts, size)
         assert found.source == source
         assert found.candidate == verdicts[source].recommended
         assert found.source in found.sizes
@@ -128,16 +136,16 @@ def test_the_unit_in_which_labels_or_errors_are_counted_changes_nothing():
     verdicts = {n: verdict_of(n, {"linear probing": error}, kind="regression") for n, error in errors.items()}
     tenfold = {10 * n: verdict_of(10 * n, {"linear probing": 7 * e}, kind="regression") for n, e in errors.items()}
     for size in (60, 150, 500, 2000):
-        one, other = between(results_of(), verdicts, size), between(results_of(), tenfold, 10 * size)
+        one, other = estimated(verdicts, size), estimated(tenfold, 10 * size)
         assert (other.score, other.low, other.high) == pytest.approx((7 * one.score, 7 * one.low, 7 * one.high))
 
 
-def test_scores_stay_within_what_a_measure_can_be():
+def test_scores_stay_within_what_a_metric_can_be():
     verdicts = {50: verdict_of(50, {"linear probing": 0.8}), 60: verdict_of(60, {"linear probing": 0.1})}
     verdicts[70] = verdict_of(70, {"linear probing": 0.0})
     for size in range(25, 211):
         if size not in verdicts:
-            found = between(results_of(), verdicts, size)
+            found = estimated(verdicts, size)
             assert 0 <= found.low <= found.score <= found.high <= 1
 
 
@@ -145,26 +153,26 @@ def test_the_score_is_told_from_what_is_recommended_to_what_is_whatever_their_fa
     verdicts = {50: verdict_of(50, {"full fine-tuning": 0.15, "linear probing": 0.2}, recommended="linear probing")}
     best = {"partial freezing": 0.05, "full fine-tuning": 0.1}
     verdicts[200] = verdict_of(200, best, recommended="full fine-tuning")
-    found = between(results_of(), verdicts, 100)
+    found = estimated(verdicts, 100)
     assert found.candidate.family == "full fine-tuning"
     assert found.score == pytest.approx(1 - (0.2 * 0.1) ** 0.5)
 
 
 def test_far_outside_nothing_is_told():
     verdicts = power_law([50, 100])
-    least, most = 50 // BELOW, 100 * ABOVE
-    assert between(results_of(), verdicts, least).source == 50
-    assert between(results_of(), verdicts, most).source == 100
+    least, most = 50 // MAX_TIMES_SMALLER, 100 * MAX_TIMES_LARGER
+    assert estimated(verdicts, least).source == 50
+    assert estimated(verdicts, most).source == 100
     for size in (least - 1, most + 1):
-        with pytest.raises(StudyError, match=f"not run at size {size}.*50, 100, tell of sizes from 25 to 300"):
-            between(results_of(), verdicts, size)
+        with pytest.raises(StudyError, match=f"not run at size {size}.*50, 100, it can estimate sizes from 25 to 300"):
+            estimated(verdicts, size)
 
 
 def test_one_confirmed_size_tells_of_no_other():
-    with pytest.raises(StudyError, match="takes two that are confirmed; confirmed: 50"):
-        between(results_of(), power_law([50]), 60)
+    with pytest.raises(StudyError, match="takes two confirmed sizes; confirmed: 50"):
+        estimated(power_law([50]), 60)
     with pytest.raises(StudyError, match="confirmed: none"):
-        between(results_of(), {}, 60)
+        estimated({}, 60)
 
 
 # -- near-optimal sets and the frost line --------------------------------------------------------------------
@@ -209,10 +217,10 @@ def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_b
     spread = 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
     results = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], spread)
     verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
-    depths = {strategy.freeze_depth for strategy in near_optimal(results, verdict)}
+    depths = {strategy.freeze_depth for strategy in near_optimal(results, 50, verdict.candidates)}
     assert depths == {4, 0, 1}, "the best, a contender however it explored, and what is 1.6 deviations behind"
     steady = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0 * spread)
-    assert {strategy.freeze_depth for strategy in near_optimal(steady, verdict)} == {4, 0}
+    assert {strategy.freeze_depth for strategy in near_optimal(steady, 50, verdict.candidates)} == {4, 0}
 
 
 def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
@@ -225,24 +233,24 @@ def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
         rows=tuple(replace(row, value=-row.value) for row in results.rows),
     )
     verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
-    assert near_optimal(mirrored, verdict) == near_optimal(results, verdict)
+    assert near_optimal(mirrored, 50, verdict.candidates) == near_optimal(results, 50, verdict.candidates)
 
 
 def test_the_frost_line_holds_the_recommended_depth_in_its_band():
-    results = searched([(4, 0.5), (0, 0.9), (1, 0.51)], [0.0, 0.1, 0.0])
     verdicts = {50: verdict_of(50, {"linear probing": 0.2}), 400: verdict_of(400, {"full fine-tuning": 0.2})}
-    found = frost_line(results, verdicts)
+    found = frost_line(verdicts, num_groups=GROUPS)
     assert (found.sizes, found.recommended) == ((50, 400), (4, 0))
     for low, depth, high in zip(found.lowest, found.recommended, found.highest, strict=True):
         assert low <= depth <= high
     assert found.line[0][0] == pytest.approx(50)
     assert found.line[-1][0] == pytest.approx(400)
     assert all(0 <= depth <= GROUPS for _, depth in found.line)
-    assert frost_line(results, {50: verdicts[50]}).line == ()
+    assert frost_line({50: verdicts[50]}, num_groups=GROUPS).line == ()
 
 
 def test_a_depth_that_is_straight_on_the_logarithm_stays_straight():
     depths = {50: "linear probing", 200: "partial freezing", 800: "full fine-tuning"}
-    line = frost_line(results_of(), {n: verdict_of(n, {family: 0.1}) for n, family in depths.items()}).line
+    verdicts = {n: verdict_of(n, {family: 0.1}) for n, family in depths.items()}
+    line = frost_line(verdicts, num_groups=GROUPS).line
     for size, depth in line:
         assert depth == pytest.approx(4 - 2 * log(size / 50) / log(4), abs=1e-6)

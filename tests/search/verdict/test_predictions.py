@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from search.storage.location import StudyLocation
 from search.verdict.predictions import (
-    average_precision,
-    precision_recall,
     read_example_scores,
     read_predictions,
     save_predictions,
@@ -102,17 +99,3 @@ def test_a_file_that_would_run_code_is_not_read(location):
 
 def test_a_name_cannot_lead_out_of_the_folder(location):
     assert location.predictions_path("../../secret.npz") == location.folder / "confirm" / "secret.npz"
-
-
-@pytest.mark.parametrize("decimals", [1, 8])
-def test_precision_and_recall_are_scikit_learns(decimals):
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        positive = rng.random(60) < 0.3
-        positive[0] = True
-        scores = np.round(rng.random(60) + 0.3 * positive, decimals)  # of one decimal: with many ties
-        assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores))
-        precision, recall, _ = precision_recall_curve(positive, scores)
-        grid = np.linspace(0, 1, 11)
-        best = [precision[recall >= r - 1e-9].max() if r else precision[:-1].max() for r in grid]
-        assert precision_recall(scores, positive, grid) == pytest.approx(best)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from search.storage.location import StudyLocation
-from search.verdict.rows import Results, Row
+from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 REPEATS = 8
@@ -47,7 +48,9 @@ def run(results, value, *, order=None, most=1, steps=1000):
     order = order or np.random.default_rng(0)
     explored = {one.number: one for one in results.explored(20)}
     for _ in range(steps):
-        missing = sorted(results.wanted(20) - {(one.source_trial, one.repeat) for one in results.confirmed(20)})
+        missing = sorted(
+            results.needed_confirm_trials(20) - {(one.source_trial, one.repeat) for one in results.confirmed(20)}
+        )
         if not missing:
             break
         for number, repeat in order.permutation(missing)[:most].tolist():
@@ -75,7 +78,7 @@ def test_who_was_pruned_or_failed_sends_nobody(spec):
 
 def test_before_the_play_off_has_ended_everybody_runs_its_repeats_and_nothing_else(spec):
     results = results_of(spec)
-    assert results.wanted(20) == {(number, repeat) for number in (0, 2, 3) for repeat in (1, 2)}
+    assert results.needed_confirm_trials(20) == {(number, repeat) for number in (0, 2, 3) for repeat in (1, 2)}
     assert numbers([results.candidates(20)]) == [[0, 3]]
 
 
@@ -136,5 +139,5 @@ def test_where_more_is_better_more_wins(spec):
 
 def test_without_confirming_the_best_of_the_search_stand(spec):
     results = results_of(spec, repeats=0)
-    assert results.wanted(20) == set()
+    assert results.needed_confirm_trials(20) == set()
     assert numbers([results.candidates(20)]) == [[0, 3]]

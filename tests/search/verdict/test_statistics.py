@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.verdict.confirm import tail
-from search.verdict.statistics import CERTAIN, contending, example_covariance, probability_best, resample, weigh
+from search.verdict.statistics import CERTAIN, compare, contending, example_covariance, probability_best, resample
 
 
 def verdict_of(rng, *, truth, repeats=5, examples=500, repeat_noise=0.01, margin=0.01):
@@ -71,7 +71,7 @@ def test_fewer_than_five_repeats_rule_nothing_out():
 
 
 def weighed(scores, *, margin=0.01, draws=20_000):
-    return weigh(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
+    return compare(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
 
 
 def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_repeats_were_for_all():
@@ -165,14 +165,14 @@ def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
 @pytest.mark.parametrize("repeats", [1, 2, 3, 4])
 def test_of_few_repeats_scores_are_told_as_they_are(repeats):
     scores = 0.5 + 0.1 * np.random.default_rng(repeats).normal(size=(repeats, 6))
-    assert np.allclose(weigh(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
+    assert np.allclose(compare(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
 
 
 def test_as_good_as_the_leader_is_who_was_seen_to_be_with_the_luck_of_both():
     told = 0
     for seed in range(40):
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5))
-        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        found = compare(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
         means = scores.mean(axis=0)
         assert (found.as_good == found.contends & (means.max() - means <= 0.01)).all()
         told += (found.scores[~found.as_good] >= found.scores.max() - 0.01).sum()
@@ -182,5 +182,5 @@ def test_as_good_as_the_leader_is_who_was_seen_to_be_with_the_luck_of_both():
 def test_who_is_told_as_good_as_the_leader_is_not_ruled_out():
     for seed in range(40):
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
-        found = weigh(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
+        found = compare(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
         assert found.contends[found.scores >= found.scores.max() - 0.01].all()

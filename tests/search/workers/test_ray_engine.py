@@ -103,7 +103,7 @@ def stored(place, storage):
     """The study's rows, and how often a process died of each exploring trial."""
     location = StudyLocation.of("mine", out=place / "studies", storage=storage)
     database = open_storage(location.url)
-    rows = read_results(database, location, with_predictions=False).rows
+    rows = read_results(database, location).rows
     study = database.get_study_id_from_name(location.explore_name(40))
     deaths = [len(trial.user_attrs.get("died", [])) for trial in database.get_all_trials(study)]
     shared(database).scoped_session.remove()
