@@ -23,7 +23,7 @@ from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.verdict.load import load_results
 from search.verdict.predictions import save_predictions
-from search.verdict.rows import Results
+from search.verdict.results import Results
 from tests.search.hostile.sandbox import CONTROLS, SECRET, SPEC, WATCHED, Output, Sandbox, hear
 
 HANG_SECONDS = 300
