@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(file for package in ("search", "strategies") for file in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "studies").glob("*.md")), *sorted((ROOT / "search").rglob("*.jinja*"))]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "studies").glob("*.md"), *(ROOT / "search").rglob("*.jinja*")])
 
 MAX_FIRST_LINE_WORDS = 15
 MAX_SENTENCE_WORDS = 25
