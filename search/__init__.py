@@ -3,7 +3,7 @@
     from search import best_strategy
     strategy = best_strategy("digits", size=200)
 
-Names are loaded on first use, so that `python -m search --help` stays quick.
+Names are loaded on first use, so that `python -m search --help` is quick.
 """
 
 from importlib import import_module
@@ -29,7 +29,7 @@ __all__ = [
     "best_strategy",
 ]
 
-_HOMES = {
+_MODULES = {
     "PhasePruner": "search.pruning",
     "StudySpec": "search.spec.study_spec",
     "best_strategy": "search.verdict.best",
@@ -37,6 +37,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

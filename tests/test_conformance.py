@@ -1,4 +1,4 @@
-"""What every backbone and every strategy must pass: one run, checked at every step, and resumed in every phase.
+"""One run of every backbone under every strategy, checked at every step and resumed in every phase.
 
 A backbone is a row of `BACKBONES`, a strategy a row of `STRATEGIES`.
 """
@@ -150,7 +150,7 @@ CASES = [
 
 
 def trains(backbone: nn.Module, strategy: FreezingStrategy, epochs: int, epoch: int) -> list[set[str]]:
-    """The names of the parameters that train in an epoch, group by group."""
+    """Return the names of the parameters that train in an epoch, group by group."""
     found = []
     groups = layer_groups(backbone)
     for index, group in enumerate(groups):
@@ -171,7 +171,7 @@ def is_chosen(backbone: nn.Module, name: str, strategy: FreezingStrategy) -> boo
 
 
 def rate(strategy: FreezingStrategy, from_head: int | None, epoch: int, step: int) -> float:
-    """The learning rate of a group that trains, counted from the head's side; None is the head."""
+    """Return the learning rate of a group that trains, counted from the head's side; None is the head."""
     done = (epoch * STEPS + step) / (EPOCHS * STEPS)
     overall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 + 0.5 * math.cos(math.pi * done)}[strategy.scheduler]
     if from_head is None:
@@ -286,7 +286,7 @@ def strategy_for(backbone: str, name: str) -> FreezingStrategy:
 
 
 @pytest.mark.parametrize(("backbone", "name"), CASES)
-def test_a_run_is_what_its_schedule_says_and_resumes_to_the_bit(backbone, name, tmp_path):
+def test_a_run_follows_its_schedule_and_resumes(backbone, name, tmp_path):
     strategy = strategy_for(backbone, name)
 
     class Save(Callback):
@@ -341,7 +341,7 @@ def test_a_second_fit_starts_clean(backbone):
         },
     ),
 )
-def test_any_strategy_at_all(backbone, fields):
+def test_any_strategy_follows_its_schedule(backbone, fields):
     strategy = FreezingStrategy(**fields)
     fit(Learner(backbone, strategy), FreezingCallback(strategy), Inspector(strategy))
 

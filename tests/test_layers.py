@@ -30,7 +30,7 @@ LEVELS = (
 """Rooms from the ground up. A room imports from lower levels and from itself, not from its own level."""
 GROUND = LEVELS[1].split()
 DOORS = {"search.verdict.best", "search.pruning", "search.spec.study_spec"}
-"""What `search/__init__` names for those who import from it; it loads none of them before it is asked."""
+"""Modules whose names `search/__init__` exports; it loads them on first use."""
 
 HEAVY = {"torch", "lightning", "optuna", "plotly", "pydantic", "numpy", "sqlalchemy"}
 NO_LIBRARY = (
@@ -47,7 +47,7 @@ LOADED = {
     "search.verdict.judge": {"torch", "lightning", "optuna"},
     "search.verdict.load": {"torch", "lightning"},
 }
-"""What must not be there after an import in a fresh interpreter."""
+"""Modules, and the libraries that importing them must not load."""
 
 
 class Import(NamedTuple):
@@ -61,7 +61,7 @@ class Import(NamedTuple):
 
 
 def imports_of(root: Path) -> list[Import]:
-    """Every import in `search` and `strategies`, those inside functions too."""
+    """Return every import in `search` and `strategies`, those inside functions too."""
     files = sorted(file for package in ("search", "strategies") for file in (root / package).rglob("*.py"))
     modules = {_module(file.relative_to(root)) for file in files}
     return [
@@ -88,7 +88,7 @@ def _imports(tree: ast.Module, modules: set[str]) -> Iterator[tuple[int, str, bo
 
 
 def room_of(module: str) -> str:
-    """The room of a module: `search/data` of `search.data.npz`, `search/run` of `search.run`."""
+    """Return a module's room: `search/data` of `search.data.npz`, `search/run` of `search.run`."""
     parts = module.split(".")
     return parts[0] if parts[0] == "strategies" else "/".join(parts[:2])
 
@@ -98,7 +98,7 @@ def level_of(room: str) -> int:
 
 
 def misplaced(imports: list[Import]) -> list[str]:
-    """The imports that break the table of levels, each with its file and line."""
+    """Return the imports that break the table of levels, each with its file and line."""
     broken = []
     for one in imports:
         importer, imported = room_of(_module(Path(one.file))), room_of(one.module)
@@ -116,7 +116,7 @@ def misplaced(imports: list[Import]) -> list[str]:
 
 
 def circle(imports: list[Import]) -> list[str]:
-    """Files that import each other in a circle; [] if there are none."""
+    """Return files that import each other in a circle; [] if there are none."""
     graph: dict[str, set[str]] = {}
     for one in imports:
         module = _module(Path(one.file))
@@ -143,7 +143,7 @@ def test_no_files_import_in_a_circle(imports):
 
 
 @pytest.mark.parametrize(("folder", "libraries", "excepted"), NO_LIBRARY)
-def test_a_folder_names_no_heavy_library(folder, libraries, excepted, imports):
+def test_folders_name_no_heavy_library(folder, libraries, excepted, imports):
     named = [one for one in imports if one.file.startswith(f"{folder}/") and one.module.split(".")[0] in libraries]
     assert [str(one) for one in named if not (one.file in excepted and one.module.startswith("optuna"))] == []
 
@@ -153,7 +153,7 @@ def test_cli_imports_nothing_heavy_at_the_top(imports):
     assert [str(one) for one in named if one.module.split(".")[0] in HEAVY] == []
 
 
-def test_a_broken_level_is_told_by_file_and_line(tmp_path):
+def test_misplaced_names_file_and_line(tmp_path):
     for file, text in {
         "search/data/npz.py": "def load():\n    from search.task.task import Task\n",
         "search/task/task.py": "from search.data.npz import load\n",
@@ -189,7 +189,7 @@ def test_a_fresh_import_loads_nothing_heavy(module, loaded):
 
 
 @pytest.mark.parametrize("package", ["search", "strategies"])
-def test_public_names_are_there(package):
+def test_public_names_exist(package):
     code = f"import {package}; [getattr({package}, name) for name in {package}.__all__]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -198,7 +198,7 @@ def test_search_keeps_few_files_of_its_own():
     assert len(list((ROOT / "search").glob("*.py"))) <= 15
 
 
-def test_every_room_says_what_it_is_for():
+def test_every_room_has_a_docstring():
     for folder in {file.parent for package in ("search", "strategies") for file in (ROOT / package).rglob("*.py")}:
         assert (ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or "").strip(), folder
 

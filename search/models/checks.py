@@ -34,7 +34,7 @@ def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
 def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> None:
     """Raises `TaskError` unless the layer groups run in their order on these inputs, the input side first.
 
-    Freezing a leading group that runs behind a unfrozen one would be no prefix: nothing before it is constant.
+    Freezing a leading group that runs behind an unfrozen one would be no prefix: nothing before it is constant.
     """
     first: dict[int, int] = {}
     calls: list[int] = []

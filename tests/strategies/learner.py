@@ -57,7 +57,7 @@ def trainer(*callbacks, epochs=EPOCHS, **options):
 
 
 class Watch(Callback):
-    """Compares, after every epoch, what changed with what the schedule says."""
+    """Compares the parameters that changed in each epoch with the schedule."""
 
     def __init__(self, schedule):
         self.schedule = schedule

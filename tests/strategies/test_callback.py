@@ -1,4 +1,4 @@
-"""What a strategy promises of a Lightning run, over random schedules and a network with norm and dropout."""
+"""The promises of a strategy in a Lightning run, over random schedules, with norm and dropout."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ strategies = st.builds(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies)
-def test_what_changed_is_what_the_schedule_names_and_nothing_else(strategy):
+def test_callback_trains_what_the_schedule_names_only(strategy):
     schedule = strategy.schedule(3, EPOCHS)
     watch, module = Watch(schedule), Module(strategy)
     run = trainer(FreezingCallback(strategy), watch)
@@ -36,31 +36,8 @@ def test_what_changed_is_what_the_schedule_names_and_nothing_else(strategy):
         assert all((p in state) == (unfreeze is not None) for p in group.parameters), "no state for what never trained"
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-def test_resuming_in_any_phase_equals_the_uninterrupted_run_to_the_bit(tmp_path, stop_after):
-    # Lightning's own BackboneFinetuning stays frozen for good here (#21901).
-    strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, epochs_per_group=1, head_lr=0.05)
-    torch.manual_seed(7)
-    whole = Module(strategy)
-
-    class Reseed(Callback):  # dropout's random stream is no part of a checkpoint
-        def on_train_batch_start(self, trainer, pl_module, batch, index):
-            torch.manual_seed(100 + trainer.global_step)
-
-    class Save(Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
-
-    trainer(FreezingCallback(strategy), Reseed(), Save()).fit(whole, loader(), loader())
-    resumed = Module(strategy)
-    checkpoint = tmp_path / f"{stop_after - 1}.ckpt"
-    trainer(FreezingCallback(strategy), Reseed()).fit(resumed, loader(), loader(), ckpt_path=checkpoint)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
-
-
 class Same(Module):
-    """Its batches are all the same, for Lightning reads its data from the start again midway through an epoch."""
+    """A module whose batches are all alike: Lightning reads the data from the start again within an epoch."""
 
     def training_step(self, batch, index):
         torch.manual_seed(self.global_step)
@@ -77,7 +54,7 @@ class Same(Module):
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end"])
-def test_resuming_midway_through_an_epoch_equals_the_uninterrupted_run(tmp_path, hook):
+def test_resume_within_an_epoch_equals_the_whole_run(tmp_path, hook):
     # Such an epoch has no second start: Lightning calls `on_train_epoch_start` for the next one only, if at all.
     strategy = FreezingStrategy(
         freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, head_lr=0.05, lr_growth=2, warmup_steps=4, l2_sp=0.1
@@ -103,16 +80,7 @@ def test_resuming_midway_through_an_epoch_equals_the_uninterrupted_run(tmp_path,
             assert torch.equal(tensor, resumed.state_dict()[name]), (checkpoint.name, name)
 
 
-def test_a_second_fit_starts_clean():
-    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=3, head_lr=0.05)
-    callback, module = FreezingCallback(strategy), Module(strategy)
-    trainer(callback).fit(module, loader(), loader())
-    watch = Watch(strategy.schedule(3, EPOCHS))
-    trainer(callback, watch).fit(module, loader(), loader())
-    assert watch.seen[0] == (False, False, False)
-
-
-def test_a_model_that_enters_in_eval_trains_where_it_is_unfrozen():
+def test_a_model_in_eval_mode_trains_where_unfrozen():
     strategy = FreezingStrategy(freeze_depth=1, head_lr=0.05)
     module = Module(strategy)
     module.eval()
@@ -154,7 +122,7 @@ def test_parts_may_be_built_in_a_hook_of_the_module(hook):
     assert watch.seen[-1] == (False, True, True)
 
 
-def test_a_monitor_that_stands_after_the_callback_shows_the_rates(tmp_path):
+def test_rate_monitor_shows_each_steps_rates(tmp_path):
     strategy = FreezingStrategy(freeze_depth=2, unfreeze_epoch=1, warmup_steps=3, backbone_lr_ratio=1, head_lr=0.04)
     monitor = LearningRateMonitor(logging_interval="step")
     options = {"logger": CSVLogger(tmp_path), "log_every_n_steps": 1, "epochs": 3}
@@ -164,10 +132,10 @@ def test_a_monitor_that_stands_after_the_callback_shows_the_rates(tmp_path):
     assert shown["head"] == pytest.approx([0.04] * 6)
 
 
-# -- what Lightning's BackboneFinetuning gets wrong, and what is right here ----------------------------------
+# -- what Lightning's BackboneFinetuning gets wrong ----------------------------------
 
 
-def test_frozen_batch_norm_neither_trains_nor_uses_the_batchs_statistics():
+def test_frozen_batch_norm_is_constant():
     # Lightning #15063, #21531. The features of a frozen part are a constant of the example, in training as well.
     strategy = FreezingStrategy(freeze_depth=2, head_lr=0.05)
     module = Module(strategy)
@@ -183,7 +151,7 @@ def test_frozen_batch_norm_neither_trains_nor_uses_the_batchs_statistics():
     assert torch.equal(frozen(inputs), expected)
 
 
-def test_parameters_of_equal_values_are_not_taken_for_one_another():
+def test_parameters_of_equal_values_stay_apart():
     # Lightning compares by value, so an equal bias or norm of a later group would never train.
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, head_lr=0.05)
     module = Module(strategy)
@@ -194,7 +162,7 @@ def test_parameters_of_equal_values_are_not_taken_for_one_another():
     assert watch.seen[-1] == (True, True, True)
 
 
-def test_a_fit_that_goes_on_keeps_what_has_unfrozen():
+def test_a_continued_fit_keeps_unfrozen_groups():
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.05)
     watch = Watch(strategy.schedule(3, EPOCHS))
     run = trainer(FreezingCallback(strategy), watch, epochs=4)
@@ -206,7 +174,7 @@ def test_a_fit_that_goes_on_keeps_what_has_unfrozen():
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_scheduler_of_the_users_own_runs_as_if_nothing_froze(name):
+def test_the_users_own_scheduler_is_unaffected(name):
     # Lightning's doubles the backbone's rate over any scheduler, and some crash when a group joins late.
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, epochs_per_group=1, head_lr=0.05)
     rates = Rates()

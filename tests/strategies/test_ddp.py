@@ -76,7 +76,7 @@ def run(folder, kind, **fields):
     ],
     ids=["unfreezes midway", "one set of parameters"],
 )
-def test_processes_stay_identical_and_train_what_the_schedule_names(tmp_path, kind, fields, unfreezes):
+def test_processes_stay_identical_and_follow_the_schedule(tmp_path, kind, fields, unfreezes):
     # Under Lightning's BackboneFinetuning they drift apart without an error (#20340).
     done = run(tmp_path, kind, **{"freeze_depth": 0, **fields})
     assert done.returncode == 0, done.stderr[-2000:]
@@ -88,7 +88,7 @@ def test_processes_stay_identical_and_train_what_the_schedule_names(tmp_path, ki
 
 
 @pytest.mark.slow
-def test_a_wrap_that_would_not_notice_a_unfreeze_is_refused(tmp_path):
+def test_a_wrap_that_misses_an_unfreezing_is_refused(tmp_path):
     done = run(tmp_path, "ddp", freeze_depth=0, unfreeze_epoch=2)
     assert done.returncode != 0
     assert 'Trainer(strategy="ddp_find_unused_parameters_true")' in done.stderr

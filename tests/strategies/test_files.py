@@ -23,7 +23,7 @@ PROVENANCE = {"study": 'a "quoted"\nname \x7f \u2603', "size": 50, "interval_90"
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
-def test_what_is_saved_is_what_is_loaded(tmp_path, suffix):
+def test_load_strategy_returns_what_was_saved(tmp_path, suffix):
     file = tmp_path / f"best{suffix}"
     save_strategy(STRATEGY, file, provenance=PROVENANCE)
     assert load_strategy(file) == STRATEGY

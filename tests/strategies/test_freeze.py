@@ -13,7 +13,7 @@ def stage():
     return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout())
 
 
-def test_frozen_means_eval_and_no_gradient_and_unfrozen_means_train():
+def test_set_trainable_sets_modes_and_gradients():
     backbone = nn.Sequential(stage(), stage())
     set_trainable(layer_groups(backbone), (False, True))
     first, second = backbone
@@ -27,21 +27,21 @@ def test_frozen_means_eval_and_no_gradient_and_unfrozen_means_train():
     assert all(p.grad is None for p in first.parameters())
 
 
-def test_freezing_drops_the_gradient_of_before():
+def test_freezing_drops_old_gradients():
     backbone = nn.Sequential(stage(), stage())
     backbone(torch.randn(8, 4)).sum().backward()
     set_trainable(layer_groups(backbone), (False, True))
     assert [p.grad is None for p in backbone.parameters()] == [True] * 4 + [False] * 4
 
 
-def test_dropout_between_stages_goes_with_the_one_before():
+def test_dropout_belongs_to_the_group_before_it():
     backbone = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4))
     set_trainable(layer_groups(backbone), (False, True))
     assert [m.training for m in backbone] == [False, False, True]
     assert backbone.training, "a container trains while any of its parts does"
 
 
-# -- which parameters of a unfrozen group train -----------------------------------------------------------
+# -- which parameters of an unfrozen group train -----------------------------------------------------------
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -83,7 +83,7 @@ BIAS = {"0.0.bias", "0.1.bias", "0.2.bias", "1.0.bias_ih_l0", "1.0.bias_hh_l0"}
         ({"parameters": "bias", "batch_norm": "frozen"}, BIAS - BATCH_NORM),
     ],
 )
-def test_norm_only_bias_only_and_still_batch_norm_train_what_they_name(fields, expected):
+def test_parameters_and_batch_norm_choose_what_trains(fields, expected):
     backbone = mixed()
     groups = layer_groups(backbone, groups=["0.*", "1.*"])
     set_trainable(groups, (True, True), **fields)
@@ -94,7 +94,7 @@ def test_norm_only_bias_only_and_still_batch_norm_train_what_they_name(fields, e
     assert set(trained_parameters(groups, halved)) == {name for name in expected if name.startswith("1.")}
 
 
-def test_still_batch_norm_keeps_its_statistics_and_other_layers_train():
+def test_only_frozen_batch_norm_is_in_eval_mode():
     backbone = mixed()
     set_trainable(layer_groups(backbone, groups=["*"]), (True,), batch_norm="frozen")
     modes = {name: module.training for name, module in backbone.named_modules()}
@@ -116,7 +116,7 @@ def rnn_groups(rnn):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=6))
-def test_a_partly_frozen_lstm_has_no_dropout_and_gets_its_own_back(phases):
+def test_a_partly_frozen_lstm_has_no_dropout(phases):
     rnn = nn.LSTM(3, 4, num_layers=3, dropout=0.4, bidirectional=True)
     groups = rnn_groups(rnn)
     for trainable in phases:
@@ -127,7 +127,7 @@ def test_a_partly_frozen_lstm_has_no_dropout_and_gets_its_own_back(phases):
     assert rnn.dropout == 0.4
 
 
-def test_the_frozen_part_of_an_lstm_is_a_constant():
+def test_frozen_layers_of_an_rnn_are_constant():
     rnn = nn.GRU(3, 4, num_layers=2, dropout=0.9, batch_first=True)
     set_trainable(rnn_groups(rnn), (False, True))
     inputs = torch.randn(2, 5, 3)

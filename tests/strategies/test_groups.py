@@ -56,7 +56,7 @@ class Backwards(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def test_execution_decides_where_it_differs_from_registration():
+def test_order_is_that_of_execution():
     backbone = Backwards()
     assert names(backbone) == ["first", "third", "linear"]
     first, third, linear = held(backbone)
@@ -65,13 +65,13 @@ def test_execution_decides_where_it_differs_from_registration():
     assert linear == {"linear.weight", "linear.bias", "auxiliary.weight", "auxiliary.bias"}
 
 
-def test_a_dropout_belongs_to_the_part_after_which_it_runs():
+def test_a_dropout_belongs_to_the_part_before_it():
     backbone = Backwards()
     assert [backbone.drop in group.modules for group in layer_groups(backbone)] == [False, True, False]
     assert all(backbone in group.modules for group in layer_groups(backbone)), "a container belongs to all its parts"
 
 
-def test_reading_the_groups_leaves_no_trace():
+def test_layer_groups_leave_the_module_unchanged():
     backbone, state = Backwards(), torch.get_rng_state()
     before = copy.copy(vars(backbone))
     layer_groups(backbone)
@@ -91,7 +91,7 @@ class Opaque(nn.Module):
         return self.body(self.stem(self.head_norm(x))) if x.sum() > 0 else x
 
 
-def test_registration_decides_where_forward_cannot_be_traced():
+def test_order_is_as_registered_without_a_trace():
     assert names(Opaque()) == ["stem", "body"]
     assert held(Opaque())[0] == {"head_norm.weight", "head_norm.bias", "stem.weight", "stem.bias"}
 
@@ -108,7 +108,7 @@ class HalfOpaque(nn.Module):
         return self.last(self.late(x)) if x.sum() > 0 else x
 
 
-def test_execution_decides_as_far_as_it_is_known():
+def test_order_follows_a_trace_as_far_as_it_reaches():
     assert names(HalfOpaque()) == ["stem", "body", "late", "last"]
 
 
@@ -147,7 +147,7 @@ def test_a_network_called_an_embedding_is_a_network():
     assert names(nn.Sequential(rnn)) == ["words", "model.layer0", "model.layer1", "last"]
 
 
-def test_a_chain_of_stages_is_its_children_in_order():
+def test_sequential_stages_are_groups_in_order():
     assert names(small_cnn()) == ["block1", "block2", "block3", "linear"]
 
 
@@ -157,7 +157,7 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(1, 4, 1, 1))
 
 
-def test_what_has_no_matrix_to_train_is_no_group():
+def test_a_child_without_a_matrix_is_no_group():
     scale = nn.ParameterList([torch.ones(4)])
     backbone = nn.Sequential(
         nn.BatchNorm2d(1), nn.Conv2d(1, 4, 1), ChannelNorm(), nn.PReLU(4), nn.Conv2d(4, 4, 1), scale
@@ -187,7 +187,7 @@ def test_convolutions_between_two_poolings_make_one_group(chain, expected):
     assert names(nn.Sequential(*chain)) == expected
 
 
-def test_a_chain_that_pools_between_convolutions_is_opened_however_many_parts_there_are():
+def test_sequential_with_poolings_is_always_opened():
     class LeNet(nn.Module):
         def __init__(self):
             super().__init__()
@@ -220,7 +220,7 @@ class UNet(nn.Module):
         return x
 
 
-def test_a_u_nets_way_up_is_not_its_way_down():
+def test_a_u_nets_decoder_is_apart_from_its_encoder():
     down = ["down.0", "down.1", "across"]
     assert names(UNet(transposed=True)) == [*down, "up.0", "after.0", "up.1", "after.1"]
     assert names(UNet(transposed=False)) == [*down, "after.0", "after.1"]
@@ -242,7 +242,7 @@ class ConvNeXt(nn.Module):
         return x
 
 
-def test_lists_that_run_interleaved_are_taken_in_turn():
+def test_interleaved_lists_are_taken_in_turn():
     assert names(ConvNeXt()) == ["downsample_layers.0", "stages.0", "stages.1", "stages.2"]
     assert "downsample_layers.1.1.weight" in held(ConvNeXt())[2]
 

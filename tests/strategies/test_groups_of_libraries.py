@@ -9,7 +9,7 @@ from strategies import layer_groups
 
 
 def torchvision_backbone(name):
-    """A classifier without its last layer, as people strip it."""
+    """Return a classifier without its last layer."""
     meta = not name.startswith("regnet")  # its widths are computed with tensors
     with torch.device("meta" if meta else "cpu"):
         model = get_model(name, **({"init_weights": False} if name in ("inception_v3", "googlenet") else {}))
@@ -67,7 +67,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_torchvision_familys_groups_are_what_its_authors_call_stages_or_blocks(name):
+def test_torchvision_groups_are_stages_or_blocks(name):
     backbone = torchvision_backbone(name)
     groups = layer_groups(backbone)
     assert [group.name for group in groups] == FAMILIES[name]
@@ -93,7 +93,7 @@ def test_a_torchvision_familys_groups_are_what_its_authors_call_stages_or_blocks
         ("mnasnet0_5", 0, ("layers.0.weight", "layers.3.weight", "layers.6.weight", "layers.7.bias")),
     ],
 )
-def test_what_lies_between_two_stages_is_where_an_expert_puts_it(name, index, parameters):
+def test_layers_between_stages_join_the_expected_group(name, index, parameters):
     assert set(layer_groups(torchvision_backbone(name))[index].parameter_names) >= set(parameters)
 
 
@@ -104,7 +104,7 @@ def test_a_whole_classifiers_last_layer_is_one_more_group():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_groups_come_in_the_order_in_which_they_run(name):
+def test_groups_are_in_order_of_execution(name):
     backbone = torchvision_backbone(name)
     order = run_order(backbone, torch.zeros(1, 3, 224, 224, device=next(backbone.parameters()).device))
     assert order == sorted(order)
@@ -179,7 +179,7 @@ def hugging_face(family, **config):
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_a_timm_models_groups_are_its_own(name):
+def test_timm_groups_are_the_models_own(name):
     timm = pytest.importorskip("timm")
     backbone = (
         timm.create_model(name, num_classes=0)
@@ -193,7 +193,7 @@ def test_a_timm_models_groups_are_its_own(name):
     assert [group.name for group in with_neck] == [*TIMM[name], "1"]
 
 
-def test_what_timm_leaves_unmatched_joins_the_last_group():
+def test_parameters_unmatched_by_timm_join_the_last_group():
     timm = pytest.importorskip("timm")
     backbone = meta(timm.create_model, model_name="vit_tiny_patch16_224", num_classes=0)
     first, *_, last = layer_groups(backbone)
@@ -218,7 +218,7 @@ def test_a_pooler_joins_the_last_layer_and_two_layers_stay_two():
     assert "pooler.dense.weight" in groups[-1].parameter_names
 
 
-def test_half_a_layer_in_another_list_is_the_same_layer():
+def test_a_layer_in_two_lists_is_one_group():
     sizes = {"emb_dim": 8, "n_layers": LAYERS, "n_heads": 2, "vocab_size": 20}
     for index, group in enumerate(layer_groups(hugging_face("XLM", **sizes))[1:]):
         lists = {".".join(name.split(".")[:2]) for name in group.parameter_names}

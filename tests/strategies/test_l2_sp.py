@@ -43,7 +43,7 @@ class Idle(Module):
         return SGD(param_groups(self.backbone, self.head, self.strategy), weight_decay=0.1)
 
 
-def test_l2_sp_pulls_to_where_the_fit_started_and_a_checkpoint_knows_where_that_was(tmp_path):
+def test_l2_sp_pulls_to_the_start_of_the_fit(tmp_path):
     strategy = FreezingStrategy(freeze_depth=0, backbone_lr_ratio=1, head_lr=0.5, l2_sp=0.4)
     module = Idle(strategy)
     start = module.backbone[0].weight.detach().clone()
@@ -61,12 +61,12 @@ def test_l2_sp_pulls_to_where_the_fit_started_and_a_checkpoint_knows_where_that_
     assert once_more.seen == pytest.approx([0, 0.8**2], abs=1e-5), "a second fit starts from where it starts"
 
 
-def test_checkpoints_carry_the_start_only_where_something_is_pulled_to_it():
+def test_checkpoints_hold_the_start_only_for_l2_sp():
     assert FreezingCallback(FreezingStrategy(freeze_depth=0)).state_dict() == {}
     assert FreezingCallback(FreezingStrategy(freeze_depth=0, pretrained=False, l2_sp=0.1)).state_dict() == {}
 
 
-def test_l2_sp_is_scaled_with_gradients_that_the_optimizer_unscales():
+def test_l2_sp_is_scaled_with_scaled_gradients():
     strategy = FreezingStrategy(freeze_depth=0, l2_sp=0.5)
     callback, parameter = FreezingCallback(strategy), nn.Parameter(torch.full((2,), 3.0))
     callback._pulled, callback._start = {"w": parameter}, {"w": torch.full((2,), 1.0)}

@@ -22,7 +22,7 @@ def small_net():
 STRATEGY = FreezingStrategy(freeze_depth=1, backbone_lr_ratio=0.5, head_lr=0.01, layer_lr_decay=0.1)
 
 
-def test_every_parameter_is_in_once_at_its_rate():
+def test_param_groups_hold_each_parameter_once():
     backbone, head = small_net(), nn.Linear(8, 10)
     groups = param_groups(backbone, head, STRATEGY)
     held = [id(p) for group in groups for p in group["params"]]
@@ -45,14 +45,14 @@ def test_every_parameter_is_in_once_at_its_rate():
     )
 
 
-def test_biases_go_without_weight_decay_and_weights_take_the_optimizers_own():
+def test_only_matrices_have_weight_decay():
     optimizer = AdamW(param_groups(small_net(), nn.Linear(8, 10), STRATEGY), weight_decay=0.05)
     for group in optimizer.param_groups:
         dimensions = {p.ndim > 1 for p in group["params"]}
         assert dimensions == {group["weight_decay"] == 0.05}
 
 
-def test_l2_sp_stands_in_place_of_the_backbones_weight_decay():
+def test_l2_sp_replaces_the_backbones_weight_decay():
     for pretrained, decay in ((True, 0.0), (False, 0.05)):
         strategy = replace(STRATEGY, l2_sp=0.1, pretrained=pretrained)
         optimizer = AdamW(param_groups(small_net(), nn.Linear(8, 10), strategy), weight_decay=0.05)

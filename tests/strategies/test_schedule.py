@@ -8,7 +8,7 @@ from strategies import FreezingStrategy
 
 
 @given(st.integers(1, 6), st.data())
-def test_unfreezes_run_from_the_head_down_and_never_back(num_groups, data):
+def test_groups_unfreeze_from_the_head_down_for_good(num_groups, data):
     strategy = FreezingStrategy(
         freeze_depth=data.draw(st.integers(0, num_groups)),
         unfreeze_epoch=data.draw(st.integers(0, 10)),
@@ -48,7 +48,7 @@ def rates(strategy, num_groups, epochs, steps, *, of):
     ]
 
 
-def test_rates_grow_by_a_factor_an_epoch_until_they_are_the_heads():
+def test_growth_stops_at_the_heads_rate():
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, backbone_lr_ratio=0.2, lr_growth=2)
     assert rates(strategy, 2, 6, 1, of=0) == pytest.approx([0, 0.2, 0.4, 0.8, 1, 1])
     assert rates(strategy, 2, 6, 1, of=-1) == [1] * 6
@@ -61,7 +61,7 @@ def test_growth_past_any_float_stops_at_the_head():
     assert rates(strategy, 1, 5, 1, of=0) == pytest.approx([1e-4, 1, 1, 1, 1])
 
 
-def test_a_warm_up_starts_with_the_groups_unfreeze_and_above_zero():
+def test_warm_up_starts_at_the_unfreezing_above_zero():
     strategy = FreezingStrategy(
         freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, backbone_lr_ratio=1, warmup_steps=3
     )
@@ -74,7 +74,7 @@ def test_a_warm_up_starts_with_the_groups_unfreeze_and_above_zero():
     ("scheduler", "expected"),
     [("linear", [1, 0.75, 0.5, 0.25]), ("cosine", [(1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)])],
 )
-def test_a_scheduler_moves_all_rates_over_the_run_the_heads_too(scheduler, expected):
+def test_a_scheduler_moves_all_rates(scheduler, expected):
     strategy = FreezingStrategy(freeze_depth=1, backbone_lr_ratio=0.5, scheduler=scheduler)
     assert rates(strategy, 2, 2, 2, of=-1) == pytest.approx(expected)
     assert rates(strategy, 2, 2, 2, of=1) == pytest.approx([0.5 * factor for factor in expected])
@@ -83,7 +83,7 @@ def test_a_scheduler_moves_all_rates_over_the_run_the_heads_too(scheduler, expec
         strategy.schedule(2).lr_factors(0, step=0, steps_per_epoch=2)
 
 
-def test_rates_stand_still_unless_something_moves_them():
+def test_rates_are_constant_unless_a_field_moves_them():
     assert not FreezingStrategy(freeze_depth=0, unfreeze_epoch=3, layer_lr_decay=0.5).schedule(2, 9).rates_move
     assert not FreezingStrategy(freeze_depth=2, lr_growth=2, warmup_steps=2).schedule(2, 9).rates_move
     for refinement in ({"lr_growth": 2}, {"warmup_steps": 2}, {"scheduler": "cosine"}):
@@ -91,7 +91,7 @@ def test_rates_stand_still_unless_something_moves_them():
 
 
 @given(st.integers(1, 5), st.integers(0, 9), st.integers(0, 4), st.data())
-def test_no_rate_ever_passes_the_heads_or_falls_below_where_growth_began(num_groups, unfreeze, per_group, data):
+def test_growth_stays_between_start_and_head(num_groups, unfreeze, per_group, data):
     strategy = FreezingStrategy(
         freeze_depth=data.draw(st.integers(0, num_groups)),
         unfreeze_epoch=unfreeze,

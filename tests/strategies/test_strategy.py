@@ -10,7 +10,7 @@ from strategies import Family, FreezingStrategy
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[FreezingStrategy, int, int]:
-    """A strategy, a number of groups it fits, and a number of epochs."""
+    """Draw a strategy, a number of groups that suits it, and a number of epochs."""
     num_groups = draw(st.integers(1, 8))
     strategy = FreezingStrategy(
         freeze_depth=draw(st.integers(0, num_groups)),
@@ -53,7 +53,7 @@ def test_canonical_behaves_the_same(case):
     assert behaviour(canonical, num_groups, epochs) == behaviour(strategy, num_groups, epochs)
 
 
-# Small grids of values that often come to the same: everything frozen, one group left, no epoch left to grow in.
+# Small grids whose values often behave alike: everything frozen, one group left, no epoch left to grow in.
 UNFREEZES = {
     "freeze_depth": range(4),
     "unfreeze_epoch": range(6),
@@ -91,7 +91,7 @@ def test_equal_behaviour_has_one_spelling(grid):
     assert [found for found in spellings.values() if len(found) > 1] == []
 
 
-def test_everything_frozen_has_no_unfreeze_epoch_and_no_ratio():
+def test_canonical_linear_probing_has_two_fields():
     probing = FreezingStrategy(freeze_depth=4, head_lr=0.01)
     for spelling in (
         FreezingStrategy(freeze_depth=4, unfreeze_epoch=3, backbone_lr_ratio=0.7, head_lr=0.01),
@@ -104,11 +104,11 @@ def test_everything_frozen_has_no_unfreeze_epoch_and_no_ratio():
     assert probing.to_params() == {"freeze_depth": 4, "head_lr": 0.01}
 
 
-def test_the_head_has_its_scheduler_even_where_all_else_is_frozen():
+def test_canonical_keeps_the_heads_scheduler():
     assert FreezingStrategy(freeze_depth=4, scheduler="cosine").canonical(4, 20).scheduler == "cosine"
 
 
-def test_from_random_weights_there_is_nothing_to_pull_back_to():
+def test_canonical_drops_l2_sp_of_random_weights():
     strategy = FreezingStrategy(freeze_depth=0, pretrained=False, l2_sp=0.1)
     assert not strategy.pulls_back
     assert strategy.canonical(4, 20).l2_sp == 0.0

@@ -1,4 +1,4 @@
-"""What a run must bring for a strategy to hold, and that it is refused before training where it doesn't."""
+"""Runs that do not suit a strategy are refused before training."""
 
 import copy
 
@@ -15,7 +15,7 @@ from strategies import FreezingCallback, FreezingStrategy
 from tests.strategies.learner import EPOCHS, Module, Rates, Scheduled, Watch, loader, trainer
 
 
-def test_an_optimizer_that_lacks_what_will_unfreeze_is_refused():
+def test_an_optimizer_without_all_groups_is_refused():
     class HeadAlone(Module):
         def configure_optimizers(self):
             return AdamW(self.head.parameters())
@@ -25,7 +25,7 @@ def test_an_optimizer_that_lacks_what_will_unfreeze_is_refused():
         trainer(FreezingCallback(strategy)).fit(HeadAlone(strategy), loader())
 
 
-def test_an_optimizer_may_leave_out_what_does_not_require_gradients():
+def test_an_optimizer_may_filter_by_requires_grad():
     class Filtered(Module):
         def configure_optimizers(self):
             return AdamW([p for p in self.parameters() if p.requires_grad], lr=0.05)
@@ -36,7 +36,7 @@ def test_an_optimizer_may_leave_out_what_does_not_require_gradients():
     assert watch.seen[-1] == (False, True, True)
 
 
-def test_a_part_that_is_not_there_is_named():
+def test_an_unknown_part_is_named():
     strategy = FreezingStrategy(freeze_depth=1)
     message = r"Module has no module 'encoder'; .* takes the names of two of its own: backbone, head\."
     with pytest.raises(MisconfigurationException, match=message):
@@ -46,12 +46,12 @@ def test_a_part_that_is_not_there_is_named():
 MOVED = FreezingStrategy(freeze_depth=0, warmup_steps=3, scheduler="cosine")
 
 
-def test_two_masters_of_the_learning_rates_are_refused():
+def test_two_schedulers_are_refused():
     with pytest.raises(MisconfigurationException, match="and so does the module's own LambdaLR: keep one of the two"):
         trainer(FreezingCallback(MOVED)).fit(Scheduled(MOVED, "LambdaLR"), loader())
 
 
-def test_rates_that_move_apart_need_parameter_groups_of_their_own():
+def test_moving_rates_need_own_parameter_groups():
     class OneGroup(Module):
         def configure_optimizers(self):
             return AdamW(self.parameters())
@@ -79,7 +79,7 @@ def test_a_scheduler_needs_an_end_and_steps_a_length():
     ("fields", "refused"),
     [({"freeze_depth": 1}, True), ({"scheduler": "cosine"}, True), ({"batch_norm": "frozen"}, True), ({}, False)],
 )
-def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fields, refused):
+def test_averaging_with_frozen_statistics_is_refused(fields, refused):
     strategy = FreezingStrategy(**{"freeze_depth": 0} | fields)
     run = trainer(FreezingCallback(strategy), StochasticWeightAveraging(swa_lrs=1e-3), epochs=2)
     if refused:
@@ -89,13 +89,13 @@ def test_an_averaging_that_loses_frozen_statistics_or_moves_rates_is_refused(fie
         run.fit(Module(strategy), loader())
 
 
-def test_nothing_to_train_in_what_unfreezes_is_refused():
+def test_a_backbone_with_nothing_to_train_is_refused():
     strategy = FreezingStrategy(freeze_depth=0, parameters="norm", batch_norm="frozen")
     with pytest.raises(MisconfigurationException, match="'norm' with `batch_norm` = 'frozen' leaves the backbone"):
         trainer(FreezingCallback(strategy)).fit(Module(strategy), loader())
 
 
-def test_norms_alone_may_unfreeze_where_there_are_none():
+def test_norms_alone_may_unfreeze_without_norms():
     strategy = FreezingStrategy(freeze_depth=2, parameters="norm")
     module = Module(strategy)
     module.backbone[2] = nn.Linear(4, 4)
