@@ -9,12 +9,12 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFormat:
-    """What a backbone is trained in; by default plain float32, in which it equals anybody's script.
+    """The format in which a trained backbone computes; by default plain float32, as in a plain script.
 
     bfloat16: autocast; parameters, head, loss and optimizer stay in float32.
-    channels_last: kernels and maps in NHWC order, from which depthwise convolutions on a CPU gain most.
+    channels_last: kernels and feature maps in NHWC order, which helps depthwise convolutions on a CPU most.
 
-    It is for what trains. Frozen layers are computed once, and a head alone is slower in bfloat16.
+    Frozen layers don't use it: they are computed once, and a head alone is slower in bfloat16.
     """
 
     bfloat16: bool = False
@@ -24,11 +24,11 @@ class ComputeFormat:
         return ("bfloat16" if self.bfloat16 else "float32") + (", channels last" if self.channels_last else "")
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Where a backbone runs that trains."""
+        """Return the context in which a backbone that trains runs."""
         return torch.autocast(device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def apply_memory_format(self, backbone: nn.Module) -> None:
-        """Put the kernels in order, in place: the maps that go through them follow."""
+        """Reorder the kernels in place; the feature maps follow."""
         if self.channels_last:
             backbone.to(memory_format=torch.channels_last)
 
@@ -37,11 +37,11 @@ PLAIN = ComputeFormat()
 
 
 def device_of(accelerator: str) -> torch.device:
-    """The device that Lightning chooses for that `[train] accelerator`."""
+    """Return the device that Lightning chooses for a `[train] accelerator`."""
     found = torch.accelerator.current_accelerator() if accelerator != "cpu" else None
     return found if found is not None and torch.accelerator.is_available() else torch.device("cpu")
 
 
 def eval_batch(train_batch: int) -> int:
-    """The batch size for evaluation, where nothing is kept for a backward pass."""
+    """Return the batch size for evaluation, where nothing is kept for a backward pass."""
     return 8 * train_batch

@@ -1,4 +1,4 @@
-"""Pruning that knows the schedule."""
+"""A pruner that reads each trial's freezing schedule."""
 
 import math
 import warnings
@@ -14,24 +14,31 @@ _FIELDS = frozenset(field.name for field in fields(FreezingStrategy))
 
 
 class PhasePruner(BasePruner):
-    """Give each trial time after its own last unfreezing before another pruner may judge it.
+    """Let another pruner judge a trial only some epochs after its last unfreezing.
 
-    A trial that unfreezes at epoch 8 has shown nothing before epoch 8: stock Median and SHA prune 80-96 % of the
-    late-unfreezing trials that would have won. So no verdict is passed before `last unfreezing + grace` epochs,
-    and never on linear probing, whose epochs are nearly free. A loss that is not finite stops a trial at once.
+    A trial that unfreezes at epoch 8 has shown nothing before: stock Median and SHA prune 80-96 % of the
+    late-unfreezing trials that would have won. Linear probing, whose epochs are nearly free, is never pruned. A value
+    that is not finite prunes at once.
 
-    It reads the schedule from `trial.params`, which are named as the fields of `strategies.FreezingStrategy`
-    (`freeze_depth` at the least; others may be searched too), so the stock `PyTorchLightningPruningCallback` goes on
-    reporting plain epochs. What they do not say is as a strategy has it by default - `unfreeze_epoch` 0: suggest what
-    your script holds constant too, from a range of one value. Steps are epochs, counted from 0. `should_prune` raises
-    `ValueError` for a trial whose params make no strategy.
+    The schedule is read from `trial.params`, named as the fields of `strategies.FreezingStrategy`; `freeze_depth` is
+    required. A field that is missing has its default, so suggest what your script holds constant too, from a range of
+    one value. Steps are epochs, counted from 0.
 
         study = optuna.create_study(pruner=PhasePruner(MedianPruner(), num_groups=5, epochs=20))
+
+    Args:
+        pruner: judges the trials that it may.
+        num_groups: layer groups of the backbone, at least 1.
+        epochs: of each trial, at least 1.
+        grace: epochs after the last unfreezing before `pruner` is asked, at least 0.
+
+    Raises `TypeError` or `ValueError` for other arguments. `Trial.should_prune` raises `ValueError` if the params are
+    no strategy's.
     """
 
     def __init__(self, pruner: BasePruner, *, num_groups: int, epochs: int, grace: int = 3) -> None:
         if not isinstance(pruner, BasePruner):
-            raise TypeError(f"`pruner` must be a pruner of Optuna's, got {pruner!r}.")
+            raise TypeError(f"`pruner` must be an Optuna pruner, got {pruner!r}.")
         for name, value, least in (("num_groups", num_groups, 1), ("epochs", epochs, 1), ("grace", grace, 0)):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}.")
@@ -46,7 +53,7 @@ class PhasePruner(BasePruner):
             return False
         if not math.isfinite(trial.intermediate_values[step]):
             return True
-        params = {name: value for name, value in trial.params.items() if name in _FIELDS}  # others may be searched too
+        params = {name: value for name, value in trial.params.items() if name in _FIELDS}
         try:
             strategy = FreezingStrategy.from_params(params).canonical(self.num_groups, self.epochs)
         except (TypeError, ValueError) as error:
@@ -57,6 +64,6 @@ class PhasePruner(BasePruner):
         if step < schedule.last_unfreezing + self.grace:
             return False
         with warnings.catch_warnings():
-            # A median over trials that never got this far is all NaN, which means "can't tell".
+            # A median over trials that never got this far is NaN, and prunes nothing.
             warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
             return self.pruner.prune(study, trial)

@@ -1,4 +1,4 @@
-"""Random streams: which seed each has, and all the global ones at once."""
+"""Seeds of random streams, and a seed for all global generators at once."""
 
 import random
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ import torch
 
 
 def derive_seed(*parts: Any) -> int:
-    """A seed of 31 bits from whatever tells one random stream from another."""
+    """Derive a seed of 31 bits from the parts that identify a random stream."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest()) % 2**31
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global random streams (torch's, numpy's, Python's) from this seed on, and as they were afterwards.
+    """Seed torch's, numpy's and Python's global generators in a block, and restore them afterwards.
 
-    Code of the user's own may draw from any of them.
+    A user's own code may draw from any of them.
     """
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

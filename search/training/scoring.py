@@ -1,4 +1,4 @@
-"""A model's predictions on the test set: its scores, each example's own, and what is kept of them."""
+"""Scores of predictions on the test set, and the description of the test set for the page."""
 
 import math
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-SHOWN = 24
-"""So many test examples are kept to be looked at."""
-SIDE = 64
-"""The largest side of their thumbnails, in pixels."""
+MAX_EXAMPLES_SHOWN = 24
+"""Test examples whose images are kept for the page."""
+MAX_SIDE_PIXELS = 64
+"""The longer side of their thumbnails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """What predictions (N, ...) are worth.
+    """Scores of predictions for N examples.
 
-    values: scores by the attribute a trial stores them under.
-    outcome: (N,) whether each example is right (bool), or its squared error, a mean over outputs (float64).
+    values: scores by the name of the trial's attribute.
+    example_scores: (N,) correct or not (bool), or the squared error averaged over outputs (float64).
     predicted: probabilities (N, C), float16; or outputs (N, K), float32.
     """
 
@@ -33,7 +33,11 @@ class Scores:
 
 
 def score(predicted: Tensor, targets: Tensor) -> Scores:
-    """Score logits (N, C) against class indices (N,), or outputs (N, K) against float targets (N,) or (N, K)."""
+    """Score logits (N, C) of a classifier, or outputs (N, K) of a regressor.
+
+    targets: class indices (N,), or floats (N,) or (N, K).
+    Raises `ValueError` if a regressor's outputs do not have the targets' shape.
+    """
     return _score_outputs(predicted, targets) if targets.is_floating_point() else _score_logits(predicted, targets)
 
 
@@ -48,7 +52,7 @@ def _score_logits(logits: Tensor, targets: Tensor) -> Scores:
         "test_examples": len(targets),
         "test_macro_f1": float(f1_score(targets, chosen, average="macro", zero_division=0.0)),
     }
-    # Of a class without an example nothing can be told from the rest.
+    # One-vs-rest AUROC is undefined for a class without examples.
     if probabilities.isfinite().all() and len(torch.unique(targets)) == probabilities.shape[1] > 1:
         values["test_auroc"] = _auroc(probabilities, targets)
     return Scores(values=values, example_scores=correct, predicted=probabilities.half())
@@ -66,8 +70,8 @@ def _score_outputs(outputs: Tensor, targets: Tensor) -> Scores:
     if kept.shape != truth.shape:
         raise ValueError(f"Outputs of shape {tuple(kept.shape)} can't be scored on targets {tuple(truth.shape)}.")
     errors = kept.double() - truth
-    outcome = errors.square().mean(1)
-    mse = outcome.mean().item()
+    squared = errors.square().mean(1)
+    mse = squared.mean().item()
     values = {
         "test_mse": mse,
         "test_loss": mse,
@@ -75,30 +79,30 @@ def _score_outputs(outputs: Tensor, targets: Tensor) -> Scores:
         "test_examples": len(targets),
     }
     if len(targets) > 1:
-        values["test_se"] = outcome.std().item() / math.sqrt(len(targets))
+        values["test_se"] = squared.std().item() / math.sqrt(len(targets))
     # The share of variance explained, a mean over the outputs that vary.
     spread = (truth - truth.mean(0)).square().sum(0)
     if (varies := spread > 0).any():
         values["test_r2"] = (1 - errors.square().sum(0)[varies] / spread[varies]).mean().item()
-    return Scores(values=values, example_scores=outcome, predicted=kept)
+    return Scores(values=values, example_scores=squared, predicted=kept)
 
 
 def describe_test(inputs: Any, targets: Tensor, classes: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """What a study keeps of its test set: `targets`, `classes`, and of images `shown` and `thumbnails`.
+    """Describe a test set: `targets`, `classes`, and for images `shown` and `thumbnails`.
 
-    shown: indices of at most 24 examples, the same for everybody, the classes in turn.
+    shown: (M,) indices of at most 24 examples, the classes in turn; the same in every process.
     thumbnails: uint8 (M, h, w, 3), at most 64 pixels a side.
     """
     kept: dict[str, NDArray[Any]] = {"targets": targets.numpy(), "classes": np.array(classes, dtype=np.str_)}
     if len(classes):
-        shown = _in_turn(targets)[:SHOWN]
+        shown = _in_turn(targets)[:MAX_EXAMPLES_SHOWN]
         if (pixels := _pixels(inputs, shown)) is not None:
             kept |= {"shown": shown.numpy(), "thumbnails": _thumbnails(pixels)}
     return kept
 
 
 def _in_turn(targets: Tensor) -> Tensor:
-    # One random order; then first each class's first example, then each one's second.
+    # One random order; then each class's first example, then each class's second, and so on.
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
     rank = torch.zeros(len(targets), dtype=torch.int64)
     for label in torch.unique(targets):
@@ -108,7 +112,7 @@ def _in_turn(targets: Tensor) -> Tensor:
 
 
 def _pixels(inputs: Any, indices: Tensor) -> Tensor | None:
-    """Images (B, C, H, W) in 0-255, or None where the inputs are none."""
+    """Return images (B, C, H, W) in 0-255, or None if the inputs are not images."""
     if hasattr(inputs, "pixels_of"):
         return inputs.pixels_of(indices).float()  # type: ignore[no-any-return]
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
@@ -119,7 +123,7 @@ def _pixels(inputs: Any, indices: Tensor) -> Tensor | None:
 
 def _thumbnails(pixels: Tensor) -> NDArray[np.uint8]:
     height, width = pixels.shape[2:]
-    shrink = min(1.0, SIDE / max(height, width))
+    shrink = min(1.0, MAX_SIDE_PIXELS / max(height, width))
     size = (max(1, round(shrink * height)), max(1, round(shrink * width)))
     small = interpolate(pixels, size=size, mode="area") if shrink < 1 else pixels
     colour = small[:, :3] if small.shape[1] >= 3 else small[:, :1].expand(-1, 3, -1, -1)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer without what a trial does not need, and the optimizers by name."""
+"""A lean Lightning Trainer, and the optimizers by name."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -18,9 +18,9 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
-    """The user's own module, its steps and metrics untouched, trained by the optimizer of the strategy.
+    """Give a user's own module the strategy's optimizer; its steps and metrics stay as they are.
 
-    Its own callbacks come along, but for those that write a checkpoint a trial into the working directory.
+    Its callbacks stay too, except `Checkpoint`s: they would write into the working directory at every trial.
     """
     brought = module.configure_callbacks()
     callbacks = [brought] if isinstance(brought, Callback) else [*brought]
@@ -31,10 +31,10 @@ def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningMo
 
 
 def build_optimizer(train: Train, groups: Any) -> Optimizer:
-    """The study's optimizer over parameter groups that bring their own learning rates, in its fused implementation.
+    """Build the study's fused optimizer over parameter groups with their own learning rates.
 
-    Fused, a step of AdamW is one kernel a group: of a ResNet-18's training on a CPU that takes off a tenth. It rounds
-    otherwise than torch's default, so who trains on with a saved strategy to the same digits says `fused=True` too.
+    Fused AdamW takes a tenth off a ResNet-18's training on a CPU. It rounds otherwise than torch's default, so
+    training a saved strategy to the same digits takes `fused=True` as well.
     """
     return OPTIMIZERS[train.optimizer](groups, weight_decay=train.weight_decay, fused=True)
 
@@ -46,12 +46,15 @@ def lean_trainer(
     callbacks: Sequence[Callback] = (),
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> Trainer:
-    """A Trainer without logger, checkpoints, bars, summaries and the sanity run: 6 ms a fit, 2 ms an epoch."""
+    """Build a Trainer without logger, checkpoints, bars, summaries and sanity run.
+
+    It costs 6 ms a fit and 2 ms an epoch.
+    """
     return Trainer(
         max_epochs=epochs,
         accelerator=train.accelerator,
         devices=1,
-        # Inside a SLURM job Lightning would take its tasks for the ranks of one run, and its signals for its own.
+        # In a SLURM job Lightning would treat the tasks as ranks of one run, and handle SLURM's signals.
         plugins=[LightningEnvironment()],
         precision=precision,
         callbacks=list(callbacks),

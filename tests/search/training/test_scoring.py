@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from search.training.scoring import SHOWN, SIDE, describe_test, score
+from search.training.scoring import MAX_EXAMPLES_SHOWN, MAX_SIDE_PIXELS, describe_test, score
 
 
 def logits_and_targets(classes, *, examples=200):
@@ -89,7 +89,7 @@ def test_the_examples_shown_are_the_same_for_everybody_and_of_every_class():
     pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8)
     kept, again = (describe_test(PreparedImages(pixels), targets, list("abcdefghij")) for _ in range(2))
     assert kept["shown"].tolist() == again["shown"].tolist()
-    assert len(set(kept["shown"].tolist())) == SHOWN
+    assert len(set(kept["shown"].tolist())) == MAX_EXAMPLES_SHOWN
     assert sorted(np.bincount(targets[kept["shown"]])) == [2] * 6 + [3] * 4
     assert (kept["thumbnails"] == pixels[kept["shown"]].permute(0, 2, 3, 1).numpy()).all()
     assert kept["classes"].tolist() == list("abcdefghij")
@@ -99,7 +99,7 @@ def test_thumbnails_are_small_and_keep_their_shape():
     pixels = torch.zeros(5, 1, 300, 150, dtype=torch.uint8)
     pixels[:, :, :150] = 200
     thumbnails = describe_test(PreparedImages(pixels), torch.zeros(5, dtype=torch.int64), ["one"])["thumbnails"]
-    assert thumbnails.shape == (5, SIDE, SIDE // 2, 3)
+    assert thumbnails.shape == (5, MAX_SIDE_PIXELS, MAX_SIDE_PIXELS // 2, 3)
     assert thumbnails.dtype == np.uint8
     assert (thumbnails[:, 0] == 200).all()
     assert (thumbnails[:, -1] == 0).all()
