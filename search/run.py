@@ -20,9 +20,9 @@ from search.storage.database import connected
 from search.storage.location import OUT
 from search.storage.retry import PATIENCE, patiently
 from search.storage.url import shown
-from search.study.queue import TrialQueue
+from search.study.recovery import requeue_dead
 from search.verdict.judge import Verdict, judge_all
-from search.verdict.load import load_results, read_results, stored_spec
+from search.verdict.load import load_results
 from search.verdict.results import Results
 from search.workers.local import run_workers
 from search.workers.signals import stopping
@@ -122,17 +122,8 @@ def _engine(job: RunConfig) -> Callable[..., None]:
 
 def _requeue(job: RunConfig) -> None:
     with suppress(FrostlineError), connected(job.location.url) as storage:
-        if storage is None or stored_spec(storage, job.location) is None:  # stopped before there was a study
-            return
-        stored = read_results(storage, job.location)
-        TrialQueue(
-            storage,
-            job.location,
-            stored.spec,  # not the job's: a run that was refused changes no budgets
-            num_groups=stored.num_groups,
-            kind=stored.kind,
-            groups=stored.groups,
-        ).requeue_dead()
+        if storage is not None:
+            requeue_dead(storage, job.location)
 
 
 def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
-from search.workers.trial import score_on_test, train
+from search.training.fit import fit
 from strategies import FreezingStrategy
 
 pytestmark = pytest.mark.slow
@@ -25,8 +25,7 @@ def probe(content, size):
         accuracies = []
         for pretrained in (True, False):
             strategy = FreezingStrategy(freeze_depth=task.num_groups, head_lr=1e-2, pretrained=pretrained)
-            outcome = train(task, strategy, size=size, repeat=1, keep_best=True)
-            accuracies.append(score_on_test(outcome.model, task.data.test, batch_size=64).values["test_accuracy"])
+            accuracies.append(fit(task, strategy, size=size, repeat=1, test=True).scores["test_accuracy"])
         return accuracies
     finally:
         torch.set_num_threads(threads)

@@ -32,16 +32,18 @@ class FrozenPrefix:
     run here, once for all trials of a study, and what comes out is kept at the boundaries between groups where that
     is worth its bytes. Whether a value was kept or is computed again, it is the same: budgets change no result.
 
-    One a worker. `say` tells the user what can't be kept, and why.
+    One a worker. `say` tells the user what can't be kept, and why. `progress` is called after each batch, and now and
+    then while another process makes one.
     """
 
-    def __init__(self, task: Task, *, cache: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, task: Task, *, cache: Path, say: Callable[[str], None], progress: Callable[[], None] = lambda: None
+    ) -> None:
         wanted = task.spec.activations
         self.task = task
         self.half = wanted.dtype == "float16"
         self.budget = Budget(memory=int(wanted.memory * GIGABYTE), disk=int(wanted.disk * GIGABYTE))
-        self.progress: Callable[[], None] = lambda: None  # called after each batch, and while another process makes one
-        self.store = ActivationStore(cache / "activations", self.budget, say=say, waiting=lambda: self.progress())
+        self.store = ActivationStore(cache / "activations", self.budget, say=say, waiting=progress)
         self.device = device_of(task.spec.train.accelerator)
         self.weights = ""  # the digest of those below ...
         self.features = ""  # ... and what their code makes of a few examples: it may be edited under the same weights
@@ -61,17 +63,20 @@ class FrozenPrefix:
         self._contents: dict[tuple[object, ...], str] = {}
         self._kept: dict[int, tuple[int, ...]] = {}
         self._say = say
+        self._progress = progress
         self._told = False
 
     @staticmethod
-    def of(task: Task, *, cache: Path, say: Callable[[str], None]) -> "FrozenPrefix | None":
+    def of(
+        task: Task, *, cache: Path, say: Callable[[str], None], progress: Callable[[], None] = lambda: None
+    ) -> "FrozenPrefix | None":
         """Those of a task; None where they are run in each trial, which is said."""
         if task.spec.activations.memory == task.spec.activations.disk == 0:
             return None
         if task.parts.module is not None:
             say("[model] backbone: a LightningModule's own steps want the inputs; its frozen layers run in each trial.")
             return None
-        layers = FrozenPrefix(task, cache=cache, say=say)
+        layers = FrozenPrefix(task, cache=cache, say=say, progress=progress)
         return layers if layers.boundaries else None
 
     def hold(self, backbone: nn.Module) -> bool:
@@ -95,7 +100,7 @@ class FrozenPrefix:
         """What the frozen groups up to a boundary make of inputs, or of what they were at an earlier one."""
         assert self.stages is not None
         made = self.stages.until(move_data_to_device(start, self.device), boundary)
-        self.progress()
+        self._progress()
         return made
 
     def kept(self, examples: int) -> tuple[int, ...]:

@@ -1,69 +1,78 @@
-"""How a study begins: what it stores of itself, and with what it then refuses to go on."""
+"""Creation of a study's Optuna studies, and what they must agree with when it resumes."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import optuna
-from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage
 
 from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
+from search.storage.rdb import shared
+from search.study.recovery import under_lock
 from search.verdict.load import stored_spec
 
 
+def create_studies(
+    storage: BaseStorage,
+    location: StudyLocation,
+    spec: StudySpec,
+    *,
+    num_groups: int,
+    kind: str = "classification",
+    groups: Sequence[str] = (),
+    data: str = "",
+) -> None:
+    """Create the Optuna studies of a spec, one a size and one to confirm, and store the spec's budgets.
+
+    num_groups, groups: number and names of the backbone's layer groups.
+    kind: "classification" or "regression".
+    data: digest of the data, "" if unknown.
+    Raises `StudyError` if the study was created with another spec or other data.
+    """
+    content = spec.model_dump(mode="json", exclude_none=True)
+    facts = {"num_groups": num_groups, "kind": kind, "groups": list(groups), "data": data}
+
+    def create() -> None:
+        check_stored(storage, location, spec)
+        for name in (*map(location.explore_name, spec.task.sizes), location.confirm_name):
+            study = optuna.create_study(
+                study_name=name, storage=storage, direction=spec.task.direction, load_if_exists=True
+            )
+            stored = study.user_attrs
+            if "spec" not in stored:
+                for key, fact in facts.items():
+                    study.set_user_attr(key, fact)
+            elif data and stored.get("data", "") not in ("", data):
+                raise StudyError(
+                    f"Study {location.name!r} was created with other data: [task] data = {spec.task.data!r} has "
+                    "changed since. Restore it, or give this study file another name."
+                )
+            if stored.get("spec") != content:
+                study.set_user_attr("spec", content)
+
+    under_lock(shared(storage), location, create)
+
+
 def check_stored(storage: BaseStorage, location: StudyLocation, spec: StudySpec) -> None:
-    """Raises `StudyError` if a study is stored under another spec; growing budgets are no difference."""
+    """Raise `StudyError` if a study is stored with another spec; budgets may have grown."""
     stored = stored_spec(storage, location)
     if stored is not None and (differences := spec.differences(stored)):
         raise StudyError(
             f"Study {location.name!r} is stored with another spec: {'; '.join(differences)}. Only sizes, trials and "
-            "repeats may grow, and where activations are kept may change. Write what is stored into the study file to "
-            "go on; or give it another name, or --out or --storage another place."
+            "repeats may grow, and where activations are kept may change. To resume it, write the stored values into "
+            "the study file; else give it another name, or another --out or --storage."
         )
-
-
-def open_study(
-    name: str,
-    *,
-    storage: BaseStorage,
-    location: StudyLocation,
-    spec: StudySpec,
-    facts: Mapping[str, Any],
-    pruner: BasePruner,
-) -> optuna.Study:
-    """One of the studies of a spec, made where it is not there yet, with the spec's budgets.
-
-    `facts`: num_groups, kind, groups, data (a digest, "" if not known), which are stored of its task when it is made.
-    Raises `StudyError` if it was made with other data.
-    """
-    study = optuna.create_study(
-        study_name=name, storage=storage, direction=spec.task.direction, pruner=pruner, load_if_exists=True
-    )
-    stored = study.user_attrs
-    if "spec" not in stored:
-        for key, fact in facts.items():
-            study.set_user_attr(key, fact)
-    elif facts["data"] and stored.get("data", "") not in ("", facts["data"]):
-        raise StudyError(
-            f"Study {location.name!r} was begun on other data: [task] data = {spec.task.data!r} has changed "
-            "since. Bring it back, or give this study file another name."
-        )
-    content = spec.model_dump(mode="json", exclude_none=True)
-    if stored.get("spec") != content:
-        study.set_user_attr("spec", content)
-    return study
 
 
 def check_weights(study: optuna.Study, location: StudyLocation, weights: str) -> None:
-    """Raises `StudyError` if a study was begun with other pretrained weights; `weights` is the digest of ours."""
+    """Raise `StudyError` if a study was created with pretrained weights of another digest than `weights`."""
     stored = study.user_attrs.get("weights")
     if stored is None:
         study.set_user_attr("weights", weights)
     elif stored != weights:
         raise StudyError(
-            f"Study {location.name!r} was begun with other weights of its backbone than are here. All its "
-            f"workers need the same: those of a source task lie in {location.folder}, so share that (--out), "
-            "or copy it; those of a file or a library must be the same version."
+            f"Study {location.name!r} was created with other weights of its backbone than are here. All its workers "
+            f"need the same. Those of a source task are in {location.folder}: share that folder (--out), or copy it. "
+            "Those of a file or a library must be the same version."
         )

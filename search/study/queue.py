@@ -1,38 +1,40 @@
-"""Explore and confirm: which trial comes next, claimed by exactly one process, to exactly the budget."""
+"""The queue of a study's trials: explore, then confirm; each trial claimed by one process, exactly to the budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from math import isnan, nan
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search.files import when_there_is_room
 from search.spec.study_spec import StudySpec
 from search.storage.database import connected
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost, shared
-from search.study.create import check_stored, check_weights, open_study
-from search.study.recovery import Reaper
+from search.storage.records import StudyAttributes
+from search.storage.retry import PATIENCE
+from search.study.create import check_weights
+from search.study.recovery import Recovery, under_lock
+from search.study.result import TrialResult
 from search.study.sampling import pruner, sampler, warm_start
 from search.study.space import baselines, fixed_params, samples_pretrained, strategy_of, suggest
 from search.verdict.confirm import needed_confirm_trials, nominees
 from search.verdict.load import read_results, rows_of
 from search.verdict.metric import METRICS
+from search.verdict.predictions import save_predictions
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A trial that this process, and no other, is to run."""
+    """A trial that this process alone is to run."""
 
     study: optuna.Study
     trial: optuna.Trial
@@ -44,7 +46,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A trial that raised: not told to the database yet, because it may be everybody's fault but the trial's."""
+    """A trial that raised an error, not stored yet: the error may not be the trial's fault."""
 
     claim: Claim
     reason: str
@@ -52,12 +54,14 @@ class Failure:
 
 
 class TrialQueue:
-    """The studies of one spec as a queue of trials: per size explore on repeat 0, then confirm on fresh repeats.
+    """The studies of a spec as a queue of trials: each size explores on repeat 0, then confirms on other repeats.
 
-    What comes next is decided under a lock from what the database holds, so any number of processes share the
-    queue, and one that starts again goes on where the last one stopped. First come the baselines, then what was best at
-    smaller sizes; the sampler of the others is seeded from (seed, size, number). The trial of a process that died goes
-    back into the queue as itself - same number, same params - so the budget stays exact by construction.
+    The next trial is chosen under a lock, from what the database holds. So any number of processes share the queue, and
+    a study resumes where it stopped. Baselines come first, then the best strategies of smaller sizes, then the
+    sampler's, seeded from (seed, size, number). The trial of a dead process is requeued with its number and params, so
+    the budget stays exact.
+
+    The studies exist already: see `create_studies`. Without an `owner` a queue only reads.
     """
 
     def __init__(
@@ -66,138 +70,135 @@ class TrialQueue:
         location: StudyLocation,
         spec: StudySpec,
         *,
-        num_groups: int,
         owner: WorkerLease | None = None,
-        kind: str = "classification",
-        groups: Sequence[str] = (),
-        data: str = "",
-        leases: Heartbeat | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.storage = storage
         self.shared = shared(storage)
         self.location = location
         self.spec = spec
-        self.num_groups = num_groups
-        self.kind = kind
         self.owner = owner
-        self.reaper = Reaper(self.shared, location, owner=owner, leases=leases, has_complete=self.has_complete)
-        self.baselines = baselines(spec, num_groups=num_groups)
-        self._finished: set[int] = set()  # sizes that need not be looked at again
-        self._explore: dict[int, optuna.Study] = {}
+        self._confirm = optuna.load_study(
+            study_name=location.confirm_name, storage=storage, pruner=optuna.pruners.NopPruner()
+        )
+        stored = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {location.name!r}")
+        self.num_groups = stored.num_groups
+        self.kind = stored.kind
+        self.baselines = baselines(spec, num_groups=self.num_groups)
+        rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
+        self._explore = {
+            size: optuna.load_study(study_name=location.explore_name(size), storage=storage, pruner=rule)
+            for size in spec.task.sizes
+        }
+        self._recovery = Recovery(self.shared, location, self.studies, owner=owner, heartbeat=heartbeat)
+        self._finished: set[int] = set()  # sizes with no trial left to claim
 
-        facts = {"num_groups": num_groups, "kind": kind, "groups": list(groups), "data": data}
-        rule = pruner(spec, num_groups=num_groups, baselines=len(self.baselines))
-
-        def begin() -> None:
-            check_stored(storage, location, spec)
-            open_one = partial(open_study, storage=storage, location=location, spec=spec, facts=facts)
-            self._explore = {size: open_one(location.explore_name(size), pruner=rule) for size in spec.task.sizes}
-            self._confirm = open_one(location.confirm_name, pruner=optuna.pruners.NopPruner())
-
-        self._alone(begin)
+    @property
+    def studies(self) -> list[optuna.Study]:
+        """The Optuna studies: one a size to explore, and the one that confirms."""
+        return [*self._explore.values(), self._confirm]
 
     def check_weights(self, weights: str) -> None:
-        """Raises `StudyError` if the study was begun with other pretrained weights; `weights` is the digest of ours."""
-        self._alone(lambda: check_weights(self._confirm, self.location, weights))
+        """Raise `StudyError` if the study was created with pretrained weights of another digest."""
+        under_lock(self.shared, self.location, lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
-        """The next trial of these sizes, or None if there is none just now (or none any more)."""
+        """Claim the next trial of these sizes; None if there is none now, or none any more."""
 
         def claim() -> Claim | None:
             for size in sizes:
                 if size in self._finished:
                     continue
-                explored = self.reaper.trials(self._explore[size])
+                explored = self._recovery.trials(self._explore[size])
                 if claim := self._claim_explore(size, explored) or self._claim_confirm(size, explored):
                     return claim
             return None
 
-        claimed = self._alone(claim)
+        claimed = under_lock(self.shared, self.location, claim)
         if claimed is not None:
             self.shared.hold(claimed.trial._trial_id, str(self.owner))
         return claimed
 
     def finished(self, sizes: list[int]) -> bool:
-        """Whether nothing is left to do at these sizes."""
+        """Return whether nothing is left to do at these sizes."""
         return read_results(self.storage, self.location).is_finished(sizes)
 
-    def requeue_dead(self) -> None:
-        """Put the trials of processes that ended back into the queue."""
-
-        def requeue() -> None:
-            for study in [*self._explore.values(), self._confirm]:
-                self.reaper.trials(study)
-
-        self._alone(requeue)
-
-    def say(self, what: str) -> None:
-        """Tell the user."""
-        self.shared.say(what)
+    def notify(self, line: str) -> None:
+        """Show a line to the user."""
+        self.shared.say(line)
 
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
-        """Store a trial's attributes."""
+        """Store attributes of a trial."""
         self.shared.set_trial_user_attrs(claim.trial._trial_id, attributes)
 
-    def finish(
-        self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float | None = None
-    ) -> None:
-        """Store a trial's attributes, then its end. Raises `LeaseLost`.
+    def finish(self, claim: Claim, result: TrialResult, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Store a trial's predictions, its attributes, then its end.
 
-        A pruned trial's value is the last one it reported, as with Optuna.
+        meanwhile: is called while a full disk is waited for.
+        Raises `LeaseLost`, and `OSError` if the predictions can't be written.
         """
-        self.note(claim, attributes)
-        trial_id = claim.trial._trial_id
-        if state == TrialState.PRUNED:
-            reported = self.storage.get_trial(trial_id)
-            last = nan if reported.last_step is None else reported.intermediate_values[reported.last_step]
-            value = None if isnan(last) else last
-        # Not by `study.tell`: it asks for the trial's state before it writes, and where the trial was taken from a
-        # process that was suspended just there, it raises a ValueError.
-        self.storage.set_trial_state_values(trial_id, state, None if value is None else [value])
-        self.shared.let_go(trial_id)
+        attributes = result.attributes
+        if (predictions := result.predictions) is not None:
+            attributes["predictions_file"] = when_there_is_room(
+                lambda: save_predictions(self.location, claim.trial.number, **predictions),
+                patience=PATIENCE,
+                say=self.notify,
+                meanwhile=meanwhile,
+            )
+        self._end(claim, result.state, attributes, value=result.value)
 
     def fail(self, failure: Failure) -> None:
-        """Store a trial that raised an error as failed for good; one that is not ours any more is left alone."""
+        """Store that a trial failed for good, unless another process has it now."""
         with suppress(LeaseLost):
-            self.finish(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
+            self._end(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
+
+    def _end(self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float = nan) -> None:
+        trial_id = claim.trial._trial_id
+        self.note(claim, attributes)
+        if state == TrialState.PRUNED:  # as in Optuna, the last value reported
+            reported = self.storage.get_trial(trial_id)
+            value = nan if reported.last_step is None else reported.intermediate_values[reported.last_step]
+        values = None if state == TrialState.FAIL or isnan(value) else [value]
+        # Not by `study.tell`: it reads the trial's state before it writes. If the trial was taken from a suspended
+        # process just there, it raises a ValueError.
+        self.storage.set_trial_state_values(trial_id, state, values)
+        self.shared.let_go(trial_id)
 
     def requeue(self, claim: Claim) -> None:
-        """Let a claimed trial wait again, as if it had not been run; one that is not ours any more is left alone."""
+        """Let a claimed trial wait as if it had not been run, unless another process has it now."""
         with suppress(LeaseLost):
-            self._alone(lambda: self.storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING))
+            trial_id = claim.trial._trial_id
+            under_lock(
+                self.shared,
+                self.location,
+                lambda: self.storage.set_trial_state_values(trial_id, TrialState.WAITING),
+            )
         self.shared.let_go(claim.trial._trial_id)
 
     def adopt(self, trial_id: int, *, strategy: FreezingStrategy, size: int, repeat: int, confirms: bool) -> Claim:
-        """A trial that another process has claimed under this queue's owner, for this one to run."""
+        """Return a trial that another process has claimed under this queue's owner, for this one to run."""
         study = self._confirm if confirms else self._explore[size]
         self.shared.hold(trial_id, str(self.owner))
         trial = optuna.Trial(study, trial_id)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=repeat, confirms=confirms)
 
     def let_go(self, claim: Claim) -> None:
-        """Have no part any more in a trial that went to another process."""
+        """Give up a trial that another process has now."""
         self.shared.let_go(claim.trial._trial_id)
 
     def mark_hung(self, how: str) -> None:
-        """Store that the trials in hand hang, with `how`; from another thread, so not over the queue's connection."""
+        """Store `how` the acquired trials hang.
+
+        It is called by another thread, so not over the queue's connection.
+        """
         with connected(self.location.url) as storage:
             assert storage is not None
             for trial_id in self.shared.in_hand():
                 storage.set_trial_user_attr(trial_id, "hung", how)
 
     def has_complete(self) -> bool:
-        """Whether any trial of the study has come to its end."""
-        studies = [*self._explore.values(), self._confirm]
-        return any(t.state == TrialState.COMPLETE for study in studies for t in study.get_trials(deepcopy=False))
-
-    def _alone(self, act: Callable[[], T]) -> T:
-        """Do it under the lock of claims. If the database goes away in the midst, it is done again from the start."""
-
-        def alone() -> T:
-            with self.shared.alone(self.location.name):
-                return act()
-
-        return self.shared.patiently(alone)
+        """Return whether any trial of the study is complete."""
+        return self._recovery.has_complete()
 
     # -- under the lock ------------------------------------------------------------------------------------
 
@@ -219,11 +220,11 @@ class TrialQueue:
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, confirms=False)
 
     def _opening(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The params of what is tried before the sampler has its turn, and what to store of where they are from."""
+        """Return the params to try before the sampler's turn, and attributes that say where they are from."""
         if len(trials) < len(self.baselines):
             baseline = self.baselines[len(trials)]
             return fixed_params(baseline, self.spec, num_groups=self.num_groups), {"baseline": True}
-        smaller = {other: self.reaper.trials(study) for other, study in self._explore.items() if other < size}
+        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
         explored = {
             other: self._rows(found, other)
             for other, found in smaller.items()
@@ -239,25 +240,24 @@ class TrialQueue:
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         if not all(trial.state.is_finished() for trial in explored):
             return None
-        rows = rows_of(explored, self.spec, self.location, num_groups=self.num_groups, size=size)
-        families = nominees(rows, maximize=self.spec.task.direction == "maximize")
+        families = nominees(self._rows(explored, size), maximize=self.spec.task.direction == "maximize")
         trials = self._confirms(size)
-        confirmed = rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=None)
-        wanted = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
-        if missing := wanted - {_place(trial) for trial in trials}:
+        confirmed = self._rows(trials, None)
+        needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
+        if missing := needed - {_place(trial) for trial in trials}:
             for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
-                self._confirm.add_trial(self._again(explored[number], size, repeat))
+                self._confirm.add_trial(_rerun(explored[number], size, repeat))
             trials = self._confirms(size)
         for trial in trials:
-            if trial.state == TrialState.WAITING and _place(trial) in wanted:
+            if trial.state == TrialState.WAITING and _place(trial) in needed:
                 return self._take(trial, size)
-        # Those of former candidates wait on: as the budget grows, who lost its place may win it back.
-        if all(trial.state.is_finished() for trial in trials if _place(trial) in wanted):
+        # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
+        if all(trial.state.is_finished() for trial in trials if _place(trial) in needed):
             self._finished.add(size)
         return None
 
     def _take(self, waiting: FrozenTrial, size: int) -> Claim:
-        # What `study.ask` does, but for this waiting trial instead of the first.
+        # As `study.ask`, but for this waiting trial instead of the first.
         self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         trial = optuna.Trial(self._confirm, waiting._trial_id)
         trial.set_user_attr("owner", str(self.owner))
@@ -271,22 +271,24 @@ class TrialQueue:
         )
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
-        return [trial for trial in self.reaper.trials(self._confirm) if trial.user_attrs["size"] == size]
+        return [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
 
-    def _again(self, entrant: FrozenTrial, size: int, repeat: int) -> FrozenTrial:
-        return optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=entrant.params,
-            distributions=entrant.distributions,
-            user_attrs={
-                "size": size,
-                "repeat": repeat,
-                "source_trial": entrant.number,
-                "family": entrant.user_attrs["family"],
-            },
-        )
+
+def _rerun(explored: FrozenTrial, size: int, repeat: int) -> FrozenTrial:
+    """Make the waiting confirm trial of an exploring trial on another repeat."""
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=explored.params,
+        distributions=explored.distributions,
+        user_attrs={
+            "size": size,
+            "repeat": repeat,
+            "source_trial": explored.number,
+            "family": explored.user_attrs["family"],
+        },
+    )
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:
-    """Which exploring trial a confirm trial runs again, and on which repeat."""
+    """Return the number of the exploring trial that a confirm trial runs again, and its repeat."""
     return trial.user_attrs["source_trial"], trial.user_attrs["repeat"]

@@ -123,7 +123,7 @@ class Task:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a study stores of its task: arguments of `search.study.queue.TrialQueue`."""
+        """What a study stores of its task: arguments of `search.study.create.create_studies`."""
         return {
             "num_groups": self.num_groups,
             "kind": self.data.kind,

@@ -1,129 +1,91 @@
-"""A trial's checkpoint: one file, written at epoch ends, from which it goes on if its process dies.
+"""A trial's checkpoint: one file, written at epoch ends, from which it resumes if its process dies.
 
 checkpoints/000012-3f2a9c01.ckpt                a trial's, named in its user attribute "checkpoint"
 checkpoints/000012-3f2a9c01.ckpt.<8>.partial    one that is being written, or that a killed process left
 """
 
 import inspect
-import random
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import lightning
-import numpy as np
 import optuna
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from optuna.trial import FrozenTrial
 
 from search.digest import digest
 from search.files import replacing
 from search.storage.location import StudyLocation
+from search.training.callbacks import last_reported
 from search.user_code import one_line
 
-T = TypeVar("T")
-
-EVERY = 30.0
+INTERVAL_SECONDS = 30.0
 """Seconds between two checkpoints of a trial, and before its first: a shorter trial simply starts again."""
-COST = 0.02
+MAX_TIME_SHARE = 0.02
 """The share of a run's time that its checkpoints may take: those of a large network are further apart."""
-_OURS = "frostline"
-"""Where a checkpoint says what it is one of."""
-
-
-class RngState(Callback):
-    """The global random streams (torch's, numpy's, Python's) as a part of a checkpoint.
-
-    They are put back when the next epoch starts: what sets up a fit may draw from them too. To stand before any
-    callback that draws.
-    """
-
-    def __init__(self) -> None:
-        self._saved: dict[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        numpy = np.random.get_state(legacy=False)
-        numpy["state"]["key"] = numpy["state"]["key"].tolist()
-        return {"torch": torch.get_rng_state(), "numpy": numpy, "python": random.getstate()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._saved = state_dict
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved is not None:
-            torch.set_rng_state(self._saved["torch"])
-            np.random.set_state(self._saved["numpy"])
-            random.setstate(self._saved["python"])
-            self._saved = None
+_KEY = "frostline"
+"""The key of a checkpoint's own entries beside Lightning's."""
 
 
 class TrialCheckpoint(Checkpoint):
-    """All that the rest of a trial's run depends on, written anew at epoch ends at least `EVERY` seconds apart.
+    """Everything the rest of a trial's run depends on, written at epoch ends.
 
-    That is what Lightning saves - parameters, buffers, the optimizer, the loops, each callback's state - with the
-    seconds spent so far. What a LightningModule of the user's own keeps elsewhere is for its `on_save_checkpoint`.
-    It is a `Checkpoint`, so that at an epoch's end it has its turn when all other callbacks and the module had theirs.
+    That is what Lightning saves, and the seconds spent so far: parameters, buffers, the optimizer, the loops, and each
+    callback's state. A user's own LightningModule saves other state in its `on_save_checkpoint`. As a `Checkpoint` it
+    runs after all other callbacks and the module at an epoch's end.
 
-    A file that is broken, of other code or of another run is not gone on from, nor is one that would execute anything.
-    reported: the last epoch whose value is stored, -1 for none: no checkpoint can be of a later one. made_by: what
-    the run is beside its code. note: stores the file's name, which happens before there is a file.
+    A file that is broken, of other code, of another run, or that would execute anything is never resumed.
     """
 
-    def __init__(
-        self,
-        location: StudyLocation,
-        trial: optuna.Trial,
-        *,
-        reported: int,
-        made_by: tuple[str | int, ...],
-        note: Callable[[str], None],
-    ) -> None:
-        known = _file(location, trial)
+    def __init__(self, location: StudyLocation, trial: optuna.Trial) -> None:
+        known = _file_of(location, trial)
         self.file = known or _folder(location) / f"{trial.number:06}-{uuid4().hex[:8]}.ckpt"
-        self._pending = known if known is not None and known.exists() else None  # to go on from, until that is done
-        self.spent = 0.0
-        self._reported = reported
-        self._made_by = made_by
+        self._trial = trial
+        self._is_named = known is not None  # in the trial's attributes
+        self._pending = known if known is not None and known.exists() else None  # until the run has resumed from it
+        self._spent = 0.0
+        self._made_by: tuple[str | int, ...] = ()
         self._code: tuple[str | bytes, ...] = ()
-        self._note: Callable[[str], None] | None = note if known is None else None
         self._started = time.perf_counter()
         self._due = 0.0
-        self._said = False
+        self._has_warned = False
 
     @property
     def seconds(self) -> float:
-        """What the run has taken so far, in this process and in those that it goes on from."""
-        return self.spent + time.perf_counter() - self._started
+        """Seconds that the run has taken so far, in this process and in those before it."""
+        return self._spent + time.perf_counter() - self._started
 
-    def attached(self, trainer: Trainer) -> Path | None:
-        """Make the Trainer write it; returns the file to go on from."""
+    def attach(self, trainer: Trainer, *, made_by: tuple[str | int, ...]) -> Path | None:
+        """Let a Trainer write this checkpoint, and return the file to resume from, if there is one.
+
+        made_by: what determines the run beside its code, its study and its number.
+        """
+        self._made_by = (self._trial.study.study_name, self._trial.number, *made_by)
         trainer.callbacks.append(self)  # type: ignore[attr-defined]
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return self._pending
 
-    def resuming(self, run: Callable[[], T]) -> T:
-        """The run's result; if it can't go on from the file, that of the run from its beginning."""
-        try:
-            return run()
-        except Exception as error:
-            if self._pending is None:
-                raise
-            print(f"{self.file}: {one_line(error)}: the trial starts again from its first epoch.", flush=True)
+    def discard(self, error: Exception) -> bool:
+        """Remove the file if resuming from it raised this error, and return whether it did."""
+        if self._pending is None:
+            return False
+        print(f"{self.file}: {one_line(error)}: the trial starts again from its first epoch.", flush=True)
         self.remove()
-        self._pending, self.spent = None, 0.0
-        return run()
+        self._pending, self._spent = None, 0.0
+        return True
 
     def remove(self) -> None:
-        """Leave nothing: the trial has ended."""
+        """Remove the file of a trial that has ended."""
         _remove(self.file)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -133,47 +95,48 @@ class TrialCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._pending is not None:
-            if not 0 < trainer.current_epoch <= self._reported + 1 or not self.spent > 0:
+            # A checkpoint is written after its epoch's value is reported.
+            if not 0 < trainer.current_epoch <= last_reported(self._trial) + 1 or not self._spent > 0:
                 raise ValueError("it is of no epoch that was reported")
-            print(f"{self.file}: the trial goes on from it, in epoch {trainer.current_epoch}.", flush=True)
+            print(f"{self.file}: resumed in epoch {trainer.current_epoch}.", flush=True)
         self._pending = None
-        self._due = time.perf_counter() + EVERY
+        self._due = time.perf_counter() + INTERVAL_SECONDS
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         now = time.perf_counter()
         if ends or now < self._due:
             return
-        if self._note is not None:
-            self._note(self.file.name)
-            self._note = None
+        if not self._is_named:  # before there is a file, so that none is left without a name
+            self._trial.set_user_attr("checkpoint", self.file.name)
+            self._is_named = True
         try:
             trainer.save_checkpoint(self.file, weights_only=False)
-        except Exception as error:  # a full disk, what can't be pickled: no trial fails for its checkpoint
-            if not self._said:
-                print(f"{self.file} can't be written ({one_line(error)}): the trial goes on without.", flush=True)
-            self._said = True
+        except Exception as error:  # a full disk, or a value that can't be pickled: no reason to fail the trial
+            if not self._has_warned:
+                print(f"{self.file} can't be written ({one_line(error)}): the trial continues without.", flush=True)
+            self._has_warned = True
         done = time.perf_counter()
-        self._due = done + max(EVERY, (done - now) / COST)
+        self._due = done + max(INTERVAL_SECONDS, (done - now) / MAX_TIME_SHARE)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # They can be anything, which would then not be loaded; a run that goes on has been given its own.
+        # Hyperparameters can be any objects, which would then not be loaded; a resumed run is given its own.
         for key in ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME", "CHECKPOINT_HYPER_PARAMS_TYPE"):
             checkpoint.pop(getattr(pl_module, key), None)
-        checkpoint[_OURS] = {"made_by": self._identity(pl_module), "seconds": self.seconds}
+        checkpoint[_KEY] = {"made_by": self._identity(pl_module), "seconds": self.seconds}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        ours = checkpoint[_OURS]
-        if ours["made_by"] != self._identity(pl_module):
+        own = checkpoint[_KEY]
+        if own["made_by"] != self._identity(pl_module):
             raise ValueError("it is of another run, or of other code")
-        self.spent = float(ours["seconds"])
+        self._spent = float(own["seconds"])
 
     def _identity(self, pl_module: LightningModule) -> str:
         return digest(*self._made_by, torch.__version__, lightning.__version__, repr(pl_module), *self._code)
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Checkpoints that are written beside the file they then replace.
+    """Checkpoints written beside the file that they then replace.
 
     Lightning's own go through memory and the system's folder for temporary files.
     """
@@ -183,10 +146,10 @@ class AtomicCheckpointIO(CheckpointIO):
             torch.save(checkpoint, stream)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        if not Path(path).is_file():  # a pipe would be waited for
+        if not Path(path).is_file():  # reading a pipe would block
             raise ValueError("it is no plain file")
         with zipfile.ZipFile(path) as archive:
-            # torch does not compress, so what unpacks to more is none of its; it does not look at the checksums either.
+            # torch neither compresses, so a file that unpacks to more is not torch's, nor checks the checksums.
             unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > Path(path).stat().st_size or archive.testzip() is not None:
                 raise ValueError("it is corrupt")
@@ -196,22 +159,23 @@ class AtomicCheckpointIO(CheckpointIO):
         _remove(Path(path))
 
 
-def sweep(location: StudyLocation, study: optuna.Study) -> None:
-    """Remove the checkpoints of the study's trials that have ended: not all of their processes lived to do it."""
+def sweep(location: StudyLocation, studies: Iterable[optuna.Study]) -> None:
+    """Remove the checkpoints of these studies' finished trials: some processes died before they did."""
     if not (folder := _folder(location)).is_dir():
         return
     here = {file.name.partition(".")[0] for file in folder.iterdir()}
-    for trial in study.get_trials(deepcopy=False) if here else ():
-        if trial.state.is_finished() and (file := _file(location, trial)) is not None and file.stem in here:
-            _remove(file)
+    for study in studies if here else ():
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and (file := _file_of(location, trial)) is not None and file.stem in here:
+                _remove(file)
 
 
 def _folder(location: StudyLocation) -> Path:
     return location.folder / "checkpoints"
 
 
-def _file(location: StudyLocation, trial: optuna.Trial | FrozenTrial) -> Path | None:
-    """The trial's file, there or not; None where it has stored no name, or none of ours, which could lead anywhere."""
+def _file_of(location: StudyLocation, trial: optuna.Trial | FrozenTrial) -> Path | None:
+    """Return the trial's file, which may not exist; None if its stored name is missing or might lead elsewhere."""
     name = str(trial.user_attrs.get("checkpoint"))
     return _folder(location) / name if re.fullmatch(rf"{trial.number:06}-[0-9a-f]{{8}}\.ckpt", name) else None
 
@@ -230,7 +194,7 @@ def _own_code() -> str:
 
 
 def _code(classes: Iterable[type]) -> list[bytes]:
-    """What the files that define these classes say, as this process first saw them."""
+    """Return the files that define these classes, as this process first read them."""
     files: set[str] = set()
     for one in set(classes):
         with suppress(TypeError):  # no file defines it

@@ -1,159 +1,164 @@
 """Training: one Lightning run of one strategy, on one repeat, at one size."""
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+import optuna
+from lightning.pytorch import Callback, LightningModule
+from optuna.trial import TrialState
 
 from search.activations.frozen_prefix import FrozenPrefix
 from search.activations.reader import Reader, reader_of
-from search.data.batches import eval_loader, train_loader
+from search.data.batches import EvalLoader, TrainLoader, eval_loader, train_loader
 from search.data.examples import Examples
 from search.device import PLAIN, ComputeFormat, eval_batch
 from search.seeds import seeded
+from search.study.result import TrialResult
 from search.task.task import Task
-from search.training.checkpoint import RngState, TrialCheckpoint
+from search.training.callbacks import BestEpoch, ProgressCallback, PruningCallback, RngState
+from search.training.checkpoint import TrialCheckpoint
 from search.training.module import TaskModule, predict
-from search.training.scoring import Scores, score
+from search.training.scoring import describe_test, score
 from search.training.trainer import build_optimizer, lean_trainer, with_optimizer
 from strategies import FreezingCallback, FreezingStrategy, LayerGroup, layer_groups, param_groups
 
 
-class BestEpoch(Callback):
-    """The best epoch by the metric that steers, and, where asked for, the weights it had: of those that ever train."""
-
-    def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
-        self.metric = metric
-        self.sign = 1.0 if maximize else -1.0
-        self.keep_weights = keep_weights
-        self.epoch: int | None = None
-        self.value = math.nan
-        self.weights: dict[str, Tensor] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "value": self.value, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epoch, self.value, self.weights = (state_dict[key] for key in ("epoch", "value", "weights"))
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        value = logged(trainer, self.metric)
-        if not math.isfinite(value) or (self.epoch is not None and self.sign * value <= self.sign * self.value):
-            return
-        self.epoch, self.value = trainer.current_epoch, value
-        if self.keep_weights:
-            groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-            held = {parameter for group in groups for parameter in group["params"]}
-            still = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
-            state = pl_module.state_dict()
-            self.weights = {name: tensor.detach().clone() for name, tensor in state.items() if name not in still}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitResult:
-    """What a run came to: its value is its best epoch's, and `model` has that epoch's weights if they were kept.
+class FitResult(TrialResult):
+    """A run's result with its model.
 
-    reader: what it read, where that was more than the examples.
+    model: has the best epoch's weights if it was tested, else the last epoch's.
+    reader: the cached activations that the run read; None if it read the examples themselves.
     """
 
-    value: float
-    best_epoch: int | None
-    epochs: int
-    seconds: float
     model: LightningModule
-    reader: Reader | None = None
-
-    def test(self, task: Task) -> Examples:
-        """The test examples, as the best epoch's weights take them."""
-        if self.reader is None or self.best_epoch is None:
-            return task.data.test
-        return self.reader.test(self.best_epoch)
+    reader: Reader | None
 
 
-def train(
+def fit(
     task: Task,
     strategy: FreezingStrategy,
     *,
     size: int,
     repeat: int,
-    callbacks: Sequence[Callback] = (),
-    keep_best: bool = False,
-    layers: FrozenPrefix | None = None,
-    arithmetic: ComputeFormat = PLAIN,
+    trial: optuna.Trial | None = None,
     checkpoint: TrialCheckpoint | None = None,
+    test: bool = False,
+    layers: FrozenPrefix | None = None,
+    compute_format: ComputeFormat = PLAIN,
+    progress: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """Train one strategy on one repeat's subset, with those callbacks beside ours.
+    """Train one strategy on one repeat's training examples.
 
-    With `layers` what is frozen is not run again: the losses are the same but for the last digits. With `checkpoint`
-    the run goes on from what an earlier process left there, if any, to the outcome it would have had.
+    trial: gets each epoch's value, and its study's pruner may stop the run.
+    checkpoint: where an interrupted run resumes, to the result it would have had.
+    test: whether to score the best epoch's weights on the test set, unless the run was pruned or diverged.
+    layers: frozen layers whose outputs are cached; losses differ in the last digits only.
+    progress: is called after each batch of training, validation and test.
+    callbacks: run after those of the fit itself.
+
+    Raises `ValueError` if a module of the user's own does not log the study's metric.
     """
-    spec = task.spec
-    started = time.perf_counter()
-    model, groups, reader = _built(task, strategy, size=size, repeat=repeat, layers=layers, arithmetic=arithmetic)
-    train_examples, validation_examples = reader.parts if reader is not None else task.split(repeat=repeat, size=size)
-    best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=keep_best)
-    trainer = lean_trainer(
-        spec.train,
-        epochs=spec.train.epochs,
-        callbacks=[RngState(), FreezingCallback(strategy, groups=groups), best, *callbacks],
-        precision="bf16-mixed" if task.parts.module is not None and arithmetic.bfloat16 else "32-true",
-    )
-    resumed = checkpoint.attached(trainer) if checkpoint is not None else None
-    seed = task.seed(repeat)
-    batches = train_loader(train_examples, batch_size=spec.train.batch_size, steps=spec.train.steps, seed=seed)
-    held_out = eval_loader(
-        validation_examples, batch_size=eval_batch(spec.train.batch_size), epoch=lambda: batches.sampler.epoch
-    )
-    with seeded(seed):
-        trainer.fit(model, batches, held_out, ckpt_path=resumed, weights_only=True)
+    spec, started = task.spec, time.perf_counter()
+    while True:
+        model, groups, reader = _build(
+            task, strategy, size=size, repeat=repeat, layers=layers, compute_format=compute_format
+        )
+        loaders = _loaders(task, reader, size=size, repeat=repeat)
+        best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=test)
+        pruning = [] if trial is None else [PruningCallback(trial, spec.task.metric)]
+        own: list[Callback] = [
+            RngState(),
+            FreezingCallback(strategy, groups=groups),
+            best,
+            *pruning,
+            ProgressCallback(progress),
+        ]
+        trainer = lean_trainer(
+            spec.train,
+            epochs=spec.train.epochs,
+            callbacks=[*own, *callbacks],
+            precision="bf16-mixed" if task.parts.module is not None and compute_format.bfloat16 else "32-true",
+        )
+        resumed = None
+        if checkpoint is not None:
+            resumed = checkpoint.attach(trainer, made_by=(repr(strategy), repeat, str(compute_format)))
+        try:
+            with seeded(task.seed(repeat)):
+                trainer.fit(model, *loaders, ckpt_path=resumed, weights_only=True)
+            break
+        except Exception as error:
+            if checkpoint is None or not checkpoint.discard(error):
+                raise
+    seconds = time.perf_counter() - started if checkpoint is None else checkpoint.seconds
     if best.weights is not None:
         model.load_state_dict(best.weights, strict=False)
+    state, reason, tested = TrialState.COMPLETE, None, {}
+    if any(callback.pruned for callback in pruning):
+        state = TrialState.PRUNED
+    elif best.epoch is None:
+        state, reason = TrialState.FAIL, f"{spec.task.metric} was finite in no epoch"
+    elif test:
+        examples = task.data.test if reader is None else reader.test(best.epoch)
+        tested = _score(model, examples, task, progress=progress)
     return FitResult(
+        state=state,
         value=best.value,
         best_epoch=best.epoch,
         epochs=trainer.current_epoch,
-        seconds=time.perf_counter() - started if checkpoint is None else checkpoint.seconds,
+        seconds=seconds,
+        reason=reason,
         model=model,
         reader=reader,
+        **tested,
     )
 
 
-def _built(
+def _build(
     task: Task,
     strategy: FreezingStrategy,
     *,
     size: int,
     repeat: int,
     layers: FrozenPrefix | None,
-    arithmetic: ComputeFormat,
+    compute_format: ComputeFormat,
 ) -> tuple[LightningModule, list[LayerGroup], Reader | None]:
-    """The run's fresh module with its optimizer, its backbone's layer groups, and what it reads but the examples."""
+    """Build a fresh module with its optimizer, its backbone's layer groups, and the reader of cached activations."""
     backbone, head, own = task.start(strategy, repeat=repeat)
-    reader = reader_of(layers, strategy, backbone, repeat=repeat, size=size) if layers is not None else None
-    arithmetic.apply_memory_format(backbone)
+    reader = None if layers is None else reader_of(layers, strategy, backbone, repeat=repeat, size=size)
+    compute_format.apply_memory_format(backbone)
     groups = layer_groups(backbone, groups=task.spec.model.groups)
-    # What never trains has no rate, and would only be passed over at every step.
+    # A group that never trains has no rate; in the optimizer it would only cost time at every step.
     rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]
     optimizer = build_optimizer(task.spec.train, rated)
     if own is not None:
         return with_optimizer(own, optimizer), groups, reader
-    stages = reader.stages if reader is not None else None
-    model = TaskModule(backbone, head, optimizer=optimizer, stages=stages, arithmetic=arithmetic)
+    stages = None if reader is None else reader.stages
+    model = TaskModule(backbone, head, optimizer=optimizer, stages=stages, compute_format=compute_format)
     return model, groups, reader
 
 
-def score_on_test(model: LightningModule, test: Examples, *, batch_size: int) -> Scores:
-    """What the model's predictions on the test set are worth."""
-    return score(predict(model, test, batch_size=batch_size), test.targets)
+def _loaders(task: Task, reader: Reader | None, *, size: int, repeat: int) -> tuple[TrainLoader, EvalLoader]:
+    """Return the loaders of the training and the validation examples."""
+    settings, seed = task.spec.train, task.seed(repeat)
+    train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.parts
+    batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)
+    size = eval_batch(settings.batch_size)
+    return batches, eval_loader(validation, batch_size=size, epoch=lambda: batches.sampler.epoch)
 
 
-def logged(trainer: Trainer, metric: str) -> float:
-    """The metric's value in the epoch; `ValueError` where the module does not log it."""
-    if metric not in trainer.callback_metrics:
-        known = ", ".join(sorted(trainer.callback_metrics)) or "none"
-        raise ValueError(f"The metric {metric!r} is not logged; logged: {known}.")
-    return trainer.callback_metrics[metric].item()
+def _score(
+    model: LightningModule, test: Examples, task: Task, *, progress: Callable[[], None]
+) -> dict[str, Mapping[str, Any]]:
+    """Return a model's `scores` and `predictions` on the test examples, as in a `TrialResult`."""
+    outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
+    scores = score(outputs, test.targets)
+    predictions = {
+        "example_scores": scores.example_scores.numpy(),
+        "predicted": scores.predicted.numpy(),
+        "test": describe_test(task.data.test.inputs, task.data.test.targets, task.data.classes),
+    }
+    return {"scores": scores.values, "predictions": predictions}

@@ -1,4 +1,6 @@
-"""The Lightning module that every run of ours trains, and the lean Trainer it runs in."""
+"""The Lightning module of a backbone and a head, its loss, and its predictions."""
+
+from collections.abc import Callable
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -14,10 +16,10 @@ from search.device import PLAIN, ComputeFormat
 
 
 class TaskModule(LightningModule):
-    """A backbone (inputs -> features (N, F)) and a head: features -> logits (N, classes), or values (N, K).
+    """A backbone (inputs -> features (N, F)) and a head (features -> logits (N, classes) or values (N, K)).
 
-    Targets of whole numbers make it a classifier (cross entropy), others a regressor (mean squared error).
-    With `stages`, inputs may be `PartialInputs`: what the frozen groups of the backbone have made of them.
+    Integer targets make it a classifier (cross entropy), others a regressor (mean squared error).
+    With `stages`, inputs may be `PartialInputs`: outputs of the backbone's frozen groups.
     """
 
     def __init__(
@@ -27,17 +29,17 @@ class TaskModule(LightningModule):
         *,
         optimizer: Optimizer,
         stages: PartialBackbone | None = None,
-        arithmetic: ComputeFormat = PLAIN,
+        compute_format: ComputeFormat = PLAIN,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self._optimizer = optimizer
         self._stages = stages
-        self._arithmetic = arithmetic
+        self._compute_format = compute_format
 
     def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
-        with self._arithmetic.autocast(self.device):
+        with self._compute_format.autocast(self.device):
             if isinstance(inputs, PartialInputs):
                 assert self._stages is not None
                 features = self._stages.onward(inputs)
@@ -56,7 +58,7 @@ class TaskModule(LightningModule):
         metrics = {"val_loss": loss}
         if not targets.is_floating_point():
             accuracy = (outputs.argmax(1) == targets).float().mean()
-            # A model that has diverged still guesses; its accuracy must not pass for one.
+            # A model that has diverged still guesses some examples right; that is no accuracy.
             metrics["val_accuracy"] = torch.where(loss.isfinite(), accuracy, torch.nan)
         self.log_dict(metrics, batch_size=len(targets))
 
@@ -65,15 +67,26 @@ class TaskModule(LightningModule):
 
 
 def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of logits (N, C) and classes (N,), or mean squared error of values (N, K) and (N,) or (N, K)."""
+    """Return the cross entropy of logits (N, C), or the mean squared error of values (N, K).
+
+    targets: class indices (N,), or floats (N,) or (N, K).
+    """
     if targets.is_floating_point():
         return mse_loss(outputs, targets.reshape(outputs.shape))
     return cross_entropy(outputs, targets)
 
 
-def predict(model: LightningModule, examples: Examples, *, batch_size: int) -> Tensor:
-    """Logits (N, classes) or values (N, K) of a trained model in `eval()`, on the CPU."""
+def predict(
+    model: LightningModule, examples: Examples, *, batch_size: int, progress: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Return a model's logits (N, classes) or values (N, K) in `eval()`, on the CPU.
+
+    progress: is called after each batch.
+    """
     model.eval()
+    outputs = []
     with torch.no_grad():
-        loader = eval_loader(examples, batch_size=batch_size)
-        return torch.cat([model(move_data_to_device(inputs, model.device)).cpu() for inputs, _ in loader])
+        for inputs, _ in eval_loader(examples, batch_size=batch_size):
+            outputs.append(model(move_data_to_device(inputs, model.device)).cpu())
+            progress()
+    return torch.cat(outputs)

@@ -1,4 +1,4 @@
-"""What `precision = "auto"` comes to on this machine, for this network."""
+"""The number format of `precision = "auto"`, measured on this machine for this network."""
 
 import json
 import time
@@ -19,18 +19,18 @@ from search.training.module import loss_of
 from search.training.trainer import build_optimizer
 from strategies import FreezingStrategy, param_groups
 
-WORTH = 0.9
-"""What is not plain float32 must take at most this share of its time, or the plain stays."""
-ENOUGH = 2.0
+MAX_TIME_RATIO = 0.9
+"""The largest time of a format, relative to plain float32, at which it replaces that."""
+MEASURING_SECONDS = 2.0
 """Seconds of steps after which the fastest so far counts."""
 
 
-def arithmetic_of(task: Task, location: StudyLocation, *, say: Callable[[str], None]) -> ComputeFormat:
-    """What `[train] precision` comes to: for "auto", what trains this network fastest here.
+def compute_format_of(task: Task, location: StudyLocation, *, notify: Callable[[str], None]) -> ComputeFormat:
+    """Return the format of `[train] precision`; for "auto" the one that trains this network fastest here.
 
-    Which that is depends on the network as much as on the hardware: on a CPU with bfloat16 units a ResNet-18 takes
-    0.7 of the time and a MobileNetV2 1.3 times the time in it. So it is measured, once a study, and kept in the
-    study's folder: all its trials run in the same.
+    That depends on the network as much as on the hardware: on a CPU with bfloat16 units a ResNet-18 takes 0.7 times
+    the time of float32, a MobileNetV2 1.3 times. So it is measured once a study and stored in its folder: all trials
+    use the same. Raises `StudyError` if the stored file is broken.
     """
     if task.spec.train.precision == "32-true":
         return ComputeFormat()
@@ -46,25 +46,25 @@ def arithmetic_of(task: Task, location: StudyLocation, *, say: Callable[[str], N
         found = None
     if found is None or {type(value) for value in asdict(found).values()} != {bool}:
         raise StudyError(
-            f"{file} does not say what the study's trials run in; it was "
+            f"{file} is broken. It must hold the format in which the study's first trials ran: "
             '{"bfloat16": true or false, "channels_last": true or false}.'
         )
-    say(f"[train] precision = 'auto': {found} trains {task.spec.model.backbone} fastest here.")
+    notify(f"[train] precision = 'auto': {found} trains {task.spec.model.backbone} fastest here.")
     return found
 
 
 def fastest(task: Task) -> ComputeFormat:
-    """The arithmetic in which a step of full fine-tuning takes the least time."""
+    """Measure which format takes the least time for a step of full fine-tuning."""
     seconds = {
-        arithmetic: _step(task, arithmetic)
-        for arithmetic in (ComputeFormat(bfloat16=b, channels_last=c) for b, c in product((False, True), repeat=2))
+        candidate: _step(task, candidate)
+        for candidate in (ComputeFormat(bfloat16=b, channels_last=c) for b, c in product((False, True), repeat=2))
     }
-    best = min(seconds, key=lambda arithmetic: seconds[arithmetic])
-    return best if seconds[best] <= WORTH * seconds[ComputeFormat()] else ComputeFormat()
+    best = min(seconds, key=lambda candidate: seconds[candidate])
+    return best if seconds[best] <= MAX_TIME_RATIO * seconds[ComputeFormat()] else ComputeFormat()
 
 
-def _step(task: Task, arithmetic: ComputeFormat) -> float:
-    """Seconds of one training step, the best of a few; infinite where it can't be taken."""
+def _step(task: Task, compute_format: ComputeFormat) -> float:
+    """Measure the seconds of a training step, the best of a few; infinite if it fails."""
     train, strategy = task.spec.train, FreezingStrategy.full_fine_tuning()
     device = device_of(train.accelerator)
     batch = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
@@ -72,13 +72,13 @@ def _step(task: Task, arithmetic: ComputeFormat) -> float:
     with seeded(0):
         backbone, head, _ = task.start(strategy, repeat=0)
         backbone, head = backbone.to(device).train(), head.to(device).train()
-        arithmetic.apply_memory_format(backbone)
+        compute_format.apply_memory_format(backbone)
         optimizer = build_optimizer(train, param_groups(backbone, head, strategy, groups=task.spec.model.groups))
-        best, begun = float("inf"), 0.0
+        best, first = float("inf"), 0.0
         for step in range(4):
             started = time.perf_counter()
             try:
-                with arithmetic.autocast(device):
+                with compute_format.autocast(device):
                     features = backbone(inputs)
                 loss_of(head(features.float()), targets).backward()  # type: ignore[no-untyped-call]
             except RuntimeError:  # an operation that has no bfloat16 kernel on this device
@@ -89,7 +89,7 @@ def _step(task: Task, arithmetic: ComputeFormat) -> float:
                 torch.cuda.synchronize()
             if step:  # the first warms up
                 best = min(best, time.perf_counter() - started)
-            begun = begun or started
-            if time.perf_counter() - begun > ENOUGH and step:
+            first = first or started
+            if time.perf_counter() - first > MEASURING_SECONDS and step:
                 break
     return best

@@ -1,4 +1,4 @@
-"""The source task: train the backbone on labels of our own, or on none, once per study."""
+"""Pretraining of the backbone on the study's source task, once a study."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from search.training.trainer import build_optimizer, lean_trainer
 
 
 def with_source_weights(task: Task, location: StudyLocation) -> Task:
-    """The task with its backbone's weights: from the study's folder, or trained and put there first.
+    """Return the task with the source task's weights, from the study's folder or trained now.
 
     One process trains while the others wait; the file appears whole or not at all.
     """
@@ -41,7 +41,10 @@ def with_source_weights(task: Task, location: StudyLocation) -> Task:
 
 
 def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Tensor]:
-    """Train the backbone on the source task with a Lightning run; returns its state dict."""
+    """Train the backbone on the source task with Lightning, and return its state dict.
+
+    Raises `TaskError` if training diverges.
+    """
     assert spec.source is not None
     network = find_network(spec.model)
     data, notes = prepared(source_data(spec), network, spec, cache=cache, where="[source] data")
@@ -62,7 +65,7 @@ def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Ten
         )
     state = model.backbone.state_dict()
     if not all(tensor.isfinite().all() for tensor in state.values()):
-        raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; take a smaller one.")
+        raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; set a smaller one.")
     return state
 
 
@@ -76,7 +79,7 @@ def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
 
 
 def _key(spec: StudySpec) -> str:
-    # Whatever the weights depend on; a study file that was changed gets weights of its own.
+    # All that the weights depend on, so that a changed study file gets its own weights.
     train = spec.train.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "timeout": 1.0, "gpus": 0.0})
     model = spec.model
     made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)

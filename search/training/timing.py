@@ -1,4 +1,4 @@
-"""How long a trial takes here, from a few epochs of training."""
+"""An estimate of a trial's time on this machine, from a few epochs of training."""
 
 import logging
 import warnings
@@ -12,19 +12,19 @@ import torch
 from search.spec.study_spec import StudySpec
 from search.study.space import baselines
 from search.task.task import Task
-from search.training.fit import train
+from search.training.fit import fit
 from strategies import FreezingStrategy
 
 
 def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
-    """The backbone's layer groups, the families that will be tried, and the seconds of a full fine-tuning trial.
+    """Return the number of layer groups, of families to try, and a full fine-tuning trial's seconds.
 
-    Raises `FrostlineError` where the task is not right.
+    Raises `FrostlineError` if the task has an error.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(spec.train.threads)
-    with TemporaryDirectory() as cache:  # decoded images: they may be too many for memory
+    with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
         return _seconds(Task.load(spec, cache=Path(cache)), size)
 
 
@@ -34,6 +34,6 @@ def _seconds(task: Task, size: int) -> tuple[int, int, float]:
     seconds = {}
     for epochs in (1, 1, 4):  # the first run warms up
         short = replace(task, spec=spec.changed(train={"epochs": epochs}))
-        seconds[epochs] = train(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
-    an_epoch = max(seconds[4] - seconds[1], 0.0) / 3
-    return task.num_groups, max(len(families), 1), seconds[1] + an_epoch * (spec.train.epochs - 1)
+        seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
+    epoch = max(seconds[4] - seconds[1], 0.0) / 3
+    return task.num_groups, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)

@@ -48,19 +48,19 @@ class TrialContext:
     arithmetic: "ComputeFormat"
 
     @classmethod
-    def of(cls, queue: "TrialQueue", task: "Task") -> Self:
+    def of(cls, queue: "TrialQueue", task: "Task", *, progress: Callable[[], None] = lambda: None) -> Self:
         """Trains the source task's weights where they are not there yet. Raises `FrostlineError`."""
         from search.activations.frozen_prefix import FrozenPrefix
         from search.digest import digest
-        from search.training.precision import arithmetic_of
+        from search.training.precision import compute_format_of
         from search.training.source_task import with_source_weights
 
-        location, say = queue.location, queue.say
+        location, say = queue.location, queue.notify
         task = with_source_weights(task, location)
         if task.weights is not None:
             queue.check_weights(digest(*task.weights.items()))
-        arithmetic = arithmetic_of(task, location, say=say)
-        layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=say)
+        arithmetic = compute_format_of(task, location, notify=say)
+        layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=say, progress=progress)
         return cls(queue=queue, task=task, layers=layers, arithmetic=arithmetic)
 
     def run(self, claim: "Claim", progress: Callable[[], None]) -> "Failure | None":
@@ -68,7 +68,7 @@ class TrialContext:
         from search.workers.trial import run_trial
 
         return run_trial(
-            self.queue, claim, self.task, layers=self.layers, arithmetic=self.arithmetic, progress=progress
+            self.queue, claim, self.task, layers=self.layers, compute_format=self.arithmetic, progress=progress
         )
 
 

@@ -129,4 +129,4 @@ def _bench(errand: Errand, owner: str) -> TrialContext:
             f"{location.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it."
         )
     storage = open_storage(location.url, patience=PATIENCE, say=_notes.append)
-    return TrialContext.of(TrialQueue(storage, location, task.spec, owner=driver, **task.facts), task)
+    return TrialContext.of(TrialQueue(storage, location, task.spec, owner=driver), task)

@@ -44,14 +44,17 @@ def work(
     queue for when it is mended.
     """
     with joined(location, spec, run=run, say=say, **task.facts) as queue:
-        bench = TrialContext.of(queue, task)
         with Watchdog(spec.train.timeout, last_words=queue.mark_hung) as deadline:
+            bench = TrialContext.of(queue, task, progress=deadline.moved)
 
             def run_one(claim: "Claim") -> "Failure | None":
                 begun()
                 return bench.run(claim, deadline.moved)
 
             run_trials(queue, sizes, run_one, deadline)
+        from search.training.checkpoint import sweep as sweep_checkpoints
+
+        sweep_checkpoints(location, queue.studies)
 
 
 @contextmanager
@@ -60,16 +63,18 @@ def joined(
 ) -> Iterator["TrialQueue"]:
     """A study's queue of trials as an owner of trials, who is there, and beats, for as long as the block lasts.
 
-    `facts` are what the study stores of its task: the arguments of `TrialQueue`.
+    `facts` are what the study stores of its task: the arguments of `create_studies`.
     """
     from search.storage.rdb import shared
     from search.storage.retry import PATIENCE
+    from search.study.create import create_studies
     from search.study.queue import TrialQueue
 
     storage = open_storage(location.url, create=True, patience=PATIENCE, say=say)
     try:
         with WorkerLease.new(run=run).present(location) as owner, heartbeat_for(location, owner) as leases:
-            yield TrialQueue(storage, location, spec, owner=owner, leases=leases, **facts)
+            create_studies(storage, location, spec, **facts)
+            yield TrialQueue(storage, location, spec, owner=owner, heartbeat=leases)
     finally:
         shared(storage).engine.dispose()
 

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,16 @@ from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
+from search.study.create import create_studies
 from search.study.queue import TrialQueue
 from search.study.space import fixed_params
 from search.task.task import Task
+from search.training.fit import FitResult
 from search.training.module import predict
-from search.training.precision import arithmetic_of
+from search.training.precision import compute_format_of
 from search.workers import trial
 from search.workers.local import run_workers
-from search.workers.trial import FitResult, run_trial
+from search.workers.trial import run_trial
 from strategies import FreezingStrategy
 
 
@@ -83,13 +84,13 @@ class Product:
         self.location = _home(folder)
         self.task = Task.load(self.spec, cache=self.location.folder / "cache")
         self.queue = _queue(self.spec, self.location, case)
-        self.arithmetic = arithmetic_of(self.task, self.location, say=print)
+        self.compute_format = compute_format_of(self.task, self.location, notify=print)
         self.layers = FrozenPrefix.of(self.task, cache=self.location.folder / "cache", say=print)
         self.in_layers = 0.0
         if self.layers is not None:
             self.layers.values = self._timed(self.layers.values)  # type: ignore[method-assign]
-        self.outcome: FitResult | None = None
-        trial.train = self._kept(trial.train)
+        self.result: FitResult | None = None
+        trial.fit = self._kept(trial.fit)
 
     def trial(self, params: dict[str, Any] | None) -> list[float]:
         """Run the trial of these params, or the study's own next; its validation losses, one an epoch."""
@@ -98,7 +99,7 @@ class Product:
             enqueue(self.queue, self.spec, params)
         claim = self.queue.claim(self.spec.task.sizes)
         assert claim is not None
-        failure = run_trial(self.queue, claim, self.task, layers=self.layers, arithmetic=self.arithmetic)
+        failure = run_trial(self.queue, claim, self.task, layers=self.layers, compute_format=self.compute_format)
         assert failure is None, failure
         return list(self.queue.storage.get_trial(claim.trial._trial_id).intermediate_values.values())
 
@@ -108,15 +109,16 @@ class Product:
 
     def accuracy(self) -> float:
         """The share of test images that the last trial's network gets right, after its last epoch."""
-        assert self.outcome is not None
-        test = replace(self.outcome, best_epoch=self.spec.train.epochs - 1).test(self.task)
-        right = predict(self.outcome.model, test, batch_size=256).argmax(1) == test.targets
+        assert self.result is not None
+        reader = self.result.reader
+        test = self.task.data.test if reader is None else reader.test(self.spec.train.epochs - 1)
+        right = predict(self.result.model, test, batch_size=256).argmax(1) == test.targets
         return right.float().mean().item()
 
-    def _kept(self, train: Callable[..., FitResult]) -> Callable[..., FitResult]:
+    def _kept(self, fit: Callable[..., FitResult]) -> Callable[..., FitResult]:
         def kept(*arguments: Any, **options: Any) -> FitResult:
-            self.outcome = train(*arguments, **options)
-            return self.outcome
+            self.result = fit(*arguments, **options)
+            return self.result
 
         return kept
 
@@ -161,4 +163,5 @@ def _home(folder: Path) -> StudyLocation:
 def _queue(spec: StudySpec, location: StudyLocation, case: Case) -> TrialQueue:
     with location.lock("queue"):
         storage = open_storage(location.url, create=True)
-    return TrialQueue(storage, location, spec, num_groups=case.groups, owner=WorkerLease.new())
+    create_studies(storage, location, spec, num_groups=case.groups)
+    return TrialQueue(storage, location, spec, owner=WorkerLease.new())

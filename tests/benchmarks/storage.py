@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
+from search.study.result import TrialResult
 from search.workers.worker import joined
 from tests.faults.crew import Crew
 from tests.faults.worker import Work
@@ -110,8 +111,8 @@ def ours(url: str, folder: Path) -> Callable[[], bool]:
         family = str(claim.strategy.family(4))
         queue.note(claim, {"size": 20, "repeat": 0, "seed": 1, "family": family, "trainable_parameters": 1})
         pruned = any(count.report(claim.trial, epoch) for epoch in range(EPOCHS))
-        known = {"best_epoch": 1, "epochs": EPOCHS, "seconds": 1.0}
-        queue.finish(claim, TrialState.PRUNED if pruned else TrialState.COMPLETE, known, value=None if pruned else 1.0)
+        state = TrialState.PRUNED if pruned else TrialState.COMPLETE
+        queue.finish(claim, TrialResult(state=state, value=1.0, best_epoch=1, epochs=EPOCHS, seconds=1.0))
         count.whole.append(time.perf_counter() - began)
         return True
 

@@ -13,6 +13,7 @@ from search.spec.study_spec import StudySpec
 from search.storage import heartbeat
 from search.storage.location import StudyLocation
 from search.study.queue import Claim, TrialQueue
+from search.study.result import TrialResult
 from search.workers.watchdog import Watchdog
 from search.workers.worker import joined, run_trials
 
@@ -85,11 +86,18 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
         at = time.monotonic()  # before the report, after which this process may be suspended
         claim.trial.report(value_at(claim, epoch), epoch)
         say(work, "epoch", name, at=at)
-    attributes = {"size": claim.size, "repeat": claim.repeat, "seconds": 1.0}
-    attributes["family"] = str(claim.strategy.family(GROUPS))
-    if claim.confirms:
-        attributes["test_accuracy"] = 0.5
-    queue.finish(claim, TrialState.COMPLETE, attributes, value=value_at(claim, work.study.train.epochs - 1))
+    family = str(claim.strategy.family(GROUPS))
+    queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
+    epochs = work.study.train.epochs
+    result = TrialResult(
+        state=TrialState.COMPLETE,
+        value=value_at(claim, epochs - 1),
+        best_epoch=epochs - 1,
+        epochs=epochs,
+        seconds=1.0,
+        scores={"test_accuracy": 0.5} if claim.confirms else {},
+    )
+    queue.finish(claim, result)
     say(work, "end", name)
 
 

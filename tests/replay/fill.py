@@ -1,4 +1,4 @@
-"""Train what the replay table lacks: each strategy on each repeat at each size, by the product's own `train`."""
+"""Train what the replay table lacks: each strategy on each repeat at each size, by the product's own `fit`."""
 
 import gc
 import gzip
@@ -150,19 +150,19 @@ def train_block(block: Block) -> tuple[Block, float]:
 
 
 def train_cell(task: Any, strategy: Any, *, size: int, repeat: int, layers: Any = None) -> Cell:
-    """Train one strategy by the product's `train`, and test every epoch's weights."""
+    """Train one strategy by the product's `fit`, and test every epoch's weights."""
     from search.device import eval_batch
+    from search.training.fit import fit
     from search.training.module import predict
-    from search.workers.trial import train
     from tests.replay.recorder import Recorder
 
     recorder = Recorder()
-    outcome = train(task, strategy, size=size, repeat=repeat, callbacks=[recorder], layers=layers)
+    result = fit(task, strategy, size=size, repeat=repeat, callbacks=[recorder], layers=layers)
     targets, right = task.data.test.targets, []
     for epoch, weights in enumerate(recorder.weights):
-        outcome.model.load_state_dict(weights, strict=False)
-        test = outcome.reader.test(epoch) if outcome.reader is not None else task.data.test
-        logits = predict(outcome.model, test, batch_size=eval_batch(task.spec.train.batch_size))
+        result.model.load_state_dict(weights, strict=False)
+        test = task.data.test if result.reader is None else result.reader.test(epoch)
+        logits = predict(result.model, test, batch_size=eval_batch(task.spec.train.batch_size))
         right.append((logits.argmax(1) == targets).numpy())
     loss = np.array(recorder.val_loss, dtype=np.float32)
     loss[~np.isfinite(loss)] = np.inf

@@ -1,6 +1,7 @@
 """A study's queue of trials that train nothing; as a program, a process of its own that works on one."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,20 +17,29 @@ from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
+from search.study.create import create_studies
 from search.study.queue import TrialQueue
+from search.study.result import TrialResult
 from search.verdict.load import read_results
 
 GROUPS = 4
 
 
 def open_queue(location, spec, owner=None):
-    return TrialQueue(open_storage(location.url, create=True), location, spec, num_groups=GROUPS, owner=owner)
+    with location.lock("queue"):
+        storage = open_storage(location.url, create=True)
+    create_studies(storage, location, spec, num_groups=GROUPS)
+    return TrialQueue(storage, location, spec, owner=owner)
 
 
-def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, seems=lambda number, value, confirms: value):
+def ended(state=TrialState.COMPLETE, value=math.nan, **scores):
+    return TrialResult(state=state, value=value, best_epoch=None, epochs=0, seconds=1.0, scores=scores)
+
+
+def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda number, value, confirms: value):
     """Run claimed trials on a torch-free objective; returns what was claimed.
 
-    luck: what a confirm trial's score is off. seems: the value that is told of an exploring trial, by its number.
+    noise: added to a confirm trial's score. seems: the value reported of an exploring trial, by its number.
     """
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
@@ -38,15 +48,10 @@ def work(queue, sizes, *, most=1000, luck=lambda place: 0.0, seems=lambda number
         value = seems(explored, value, claim.confirms)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(value, 0)
-        attrs = {
-            "size": claim.size,
-            "repeat": claim.repeat,
-            "family": str(claim.strategy.family(GROUPS)),
-            "seconds": 1.0,
-        }
-        if claim.confirms:
-            attrs["test_accuracy"] = 0.8 - value / 10 + luck((claim.size, explored, claim.repeat))
-        queue.finish(claim, TrialState.COMPLETE, attrs, value=value)
+        family = str(claim.strategy.family(GROUPS))
+        queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
+        score = 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))
+        queue.finish(claim, ended(value=value, **({"test_accuracy": score} if claim.confirms else {})))
         claims.append(claim)
     return claims
 
@@ -68,12 +73,10 @@ def main(job, out, content):
         StudySpec.from_dict(json.loads(content), where="test"),
     )
     with WorkerLease.new().present(location) as owner:
-        with location.lock("queue"):
-            storage = open_storage(location.url, create=True)
-        queue = TrialQueue(storage, location, spec, num_groups=GROUPS, owner=owner)
+        queue = open_queue(location, spec, owner)
         if job in ("die", "advance"):
             trial = queue.claim([20]).trial
-            reported = storage.get_trial(trial._trial_id).last_step
+            reported = queue.storage.get_trial(trial._trial_id).last_step
             trial.report(1.0, 0 if job == "die" or reported is None else reported + 1)
             os.kill(os.getpid(), signal.SIGKILL)
         while not queue.finished([20, 40]):

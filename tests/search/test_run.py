@@ -281,6 +281,8 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(tmp_path, monkeypatc
     (tmp_path / "points.csv").write_text("\n".join(["v", *series]))
     run_study(RunConfig.of("mine.toml", workers=1), console=Console())
     (tmp_path / "points.csv").write_text("\n".join(["v", *series[:-5]]))
-    with pytest.raises(StudyError, match=r"'mine' was begun on other data: \[task\] data = 'points.csv' has changed"):
+    with pytest.raises(
+        StudyError, match=r"'mine' was created with other data: \[task\] data = 'points.csv' has changed"
+    ):
         run_study(RunConfig.of("mine.toml", workers=1, trials=2), console=Console())
     run_study(RunConfig.of("mine.toml", workers=1), console=Console())  # what is finished needs no data

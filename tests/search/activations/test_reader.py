@@ -11,7 +11,7 @@ import torch
 from search.activations.frozen_prefix import FrozenPrefix
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
-from search.workers.trial import PruningCallback, score_on_test, train
+from search.training.fit import fit
 from strategies import FreezingStrategy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,10 +39,8 @@ def task():
 
 def curve(task, strategy, *, size=80, repeat=0, **options):
     study = optuna.create_study()
-    outcome = train(
-        task, strategy, size=size, repeat=repeat, callbacks=[PruningCallback(study.ask(), "val_loss")], **options
-    )
-    return list(study.trials[0].intermediate_values.values()), outcome
+    result = fit(task, strategy, size=size, repeat=repeat, trial=study.ask(), **options)
+    return list(study.trials[0].intermediate_values.values()), result
 
 
 PROBING = FreezingStrategy(freeze_depth=4, head_lr=0.01)
@@ -61,12 +59,10 @@ STRATEGIES = {
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
 def test_losses_and_test_scores_are_the_same_with_the_store_on_and_off(task, tmp_path, strategy):
     layers = layers_of(task, tmp_path)
-    plain, without = curve(task, strategy, keep_best=True)
-    cached, outcome = curve(task, strategy, keep_best=True, layers=layers)
+    plain, without = curve(task, strategy, test=True)
+    cached, result = curve(task, strategy, test=True, layers=layers)
     assert cached == pytest.approx(plain, abs=1e-5)
-    expected = score_on_test(without.model, task.data.test, batch_size=256)
-    scores = score_on_test(outcome.model, outcome.test(task), batch_size=256)
-    assert scores.values["test_loss"] == pytest.approx(expected.values["test_loss"], abs=1e-5)
+    assert result.scores["test_loss"] == pytest.approx(without.scores["test_loss"], abs=1e-5)
 
 
 class Counting:
@@ -225,13 +221,13 @@ def test_code_that_was_edited_under_the_same_weights_finds_nothing_of_before(own
 def test_a_best_epoch_before_a_unfreeze_has_that_epochs_weights(task, tmp_path, store):
     wild = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01, backbone_lr_ratio=100.0)
     layers = layers_of(task, tmp_path) if store else None
-    losses, outcome = curve(task, wild, keep_best=True, layers=layers)
-    assert outcome.best_epoch == 1
+    losses, result = curve(task, wild, test=True, layers=layers)
+    assert result.best_epoch == 1
     assert losses[1] < losses[3]
     _, held_out = task.split(repeat=0, size=80)
-    outcome.model.eval()
+    result.model.eval()
     with torch.no_grad():
-        again = torch.nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
+        again = torch.nn.functional.cross_entropy(result.model(held_out.inputs), held_out.targets).item()
     assert again == pytest.approx(losses[1], abs=1e-5)
 
 

@@ -26,5 +26,5 @@ def test_another_spec_under_the_same_name_is_refused(location, spec, changes, di
 def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(location, spec):
     open_queue(location, spec).check_weights("one")
     open_queue(location, spec).check_weights("one")
-    with pytest.raises(StudyError, match="was begun with other weights of its backbone than are here"):
+    with pytest.raises(StudyError, match="was created with other weights of its backbone than are here"):
         open_queue(location, spec).check_weights("other")

@@ -17,7 +17,7 @@ from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost
 from search.verdict.judge import judge
 from search.verdict.load import read_results
-from tests.search.queues import GROUPS, in_process, open_queue, states, work
+from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
 
 
 def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(location, spec):
@@ -71,7 +71,7 @@ def test_who_was_best_by_luck_loses_the_play_off_to_an_baseline_and_has_no_part_
 
 
 def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_often_it_stops(tmp_path, spec):
-    def luck(place):
+    def noise(place):
         return 0.035 * np.random.default_rng(place).normal()
 
     spec, run = spec.changed(confirm={"repeats": 8}), []
@@ -83,7 +83,7 @@ def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_of
             with WorkerLease.new().present(location) as owner:
                 queues = [open_queue(location, spec, owner) for _ in range(workers)]
                 turns = itertools.islice(itertools.cycle(queues), most)
-                claims = list(itertools.takewhile(bool, (work(queue, [20], most=1, luck=luck) for queue in turns)))
+                claims = list(itertools.takewhile(bool, (work(queue, [20], most=1, noise=noise) for queue in turns)))
         results = read_results(open_storage(location.url), location)
         assert results.is_finished([20])
         assert len(results.confirmed(20)) <= 8 * len(results.candidates(20))
@@ -152,7 +152,7 @@ def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(locatio
         storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
         storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
         with pytest.raises(LeaseLost):
-            queue.finish(claim, TrialState.COMPLETE, {}, value=2.0)
+            queue.finish(claim, ended(value=2.0))
     assert claim.study.trials[0].value == 1.0
 
 
@@ -172,7 +172,7 @@ def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_t
         queue.shared.patience = 10.0
         monkeypatch.setattr(RDBStorage, "set_trial_state_values", away)
         with pytest.raises(LeaseLost):
-            queue.finish(claim, TrialState.COMPLETE, {}, value=2.0)
+            queue.finish(claim, ended(value=2.0))
     assert claim.study.trials[0].value == 1.0
 
 
@@ -191,7 +191,7 @@ def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_i
             def wakes(_, late=late, mine=mine, moment=moment, moments=moments):
                 if next(moments) == moment:
                     try:
-                        late.finish(mine, TrialState.COMPLETE, {}, value=2.0)
+                        late.finish(mine, ended(value=2.0))
                         ends.append(True)
                     except LeaseLost:
                         ends.append(False)
@@ -218,7 +218,7 @@ def test_the_value_of_a_pruned_trial_is_its_last_report(location, spec, reported
         claim = queue.claim([20])
         for epoch, loss in enumerate(reported):
             claim.trial.report(loss, epoch)
-        queue.finish(claim, TrialState.PRUNED, {})
+        queue.finish(claim, ended(TrialState.PRUNED))
     assert claim.study.trials[0].value == value
 
 

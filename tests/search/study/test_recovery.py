@@ -11,10 +11,10 @@ from search.errors import StudyError
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.study.recovery import ATTEMPTS, deaths
+from search.study.recovery import MAX_DEATHS, deaths
 from search.verdict.load import load_results, read_results
 from search.workers.worker import joined
-from tests.search.queues import GROUPS, in_process, open_queue, states, work
+from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
 
 
 def die_in_a_trial(location, spec):
@@ -36,7 +36,7 @@ def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
 
 
 def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, spec):
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         die_in_a_trial(location, spec)
     with WorkerLease.new().present(location) as owner:
         work(open_queue(location, spec, owner), [20])
@@ -46,13 +46,13 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, s
 
 
 def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, spec):
-    for _ in range(ATTEMPTS + 2):
+    for _ in range(MAX_DEATHS + 2):
         assert in_process("advance", location, spec).wait(60) == -signal.SIGKILL
     with WorkerLease.new().present(location) as owner:
         work(open_queue(location, spec, owner), [20], most=1)
     first = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[0]
     assert first.state == TrialState.COMPLETE
-    assert [epoch for _, epoch in first.user_attrs["died"]] == [*range(ATTEMPTS + 2)]
+    assert [epoch for _, epoch in first.user_attrs["died"]] == [*range(MAX_DEATHS + 2)]
 
 
 @pytest.mark.parametrize("stored", [7, "x", [1], [["a"]], [["a", "b"]], None])
@@ -70,7 +70,7 @@ def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location
 
         def ends_just_now(owner, location):
             if owner == other and claim.study.trials[0].state == TrialState.RUNNING:
-                theirs.finish(claim, TrialState.COMPLETE, {"size": 20, "repeat": 0}, value=1.0)
+                theirs.finish(claim, ended(value=1.0))
             return owner == other
 
         monkeypatch.setattr(WorkerLease, "has_exited", ends_just_now)
@@ -80,7 +80,7 @@ def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location
 
 def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(location, spec):
     # Nine deaths: three of each of the first three trials; the third is not failed but waits.
-    for _ in range(3 * ATTEMPTS):
+    for _ in range(3 * MAX_DEATHS):
         die_in_a_trial(location, spec)
     with WorkerLease.new().present(location) as owner:
         queue = open_queue(location, spec, owner)
@@ -93,7 +93,7 @@ def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason
 def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, database, spec):
     # Each time the whole run ends, so nothing speaks against the trial.
     location = StudyLocation.of("tiny", out=tmp_path / "out", storage=database)
-    for _ in range(ATTEMPTS + 1):
+    for _ in range(MAX_DEATHS + 1):
         with (
             WorkerLease.new().present(location) as run,
             joined(location, spec, run=run.token, num_groups=GROUPS) as queue,

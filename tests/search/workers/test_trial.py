@@ -1,4 +1,4 @@
-"""One trial, and the promise that what is imported is what was searched."""
+"""Fitting: the strategy imported is the strategy searched, to the bit."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from optuna.trial import TrialState
 from torch import nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
@@ -16,10 +17,9 @@ from search.data.examples import already_batched
 from search.spec.study_spec import StudySpec, find_study_file
 from search.spec.tables import Train
 from search.task.task import Task
-from search.training.fit import score_on_test, train
+from search.training.fit import fit
 from search.training.source_task import train_source
 from search.training.trainer import lean_trainer
-from search.workers.trial import PruningCallback
 from strategies import FreezingCallback, FreezingStrategy, load_strategy, param_groups, save_strategy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,13 +43,13 @@ GRADUAL = FreezingStrategy(
 )
 
 
-def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task, tmp_path):
+def test_a_plain_script_gives_the_trials_curve_to_the_bit(task, tmp_path):
     study, trial = ask()
-    train(task, GRADUAL, size=50, repeat=2, callbacks=[PruningCallback(trial, "val_loss")])
+    fit(task, GRADUAL, size=50, repeat=2, trial=trial)
     searched = list(study.trials[0].intermediate_values.values())
     save_strategy(GRADUAL, tmp_path / "best.toml")
 
-    # From here on: somebody's own Lightning code, which knows `strategies` and nothing of the search.
+    # From here on: a user's own Lightning code, which imports `strategies` and nothing of the search.
     strategy = load_strategy(tmp_path / "best.toml")
     (examples, held_out), (body, top, _) = task.split(repeat=2, size=50), task.start(strategy, repeat=2)
 
@@ -86,33 +86,31 @@ def test_what_is_imported_trains_to_the_trials_validation_curve_to_the_bit(task,
     assert mine.curve == searched
 
 
-def test_the_same_seed_gives_the_same_trial_to_the_bit(task):
+def test_fit_gives_the_same_curve_for_the_same_seed(task):
     curves = []
     for _ in range(2):
         study, trial = ask()
-        train(task, GRADUAL, size=100, repeat=0, callbacks=[PruningCallback(trial, "val_loss")])
+        fit(task, GRADUAL, size=100, repeat=0, trial=trial)
         curves.append(study.trials[0].intermediate_values)
     assert curves[0] == curves[1]
     assert len(curves[0]) == 6
 
 
-def test_value_and_test_score_are_the_best_epochs(task):
+def test_fit_scores_the_best_epochs_weights(task):
     study, trial = ask()
-    report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=100, repeat=1, callbacks=[report], keep_best=True)
+    result = fit(task, GRADUAL, size=100, repeat=1, trial=trial, test=True)
     curve = study.trials[0].intermediate_values
-    assert outcome.value == min(curve.values()) == curve[outcome.best_epoch]
-    scores = score_on_test(outcome.model, task.data.test, batch_size=256)
-    assert scores.example_scores.float().mean().item() == scores.values["test_accuracy"]
-    # The weights are that epoch's: the validation loss comes out again.
+    assert result.value == min(curve.values()) == curve[result.best_epoch]
+    assert result.predictions["example_scores"].mean() == pytest.approx(result.scores["test_accuracy"])
+    # With that epoch's weights the validation loss is the same again.
     _, held_out = task.split(repeat=1, size=100)
-    outcome.model.eval()
+    result.model.eval()
     with torch.no_grad():
-        again = nn.functional.cross_entropy(outcome.model(held_out.inputs), held_out.targets).item()
-    assert again == pytest.approx(outcome.value, abs=1e-6)
+        again = nn.functional.cross_entropy(result.model(held_out.inputs), held_out.targets).item()
+    assert again == pytest.approx(result.value, abs=1e-6)
 
 
-def test_trainable_parameters_are_those_that_unfreeze(task):
+def test_trainable_parameters_counts_what_unfreezes(task):
     head, linear, block3 = 650, 256 * 64 + 64, 32 * 64 * 9 + 64
     for depth, expected in ((4, head), (3, head + linear), (2, head + linear + block3)):
         assert task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) == expected
@@ -127,46 +125,36 @@ class PruneAt(optuna.pruners.BasePruner):
         return trial.last_step >= self.step
 
 
-def test_a_pruned_run_ends_in_order(task):
+def test_a_pruned_run_ends_after_its_epoch(task):
     study, trial = ask(PruneAt(2))
-    report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, repeat=0, callbacks=[report])
-    assert outcome.epochs == 3
+    result = fit(task, GRADUAL, size=50, repeat=0, trial=trial)
+    assert result.epochs == 3
     assert list(study.trials[0].intermediate_values) == [0, 1, 2]
-    with pytest.raises(optuna.TrialPruned):
-        report.check()
+    assert result.state == TrialState.PRUNED
 
 
 @pytest.mark.parametrize(("step", "epochs"), [(0, 2), (1, 2), (2, 3)])
-def test_a_trial_that_comes_back_reports_only_what_is_new_and_is_judged_from_its_last_report_on(task, step, epochs):
+def test_a_resumed_trial_is_judged_from_its_last_report_on(task, step, epochs):
     study, trial = ask(PruneAt(step))
-    # What it had reported before its process died, which may have been just before it was judged.
+    # Reported before its process died, perhaps just before it was judged.
     trial.report(9.0, 0)
     trial.report(9.0, 1)
-    report = PruningCallback(trial, "val_loss")
-    outcome = train(task, GRADUAL, size=50, repeat=0, callbacks=[report])
-    assert outcome.epochs == epochs
+    result = fit(task, GRADUAL, size=50, repeat=0, trial=trial)
+    assert result.epochs == epochs
     values = study.trials[0].intermediate_values
     assert list(values) == list(range(epochs))
     assert values[0] == values[1] == 9.0
-    with pytest.raises(optuna.TrialPruned):
-        report.check()
-
-
-def test_a_metric_that_is_not_logged_is_an_error(task):
-    _, trial = ask()
-    with pytest.raises(ValueError, match="'val_f1' is not logged; logged: val_accuracy, val_loss"):
-        train(task, GRADUAL, size=50, repeat=0, callbacks=[PruningCallback(trial, "val_f1")])
+    assert result.state == TrialState.PRUNED
 
 
 @pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
-def test_a_run_that_diverges_has_no_value_but_ends(task, metric):
+def test_a_run_that_diverges_fails_without_a_value(task, metric):
     spec = task.spec.changed(train={"optimizer": "sgd"}, task={"metric": metric})
     wild = Task.load(spec).with_weights(task.weights)
-    outcome = train(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, repeat=0)
-    assert outcome.best_epoch is None
-    assert math.isnan(outcome.value)
-    assert outcome.epochs == 6
+    result = fit(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, repeat=0)
+    assert result.best_epoch is None
+    assert math.isnan(result.value)
+    assert result.epochs == 6
 
 
 OWN = """
@@ -202,30 +190,42 @@ class Mine(LightningModule):
 """
 
 
-def test_your_own_lightning_module_is_trained_by_its_own_steps(tmp_path, monkeypatch):
+@pytest.fixture
+def own(tmp_path, monkeypatch):
     (tmp_path / "own_module.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    content = {
-        "task": {"data": "digits", "sizes": [50]},
-        "model": {"backbone": "own_module:Mine", "weights": "none"},
-        "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
-    }
-    own = Task.load(StudySpec.from_dict(content, where="test"))
-    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
+
+    def load(**table):
+        content = {
+            "task": {"data": "digits", "sizes": [50], **table},
+            "model": {"backbone": "own_module:Mine", "weights": "none"},
+            "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
+        }
+        return Task.load(StudySpec.from_dict(content, where="test"))
+
+    return load
+
+
+def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
+    task, strategy = own(), FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
     study, trial = ask()
-    outcome = train(own, strategy, size=50, repeat=0, callbacks=[PruningCallback(trial, "val_loss")], keep_best=True)
-    assert outcome.model.steps == 12
+    result = fit(task, strategy, size=50, repeat=0, trial=trial, test=True)
+    assert result.model.steps == 12
     assert len(study.trials[0].intermediate_values) == 3
-    start, _, _ = own.start(strategy, repeat=0)
-    assert torch.equal(outcome.model.backbone[1][0].weight, start[1][0].weight), "frozen"
-    assert not torch.equal(outcome.model.backbone[2].weight, start[2].weight), "unfrozen"
-    scores = score_on_test(outcome.model, own.data.test, batch_size=64)
-    assert 0 <= scores.values["test_accuracy"] <= 1
-    assert train(own, strategy, size=50, repeat=0).value == outcome.value, "whatever random numbers its steps draw"
+    start, _, _ = task.start(strategy, repeat=0)
+    assert torch.equal(result.model.backbone[1][0].weight, start[1][0].weight), "frozen"
+    assert not torch.equal(result.model.backbone[2].weight, start[2].weight), "unfrozen"
+    assert 0 <= result.scores["test_accuracy"] <= 1
+    assert fit(task, strategy, size=50, repeat=0).value == result.value, "whatever random numbers its steps draw"
     assert not (tmp_path / "checkpoints").exists(), "no file a trial"
 
 
-def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypatch):
+def test_fit_raises_if_the_metric_is_not_logged(own):
+    with pytest.raises(ValueError, match="'val_accuracy' is not logged; logged: val_loss"):
+        fit(own(metric="val_accuracy"), GRADUAL, size=50, repeat=0, trial=ask()[1])
+
+
+def test_fit_scores_a_regressor_by_squared_error(tmp_path, monkeypatch):
     (tmp_path / "lines.py").write_text(
         "import torch\nfrom search.data.examples import Examples, TaskData\n"
         "def data():\n    torch.manual_seed(0)\n    x = torch.randn(200, 4)\n    y = x[:, :2] @ torch.ones(2, 1)\n"
@@ -241,16 +241,15 @@ def test_regression_trains_and_is_scored_by_its_squared_error(tmp_path, monkeypa
     }
     task = Task.load(StudySpec.from_dict(content, where="test"))
     strategy = FreezingStrategy.full_fine_tuning(head_lr=0.02)
-    outcome = train(task, strategy, size=40, repeat=1, keep_best=True)
-    scores = score_on_test(outcome.model, task.data.test, batch_size=64)
-    outputs = outcome.model(task.data.test.inputs)
-    assert scores.values["test_mse"] == pytest.approx(
+    result = fit(task, strategy, size=40, repeat=1, test=True)
+    outputs = result.model(task.data.test.inputs)
+    assert result.scores["test_mse"] == pytest.approx(
         (outputs - task.data.test.targets).square().mean().item(), rel=1e-4
     )
-    assert scores.values["test_mse"] < 0.5 < task.data.test.targets.var().item()
+    assert result.scores["test_mse"] < 0.5 < task.data.test.targets.var().item()
 
 
-def test_a_task_of_a_slurm_job_array_is_no_rank_of_a_larger_run(monkeypatch):
+def test_lean_trainer_ignores_slurm_ranks(monkeypatch):
     for name, content in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "a")):
         monkeypatch.setenv(name, content)
     trainer = lean_trainer(Train(accelerator="cpu"), epochs=1)

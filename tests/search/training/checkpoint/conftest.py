@@ -24,8 +24,8 @@ def task(nets):
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
-    monkeypatch.setattr(checkpoint, "COST", float("inf"))
+    monkeypatch.setattr(checkpoint, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "MAX_TIME_SHARE", float("inf"))
 
 
 @pytest.fixture(scope="module")

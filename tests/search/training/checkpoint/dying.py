@@ -7,12 +7,14 @@ import sys
 import numpy as np
 import optuna
 import torch
+from optuna.trial import TrialState
 
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.study.queue import Claim
 from search.task.task import Task
 from search.training import checkpoint
+from search.verdict.predictions import save_predictions
 from search.workers.trial import run_trial
 from strategies import FreezingStrategy
 
@@ -96,23 +98,23 @@ class Queue:
         pruner = pruner or optuna.pruners.NopPruner()
         self.study = optuna.create_study(storage=self.storage, study_name="s", pruner=pruner, load_if_exists=True)
         self.location = StudyLocation(name="s", folder=folder, url="sqlite://")
-        self.num_groups = task.num_groups
         folder.mkdir(exist_ok=True)
 
     def claim(self, strategy, *, confirms=False, again=None):
         trial = self.study.ask() if again is None else optuna.Trial(self.study, again.trial._trial_id)
         return Claim(study=self.study, trial=trial, strategy=strategy, size=40, repeat=0, confirms=confirms)
 
-    def say(self, what):
-        print(what)
-
     def note(self, claim, attributes):
         for key, content in attributes.items():
             claim.trial.set_user_attr(key, content)
 
-    def finish(self, claim, state, attributes, *, value=None):
+    def finish(self, claim, result, *, meanwhile):
+        attributes = result.attributes
+        if result.predictions is not None:
+            name = save_predictions(self.location, claim.trial.number, **result.predictions)
+            attributes["predictions_file"] = name
         self.note(claim, attributes)
-        self.study.tell(claim.trial, value, state=state)
+        self.study.tell(claim.trial, result.value if result.state == TrialState.COMPLETE else None, state=result.state)
 
     def stored(self, claim):
         return self.storage.get_trial(claim.trial._trial_id)
@@ -176,7 +178,7 @@ def be_killed(folder, database):
         save(content, stream)
 
     torch.set_num_threads(1)
-    torch.save, checkpoint.EVERY, checkpoint.COST = half, 0.0, float("inf")
+    torch.save, checkpoint.INTERVAL_SECONDS, checkpoint.MAX_TIME_SHARE = half, 0.0, float("inf")
     queue = Queue(folder, task, storage=database)
     run_trial(queue, queue.claim(GRADUAL), task)
 

@@ -188,10 +188,10 @@ def test_a_checkpoint_of_another_run_or_of_other_code_is_not_gone_on_from(
     queue = Queue(tmp_path, mine)
     claim = queue.claim(GRADUAL)
     assert queue.dies(mine, claim)
-    claim, arithmetic = OTHERS[what](queue.again(claim))
+    claim, compute_format = OTHERS[what](queue.again(claim))
     if what == "code":
         edited(tmp_path, monkeypatch)
-    run_trial(queue, claim, mine, arithmetic=arithmetic)
+    run_trial(queue, claim, mine, compute_format=compute_format)
     assert "it is of another run, or of other code: the trial starts again" in capfd.readouterr().out
     assert queue.stored(claim).state == TrialState.COMPLETE
 
@@ -235,7 +235,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_pat
     assert seen == [[True]] * len(seen), "the old one stays, and nothing lies beside it"
     said = [line for line in capfd.readouterr().out.splitlines() if "can't be written" in line]
     assert len(said) == 1
-    assert said[0].endswith("the trial goes on without.")
+    assert said[0].endswith("the trial continues without.")
     tell("the disk is full in a checkpoint", "said; the checkpoint before stays, the trial goes on")
 
 
@@ -251,7 +251,7 @@ def test_what_ended_trials_left_is_swept_and_nothing_else(task, tmp_path, always
     others = [queue.stored(running).user_attrs["checkpoint"], "000000-ffffffff.ckpt", "notes.txt"]
     for name in others[1:]:  # of another database, and of the user's
         (folder / name).write_text("kept")
-    checkpoint.sweep(queue.location, queue.study)
+    checkpoint.sweep(queue.location, [queue.study])
     assert queue.files == sorted(others)
 
 
@@ -259,11 +259,11 @@ def test_progress_is_told_of_every_batch(task, tmp_path):
     told = []
     for cached in (False, True):
         queue, count = Queue(tmp_path / str(cached), task), [0]
-        layers = FrozenPrefix.of(task, cache=tmp_path / "cache", say=print) if cached else None
 
         def progress(count=count):
             count[0] += 1
 
+        layers = FrozenPrefix.of(task, cache=tmp_path / "cache", say=print, progress=progress) if cached else None
         probing = FreezingStrategy(freeze_depth=3)
         run_trial(queue, queue.claim(probing, confirms=True), task, layers=layers, progress=progress)
         told.append(count[0])

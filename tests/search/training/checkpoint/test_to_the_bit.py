@@ -44,7 +44,7 @@ CASES = {
         {},
     ),
     "momentum": ({"train": {**AUGMENTED, "augment": [], "optimizer": "sgd"}}, GRADUAL, {}),
-    "bfloat16, channels last": ({}, GRADUAL, {"arithmetic": ComputeFormat(bfloat16=True, channels_last=True)}),
+    "bfloat16, channels last": ({}, GRADUAL, {"compute_format": ComputeFormat(bfloat16=True, channels_last=True)}),
     "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"layers": True}),
     "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"layers": True}),
     "one's own module": ({"model": {"backbone": "nets:Mine", "weights": "none"}}, GRADUAL, {}),
@@ -69,7 +69,7 @@ def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, 
 
     def options(folder):
         layers = FrozenPrefix.of(task, cache=tmp_path / folder, say=print) if wanted.get("layers") else None
-        return {"layers": layers, "arithmetic": wanted.get("arithmetic", PLAIN)}
+        return {"layers": layers, "compute_format": wanted.get("compute_format", PLAIN)}
 
     whole, queue = Queue(tmp_path / "whole", task), Queue(tmp_path / "broken", task)
     run_trial(whole, unbroken := whole.claim(strategy, confirms=True), task, **options("a"))
@@ -82,7 +82,7 @@ def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, 
         assert queue.files == [name], "the latest, and nothing else"
         claim = queue.again(claim)
     said = capfd.readouterr().out
-    assert said.count("the trial goes on from it") == deaths >= EPOCHS - 1
+    assert said.count(": resumed in epoch ") == deaths >= EPOCHS - 1
     assert "starts again" not in said
     assert come_to(queue, claim) == come_to(whole, unbroken)
     assert queue.stored(claim).state == TrialState.COMPLETE
@@ -173,7 +173,7 @@ def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, 
     assert len(queue.files) == 2, "and half of another"
     claim = replace(queue.claim(GRADUAL), trial=optuna.Trial(queue.study, stored._trial_id))
     assert run_trial(queue, claim, task) is None
-    assert "the trial goes on from it, in epoch 2." in capfd.readouterr().out
+    assert ": resumed in epoch 2." in capfd.readouterr().out
     assert come_to(queue, claim) == whole
     assert name not in queue.files
     assert queue.files == []
