@@ -68,11 +68,10 @@ def format_strategy(strategy: FreezingStrategy, format: Format, *, provenance: M
 
 
 def _format_of(path: Path) -> Format:
-    if path.suffix == ".toml":
-        return "toml"
-    if path.suffix == ".json":
-        return "json"
-    raise ValueError(f"{path}: a strategy file ends in .toml or .json.")
+    formats: dict[str, Format] = {".toml": "toml", ".json": "json"}
+    if path.suffix not in formats:
+        raise ValueError(f"{path}: a strategy file ends in .toml or .json.")
+    return formats[path.suffix]
 
 
 def _toml(value: Any) -> str:

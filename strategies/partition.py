@@ -77,19 +77,14 @@ def _next_to_open(parts: list[_Part]) -> tuple[int, _Opened] | None:
     An only part is opened, and the largest while there are few. Stacked RNNs and an `nn.Sequential` that pools between
     convolutions are always opened.
     """
-    for index, part in sorted(enumerate(parts), key=lambda entry: -_count_parameters(entry[1].module)):
-        if part.module is None:
-            continue
-        stacked = any(isinstance(m, nn.RNNBase) and m.num_layers > 1 for m in part.module.modules())
-        if stacked or len(parts) < MIN_PARTS or is_sequential(part.module):
-            opened = _open(part, any_class=stacked or len(parts) == 1)
+    modules = [(index, part.module) for index, part in enumerate(parts) if part.module is not None]
+    for index, module in sorted(modules, key=lambda entry: -sum(p.numel() for p in entry[1].parameters())):
+        stacked = any(isinstance(m, nn.RNNBase) and m.num_layers > 1 for m in module.modules())
+        if stacked or len(parts) < MIN_PARTS or is_sequential(module):
+            opened = _open(parts[index], any_class=stacked or len(parts) == 1)
             if opened is not None and (stacked or len(parts) < MIN_PARTS or opened.pooled):
                 return index, opened
     return None
-
-
-def _count_parameters(module: nn.Module | None) -> int:
-    return sum(p.numel() for p in module.parameters()) if module is not None else 0
 
 
 def _replace(parts: list[_Part], index: int, opened: _Opened) -> None:
@@ -126,13 +121,12 @@ def _open(part: _Part, *, any_class: bool = False) -> _Opened | None:
         embeddings = opened.embeddings | inner.embeddings
         return _Opened(parts=parts, lead=opened.lead + inner.lead, embeddings=embeddings, pooled=inner.pooled)
     holds_more = any(
-        p.module is None or "." in relative_name(p.core, part.core) or _is_open_sequential(p) for p in parts
+        p.module is None
+        or "." in relative_name(p.core, part.core)
+        or (is_sequential(p.module) and _open(p) is not None)
+        for p in parts
     )
     return opened if is_sequential(part.module) or (holds_more and not part.block) else None
-
-
-def _is_open_sequential(part: _Part) -> bool:
-    return part.module is not None and is_sequential(part.module) and _open(part) is not None
 
 
 def _split(name: str, module: nn.Module) -> _Opened:

@@ -31,7 +31,8 @@ def explain(errors: list[ErrorDetails], content: Mapping[str, Any], *, tables: M
     """
     if (renamed := _renamed(content)) is not None:
         return renamed
-    error = _most_specific(errors)
+    # A union reports one error a branch; { low = ... } means the branch of ranges.
+    error = next((error for error in errors if _is_about_range(error)), errors[0])
     table, *keys = [str(part) for part in error["loc"]] or [""]
     # Branches of a union appear in the location, but not in the user's file.
     keys = keys[:1]
@@ -66,11 +67,6 @@ def _renamed(content: Mapping[str, Any]) -> str | None:
         if value == old or (isinstance(value, list) and old in value):
             return f'[{table}] {key} = {abbreviated(value)}: "{old}" is now called "{new}".'
     return None
-
-
-def _most_specific(errors: list[ErrorDetails]) -> ErrorDetails:
-    # A union reports one error a branch; { low = ... } means the branch of ranges.
-    return next((error for error in errors if _is_about_range(error)), errors[0])
 
 
 def _is_about_range(error: ErrorDetails) -> bool:

@@ -116,11 +116,5 @@ def find_study_file(study: str) -> Path:
     raise SpecError(f"There is no study file for {study[:120]!r}; known studies: {', '.join(known) or 'none'}.")
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and not prefix:
-            flat |= _flat(value, f"{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def _flat(tables: dict[str, Any]) -> dict[str, Any]:
+    return {f"{table}.{key}": value for table, keys in tables.items() if keys for key, value in keys.items()}

@@ -14,10 +14,8 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
-class Range(BaseModel):
+class Range(Table):
     """A range to sample from, both ends included; `log` samples its logarithm evenly."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     low: int | float
     high: int | float
