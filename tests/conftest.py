@@ -1,4 +1,4 @@
-"""What several test modules share: a tiny study file, the command, and one finished run of it."""
+"""Fixtures of several test modules: a tiny study file, the command, and one finished run of it."""
 
 import os
 import subprocess
@@ -72,12 +72,19 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres").url())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all tests of the finished study to one process of pytest-xdist: each process would run it again."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group("finished"))
+
+
 Tell = Callable[[str, str], None]
 
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
-    """Writes a line of the fault matrix, which is printed when all tests have run: what was done, what became of it."""
+    """A function that adds a line to the fault matrix, a fault and its outcome; printed after all tests."""
 
     def told(fault: str, outcome: str) -> None:
         record_property("fault", f"{fault:<66} {outcome}")

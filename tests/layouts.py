@@ -61,51 +61,56 @@ def build():
 """
 
 
-def idx(array: np.ndarray, file: Path) -> None:
-    """MNIST's own format."""
-    file.write_bytes(
-        bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-    )
+def fashion_mnist(assets: Path, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The first images (N, 28, 28) and labels (N,) of a part, "train" or "t10k", of Fashion-MNIST."""
+    arrays = []
+    for kind, offset in (("images-idx3", 16), ("labels-idx1", 8)):
+        content = gzip.decompress((assets / "fashion-mnist" / f"{part}-{kind}-ubyte.gz").read_bytes())
+        arrays.append(np.frombuffer(content, np.uint8, offset=offset))
+    return arrays[0].reshape(-1, 28, 28)[:count], arrays[1][:count].astype(np.int64)
 
 
-def shorten(raw: Path) -> None:
-    """Keep the first of Fashion-MNIST's images: 6,000 to learn from, 1,000 to test on."""
-    for part, kept in (("train", 6000), ("t10k", 1000)):
-        for kind, start, shape in (("images-idx3", 16, (-1, 28, 28)), ("labels-idx1", 8, (-1,))):
-            file = raw / f"{part}-{kind}-ubyte"
-            idx(np.frombuffer(file.read_bytes(), np.uint8, offset=start).reshape(shape)[:kept], file)
+def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write images and labels in MNIST's own format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+        head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        (folder / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+def write_images(folder: Path, images: np.ndarray, *, ending: str = "png") -> None:
+    """Write each image to a file of its own."""
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(images, start=1):
+        Image.fromarray(pixels).convert("RGB").save(folder / f"image_{number:04}.{ending}")
 
 
 def lay_out(folder: Path, assets: Path | None) -> None:
-    """The data of every study, where its file says they are."""
+    """Write the data of every study to the places that its file names; of Fashion-MNIST the first 7,000 images."""
     if assets is not None:
-        raw = folder / "data" / "FashionMNIST" / "raw"
-        raw.mkdir(parents=True)
-        for file in (assets / "fashion-mnist").glob("*.gz"):
-            with gzip.open(file) as packed, (raw / file.stem).open("wb") as out:
-                shutil.copyfileobj(packed, out)
+        for part, count in (("train", 6000), ("t10k", 1000)):
+            write_idx(folder / "data" / "FashionMNIST" / "raw", part, *fashion_mnist(assets, part, count))
         digits = np.load(assets / "mnist5k.npz")
         order = np.random.default_rng(0).permutation(5000)
-        mnist = folder / "data" / "MNIST" / "raw"
-        mnist.mkdir(parents=True)
         for part, chosen in (("train", order[:4000]), ("t10k", order[4000:])):
-            idx(digits["images"][chosen], mnist / f"{part}-images-idx3-ubyte")
-            idx(digits["labels"][chosen].astype(np.uint8), mnist / f"{part}-labels-idx1-ubyte")
-        clothes = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
-        kinds = np.frombuffer((raw / "t10k-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
-        for root, names in (("images", ["shirt", "shoe"]), ("data/caltech101/101_ObjectCategories", list("abc"))):
-            for label, name in enumerate(names):
-                (folder / root / name).mkdir(parents=True)
-                for number, pixels in enumerate(clothes[kinds == [0, 7, 8][label]][:40], start=1):
-                    Image.fromarray(pixels).convert("RGB").save(folder / root / name / f"image_{number:04}.jpg")
-        (folder / "data/caltech101/101_ObjectCategories/BACKGROUND_Google").mkdir()
+            write_idx(folder / "data" / "MNIST" / "raw", part, digits["images"][chosen], digits["labels"][chosen])
+        clothes, kinds = fashion_mnist(assets, "t10k")
+        caltech = folder / "data/caltech101/101_ObjectCategories"
+        for kind, place in (
+            (0, "images/shirt"),
+            (7, "images/shoe"),
+            (0, caltech / "a"),
+            (7, caltech / "b"),
+            (8, caltech / "c"),
+        ):
+            write_images(folder / place, clothes[kinds == kind][:40], ending="jpg")
+        (caltech / "BACKGROUND_Google").mkdir()
         for file in (assets / "japanese-vowels").glob("*.ts"):
             shutil.copy(file, folder / file.name)
-    with gzip.open(Path(sys.modules["plotly"].__file__).parent / "package_data/datasets/stocks.csv.gz", "rt") as stocks:
-        rows = list(csv.reader(stocks))
+    with gzip.open(Path(sys.modules["plotly"].__file__).parent / "package_data/datasets/stocks.csv.gz") as stocks:
+        prices = stocks.read()
     for name in ("source", "target"):
-        with (folder / f"{name}.csv").open("w", newline="") as out:
-            csv.writer(out).writerows(rows)
+        (folder / f"{name}.csv").write_bytes(prices)
     package = folder / "my_package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -133,16 +138,11 @@ def tiny_bert(folder: Path) -> str:
     return home.name
 
 
-def lay_out_clothes(folder: Path) -> None:
+def lay_out_clothes(folder: Path, assets: Path) -> None:
     """120 test images of each class of Fashion-MNIST, a folder a class."""
-    raw = folder / "data" / "FashionMNIST" / "raw"
-    clothes = np.frombuffer((raw / "t10k-images-idx3-ubyte").read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28)
-    kinds = np.frombuffer((raw / "t10k-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+    clothes, kinds = fashion_mnist(assets, "t10k")
     for kind in range(10):
-        home = folder / "clothes" / f"kind {kind}"
-        home.mkdir(parents=True)
-        for number, pixels in enumerate(clothes[kinds == kind][:120]):
-            Image.fromarray(pixels).save(home / f"{number:04}.png")
+        write_images(folder / "clothes" / f"kind {kind}", clothes[kinds == kind][:120])
 
 
 def lay_out_climate(folder: Path) -> None:
@@ -160,7 +160,7 @@ def lay_out_climate(folder: Path) -> None:
 
 
 def lay_out_reviews(folder: Path, reviews: list[tuple[str, float]]) -> None:
-    """10,043 film snippets and whether they praise."""
+    """10,043 film snippets, each labelled good or bad."""
     rows = [f"{text}\t{'good' if rating > 0 else 'bad'}" for text, rating in reviews]
     (folder / "reviews.tsv").write_text("\n".join(["text\tlabel", *rows]), encoding="utf-8")
 

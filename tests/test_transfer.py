@@ -1,17 +1,15 @@
 """Real weights on real data carry over: a linear probe on them beats the same probe on random features by far."""
 
 import csv
-import gzip
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from search.training.fit import fit
 from strategies import FreezingStrategy
+from tests.layouts import fashion_mnist, write_images
 
 pytestmark = pytest.mark.slow
 
@@ -33,16 +31,9 @@ def probe(content, size):
 
 def test_mobilenet_with_imagenet_weights_on_clothes(assets, tmp_path, monkeypatch):
     # The assets' own figure, by logistic regression at 96 px on 300 labels: .803, and .243 on random weights.
-    def read(kind, offset):
-        with gzip.open(assets / "fashion-mnist" / f"t10k-{kind}-ubyte.gz") as file:
-            return np.frombuffer(file.read(), np.uint8, offset=offset)
-
-    pixels = read("images-idx3", 16).reshape(-1, 28, 28)[:500]
-    labels = read("labels-idx1", 8)[:500]
-    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        folder = tmp_path / "clothes" / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{number}.png")
+    images, labels = fashion_mnist(assets, "t10k", 500)
+    for label in range(10):
+        write_images(tmp_path / "clothes" / str(label), images[labels == label])
     monkeypatch.chdir(tmp_path)
     content = {
         "task": {"data": "clothes", "sizes": [250], "options": {"test": 0.4}},

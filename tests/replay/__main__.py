@@ -17,10 +17,9 @@ REPORTS = {
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
     "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
-    "sizes": ("what was best at smaller sizes is worth at a larger one", 10),
-    "between": ("what is taken and told at sizes that a study left out, against the truth", 500),
+    "between": ("strategies and scores for sizes that a study left out, against the truth", 500),
 }
-"""What is printed from the tables: a module here, what it tells, and how many studies a table it replays by default."""
+"""Reports: a module here, its subject, and the number of studies a table that it replays by default."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 ASSETS = Path(os.environ.get("FROSTLINE_ASSETS", Path(__file__).parents[2].parent / "shared" / "assets"))

@@ -1,7 +1,6 @@
-"""Train what the replay table lacks: each strategy on each repeat at each size, by the product's own `fit`."""
+"""Training of the cells that the replay table lacks, by the product's own `fit`."""
 
 import gc
-import gzip
 import logging
 import os
 import shutil
@@ -15,23 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from search.activations.frozen_prefix import FrozenPrefix
+from search.device import eval_batch
 from search.storage.location import StudyLocation
+from search.task.task import Task
+from search.training.fit import fit
+from search.training.module import predict
+from search.training.source_task import with_source_weights
+from strategies import FreezingStrategy
+from tests.layouts import fashion_mnist
 from tests.replay.grid import SMALL, Grid, spec_of
 from tests.replay.table import TABLES, Cell, Table, joined, stacked
 
 POOL = 5000
-"""How many images of Fashion-MNIST's training set there are to draw from."""
+"""Images of Fashion-MNIST's training set to draw from."""
 TESTED = {"fashion.npz": 1000, "fashion-few.npz": 400}
-"""How many of its test set are tested on: fewer where a forward pass is dear."""
+"""Images of its test set: fewer where a forward pass is expensive."""
 Block = tuple[str, int, int]
-"""A task, a repeat and a size: what is trained at one go, all strategies of it."""
+"""A task, a repeat and a size, of which all strategies are trained together."""
 
 
 def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_repeats: int, workers: int) -> None:
-    """Train the blocks that the tables lack, repeat by repeat, so that they are of use at any time; then pack them in.
+    """Train the blocks that the tables lack, repeat by repeat, then pack them in.
 
-    Each block is a file in `folder`: the same command goes on where it was stopped.
+    Each block is a file in `folder`: the same command resumes after a stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder, assets)
@@ -54,7 +64,7 @@ def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_rep
 
 
 def blocks(tasks: list[str], repeats: int, dear_repeats: int) -> Iterator[Block]:
-    """In the order in which they are trained: repeat by repeat, the dear task's spread among the others'."""
+    """Blocks in the order of training: repeat by repeat, the expensive task's spread among the others'."""
     wanted = {task: repeats if task in SMALL else dear_repeats for task in tasks}
     order = sorted(
         (repeat / wanted[task], place, repeat) for place, task in enumerate(tasks) for repeat in range(wanted[task])
@@ -83,27 +93,14 @@ def prepare(folder: Path, assets: Path) -> None:
         shutil.copytree(assets / "japanese-vowels", folder / "vowels")
     for name, tested in TESTED.items():
         if not (folder / name).exists():
-            arrays = {}
-            for part, kept, suffix in (("train", POOL, ""), ("t10k", tested, "_test")):
-                stem = str(assets / "fashion-mnist" / part)
-                arrays[f"x{suffix}"] = _idx(Path(f"{stem}-images-idx3-ubyte.gz"))[:kept]
-                arrays[f"y{suffix}"] = _idx(Path(f"{stem}-labels-idx1-ubyte.gz"))[:kept].astype(np.int64)
-            np.savez(folder / name, **arrays)
-
-
-def _idx(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    content = gzip.decompress(file.read_bytes())
-    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(content[3])]
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+            (x, y), (x_test, y_test) = fashion_mnist(assets, "train", POOL), fashion_mnist(assets, "t10k", tested)
+            np.savez(folder / name, x=x, y=y, x_test=x_test, y_test=y_test)
 
 
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
 def _begin(folder: str) -> None:
-    import lightning.pytorch  # noqa: F401  (its import sets the level that is lowered here)
-    import torch
-
     os.chdir(folder)
     os.nice(6)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -113,13 +110,7 @@ def _begin(folder: str) -> None:
 
 
 @cache
-def _loaded(task: str) -> Any:
-    import torch
-
-    from search.activations.frozen_prefix import FrozenPrefix
-    from search.task.task import Task
-    from search.training.source_task import with_source_weights
-
+def _loaded(task: str) -> tuple[Task, FrozenPrefix | None]:
     location = StudyLocation.of(task, out=Path("studies"), storage=None)
     loaded = Task.load(spec_of(task), cache=location.folder / "cache")
     table = stored(task)
@@ -129,7 +120,7 @@ def _loaded(task: str) -> Any:
         loaded = with_source_weights(loaded, location)
     layers = FrozenPrefix.of(loaded, cache=location.folder / "cache", say=print)
     gc.collect()
-    gc.freeze()  # what is there now stays: the collections after each run need not look at it
+    gc.freeze()  # spares the collections after each run
     return loaded, layers
 
 
@@ -149,13 +140,33 @@ def train_block(block: Block) -> tuple[Block, float]:
     return block, time.monotonic() - started
 
 
-def train_cell(task: Any, strategy: Any, *, size: int, repeat: int, layers: Any = None) -> Cell:
-    """Train one strategy by the product's `fit`, and test every epoch's weights."""
-    from search.device import eval_batch
-    from search.training.fit import fit
-    from search.training.module import predict
-    from tests.replay.recorder import Recorder
+class Recorder(Callback):
+    """Validation loss and accuracy, CPU seconds, and the weights that may have changed, at the end of every epoch."""
 
+    def __init__(self) -> None:
+        self.val_loss: list[float] = []
+        self.val_accuracy: list[float] = []
+        self.seconds: list[float] = []
+        self.weights: list[dict[str, Tensor]] = []
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.process_time()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds.append(time.process_time() - self._since)
+        self.val_loss.append(trainer.callback_metrics["val_loss"].item())
+        self.val_accuracy.append(trainer.callback_metrics["val_accuracy"].item())
+        held = {p for group in trainer.optimizers[0].param_groups for p in group["params"]}
+        still = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
+        state: dict[str, Any] = pl_module.state_dict()
+        self.weights.append({name: value.detach().clone() for name, value in state.items() if name not in still})
+
+
+def train_cell(
+    task: Task, strategy: FreezingStrategy, *, size: int, repeat: int, layers: FrozenPrefix | None = None
+) -> Cell:
+    """Train one strategy by the product's `fit`, and test every epoch's weights."""
     recorder = Recorder()
     result = fit(task, strategy, size=size, repeat=repeat, callbacks=[recorder], layers=layers)
     targets, right = task.data.test.targets, []
@@ -178,7 +189,7 @@ def train_cell(task: Any, strategy: Any, *, size: int, repeat: int, layers: Any 
 
 
 def pack(folder: Path, task: str) -> Table | None:
-    """The table with the repeats that have come to it, each there at every size; None before there is one."""
+    """The table with the repeats that are complete at every size; None before there is one."""
     table, sizes = stored(task), spec_of(task).task.sizes
     repeat = table.repeats if table is not None else 0
     while all(file_of(folder, (task, repeat, size)).is_file() for size in sizes):
@@ -198,7 +209,5 @@ def pack(folder: Path, task: str) -> Table | None:
 
 
 def _weights(folder: Path, task: str) -> dict[str, Any]:
-    import torch
-
     files = [*(folder / "studies" / task).glob("source-*.pt")]
     return {name: value.numpy() for name, value in torch.load(files[0], weights_only=True).items()} if files else {}

@@ -1,4 +1,4 @@
-"""The strategies that the replay table holds: a full grid of levels, and from any strategy the nearest of them."""
+"""The strategies that the replay table holds: a full grid of levels, and the nearest of them to any strategy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +96,7 @@ class Grid:
         return canonical
 
     def nearest(self, strategy: FreezingStrategy) -> FreezingStrategy:
-        """The strategy of the grid at the nearest levels, rates by their ratio: what a trial of it is worth."""
+        """The strategy of the grid at the nearest levels, rates by their ratio."""
         if not strategy.pretrained:
             return FreezingStrategy.from_scratch(head_lr=_nearest(self.scratch, strategy.head_lr))
         if strategy.freeze_depth >= self.num_groups:

@@ -1,4 +1,4 @@
-"""What a whole study picks, explored and confirmed, against the table's best, other searches, and defaults."""
+"""A whole study's pick, explored and confirmed, against the table's best, other searches and defaults."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,20 @@ from tests.replay.table import Table
 REPEATS = 5
 OURS = ENGINES["baselines + TPE + PhasePruner"]
 RIVALS = ("random", "TPE + Median", "TPE + Hyperband")
-"""What else one would let search; of their trials the best in validation is taken, as `study.best_params` does."""
+"""Other searches; of their trials the best in validation is taken, as `study.best_params` does."""
 DEFAULTS = (Family.LINEAR_PROBING, Family.FULL_FINE_TUNING, Family.FREEZE_THEN_UNFREEZE)
-"""What people take without a search: the baselines of these families."""
+"""Families whose baselines people take without a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
     """One size of a study. Scores and regrets are in points of true test accuracy, costs in shares of a slice.
 
-    regrets: (budgets, 3) after confirming, of the leader, of the recommended, and of who would lead if families sent
-    their best trials without play-offs; explored: (budgets,) of the best in validation alone. costs: (budgets,) with
-    what confirming cost; rivals: (budgets,) by name, at these costs. At the largest budget: gains over each default;
-    `unlucky`, the regret of the leader without the luck of the table's best; and off (2,), the scores that the verdict
-    tells of leader and recommended less those on unused repeats.
+    regrets: (budgets, 3) after confirming, of the leader, of the recommended, and of the leader if each family sent
+    its best trial without a head-to-head re-run. explored: (budgets,) of the best in validation alone.
+    costs: (budgets,) with those of confirming. rivals: (budgets,) by name, at these costs.
+    At the largest budget: gains over each default; the leader's unbiased regret; and off (2,), the verdict's scores of
+    leader and recommended less those on unused repeats.
     """
 
     size: int
@@ -40,18 +40,18 @@ class Pick:
     costs: np.ndarray
     rivals: dict[str, np.ndarray]
     gains: dict[Family, float]
-    unlucky: float
+    unbiased_regret: float
     off: np.ndarray
 
 
 def confirmed(
-    replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int], *, play_offs: bool = True
+    replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int], *, head_to_head: bool = True
 ) -> Results:
     """The results of one size after this search, confirmed on those repeats of the table."""
     rows = [
         replace(
             (row := replay.row(one.strategy, at, 0, number=number)),
-            baseline=row.baseline and play_offs,  # where there are no baselines, nobody has to meet one
+            baseline=row.baseline and head_to_head,  # where there are no baselines, no trial is re-run against one
             value=one.value,
             state="PRUNED" if one.pruned else "COMPLETE",
         )
@@ -71,7 +71,7 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
         tried = within(found, share * budget)
         results = confirmed(replay, at, tried, confirms)
         verdict = judge(results, replay.table.sizes[at])
-        without = judge(confirmed(replay, at, tried, confirms, play_offs=False), replay.table.sizes[at])
+        without = judge(confirmed(replay, at, tried, confirms, head_to_head=False), replay.table.sizes[at])
         assert verdict is not None
         assert without is not None
         taken = (verdict.candidates[0], verdict.recommended, without.candidates[0])
@@ -92,7 +92,7 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
             for name, tried in others.items()
         },
         gains={one: regret(replay, at, families[one]) - regrets[-1][0] for one in DEFAULTS if one in families},
-        unlucky=unlucky(replay, at, taken[0].strategy, repeats=unused),
+        unbiased_regret=unbiased_regret(replay, at, taken[0].strategy, repeats=unused),
         off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in taken[:2]]),
     )
 
@@ -103,7 +103,7 @@ def _search(engine: Engine, replay: Replay, at: int, repeat: int, *, seed: int, 
 
 
 def regret(replay: Replay, at: int, strategy: FreezingStrategy) -> float:
-    """What a strategy lacks of the table's best, in points of the mean over all repeats."""
+    """The gap of a strategy to the table's best, in points of the mean over all repeats."""
     truth = replay.truth[: replay.searched, at]
     return 100 * float(truth.max() - replay.truth[replay.places[strategy], at])
 
@@ -122,7 +122,7 @@ def _score(replay: Replay, at: int, strategy: FreezingStrategy, repeats: Sequenc
 
 
 def within(found: Sequence[Tried], seconds: float) -> Sequence[Tried]:
-    """Those of a search that had ended by then; one at the least."""
+    """The trials of a search that had ended after so many seconds; at least one."""
     spent = np.cumsum([one.seconds for one in found])
     return found[: max(1, int(np.searchsorted(spent, seconds, side="right")))]
 
@@ -144,7 +144,7 @@ def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text | str]:
 
 def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
     text = Text(
-        "labels", *(f"{share:g} of a slice" for share in SHARES), "less the table's luck", "told less true",
+        "labels", *(f"{share:g} of a slice" for share in SHARES), "unbiased", "predicted less true",
         title=f"{table.task}: {len(picks)} studies, of {table.repeats} repeats",
     )  # fmt: skip
     for at, labels in enumerate(table.sizes):
@@ -157,22 +157,21 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
         )
         cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} ({d:.2f}) at {cost:.2f}" for a, (b, c, d), cost in columns)
         off = np.mean([one.off for one in ours], axis=0)
-        lucky = np.mean([one.unlucky for one in ours])
-        text.add_row(str(labels), *cells, f"{lucky:+.2f}", ", ".join(f"{each:+.2f}" for each in off))
+        unbiased = np.mean([one.unbiased_regret for one in ours])
+        text.add_row(str(labels), *cells, f"{unbiased:+.2f}", ", ".join(f"{each:+.2f}" for each in off))
     text.caption = (
-        "regret in points: best in validation -> confirmed leader, recommended (leader without play-offs); at what "
-        "cost with confirming. "
-        "Last, at the largest budget, on repeats that the study did not use: the leader's regret against what is best "
-        "on the others of them, and by what the scores of leader and recommended are too high"
+        "regret in points: best in validation -> confirmed leader, recommended (leader without head-to-head re-runs); "
+        "at the cost with confirming. Last, at the largest budget, on repeats that the study did not use: the leader's "
+        "unbiased regret, and by what the scores of leader and recommended are too high"
     )
     return text
 
 
-def unlucky(replay: Replay, at: int, strategy: FreezingStrategy, *, repeats: Sequence[int]) -> float:
+def unbiased_regret(replay: Replay, at: int, strategy: FreezingStrategy, *, repeats: Sequence[int]) -> float:
     """The regret in points against the best of all these repeats but one, on that one; the mean over them.
 
-    The best of a table is the best of many means over few repeats, and luck is part of it, so of every regret. Here
-    the best is chosen on other repeats than it is measured on. It may not be the true one, so this is too little.
+    The best of many means over few repeats is higher than the truth (winner's curse), so every regret is too large.
+    Here the best is chosen on other repeats than it is measured on. It may not be the true one, so this is too small.
     """
     if len(repeats) < 2:
         return nan

@@ -1,4 +1,4 @@
-"""PhasePruner against Optuna's own pruners: what each costs, and whom it prunes that it should not."""
+"""PhasePruner against Optuna's own pruners: the costs of each, and the good trials that it prunes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ BEST = 0.1
 class Foresight(BasePruner):
     """A pruner that knows how each trial would end, to show what is in reach of any that waits for the last unfreezing.
 
-    One epoch after that it prunes whoever would end worse than `percent` of those before it.
+    One epoch after that it prunes each trial that would end worse than `percent` of those before it.
     """
 
     def __init__(self, replay: Replay, *, size: int, repeat: int, percent: float = 50.0) -> None:
@@ -53,12 +53,12 @@ PRUNERS: dict[str, Callable[[Replay, int, int], BasePruner]] = {
     "PhasePruner(Median)": lambda replay, size, repeat: phase(replay, pruner="median"),
     "foresight": lambda replay, size, repeat: Foresight(replay, size=size, repeat=repeat),
 }
-"""Optuna's pruners as its documentation shows them, the product's, and what no pruner can know."""
+"""Optuna's pruners as its documentation shows them, the product's, and one that knows each trial's end."""
 
 
 @dataclass
 class Tally:
-    """What a pruner did over many studies."""
+    """A pruner's costs and false prunes over many studies."""
 
     epochs: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

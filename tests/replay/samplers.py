@@ -1,4 +1,4 @@
-"""Which search reaches a good strategy soonest, at equal seconds."""
+"""Searches by the regret that they reach at equal seconds."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from rich.table import Table as Text
 
-from search.study import sampling as explore
+from search.study import sampling
 from strategies import FreezingStrategy
 from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
@@ -36,7 +36,7 @@ def tpe(seed: int) -> BaseSampler:
 def phase(replay: Replay, *, pruner: str = "percentile") -> BasePruner:
     """The product's."""
     spec = replay.spec.changed(search={"pruner": pruner})
-    return explore.pruner(spec, num_groups=replay.table.num_groups, baselines=len(replay.baselines))
+    return sampling.pruner(spec, num_groups=replay.table.num_groups, baselines=len(replay.baselines))
 
 
 ENGINES = {
@@ -65,9 +65,9 @@ def pick(found: Sequence[Tried]) -> int | None:
 
 
 def regrets(replay: Replay, size: int, found: Sequence[Tried]) -> NDArray[np.float64]:
-    """(2, budgets): what the pick, and the best of those tried, lack of the table's best, in points.
+    """The gaps to the table's best of the pick and of the best that was tried, (2, budgets), in points.
 
-    Before anything has run to its end: what a random strategy lacks.
+    Before any trial has run to its end: the gap of a random strategy.
     """
     truth = replay.truth[: replay.searched, size]
     worst = truth.max() - truth.mean()

@@ -27,7 +27,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A replayed trial: which strategy of the table, for how many epochs and seconds, and what it came to."""
+    """A replayed trial: its strategy (a place in the table), epochs, seconds and value."""
 
     strategy: int
     epochs: int
@@ -37,7 +37,7 @@ class Tried:
 
 
 class OnGrid:
-    """A trial whose epochs are asked for on the grid's levels, so that what a pruner reads is what was trained."""
+    """A trial whose epochs are suggested on the grid's levels, so that a pruner reads a trained curve."""
 
     def __init__(self, trial: optuna.Trial, grid: Grid) -> None:
         self.trial = trial
@@ -79,7 +79,7 @@ class Replay:
         return float(self.seconds[: self.searched, size, -1].sum())
 
     def row(self, place: int, size: int, repeat: int, *, number: int, test: bool = False) -> Row:
-        """A strategy of the table as the product's row; with `test` it knows what it got right."""
+        """A strategy of the table as the product's row; with `test` it has example scores."""
         outcome = self.table.outcome[place, size, repeat] if test else None
         return Row(
             number=number, state="COMPLETE", size=self.table.sizes[size], repeat=0, strategy=self.strategies[place],
@@ -90,14 +90,14 @@ class Replay:
         )  # fmt: skip
 
     def results(self, explored: Sequence[Row], *, repeats: int) -> Results:
-        """What a study would know that explored so, its budgets spent."""
+        """The results of a study that explored so, its budgets spent."""
         sizes = {row.size for row in explored}
         spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"repeats": repeats})
         location = StudyLocation.of(self.table.task, out=Path("studies"), storage=None)
         return Results(location=location, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
 
     def confirmed(self, results: Results, size: int, repeats: Sequence[int]) -> Results:
-        """Run what the product wants to be confirmed at a size (an index), on these repeats of the table."""
+        """Run the confirm trials that the product needs at a size (an index), on these repeats of the table."""
         labels = self.table.sizes[size]
         places = {row.number: self.places[row.strategy] for row in results.explored(labels)}
         while missing := results.needed_confirm_trials(labels) - ended(results.confirmed(labels)).keys():
@@ -125,7 +125,7 @@ class Replay:
     ) -> list[Tried]:
         """Replay one study: `first` (by default the baselines), then the sampler, to a number of trials or seconds.
 
-        size: an index of the table's. What is over the seconds does not count.
+        size: an index of the table's. A trial that ends after the seconds does not count.
         """
         study = optuna.create_study(sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
         opening = list(self.baselines if first is None else first)
@@ -168,7 +168,7 @@ class Replay:
 
 
 def draws(table: Table, *, studies: int, seed: int = 0) -> Iterator[tuple[Replay, int, int, int]]:
-    """So many studies of a table: its replay, a random size (an index) and repeat, and a seed of the study's own."""
+    """Draw studies of a table: its replay, a random size (an index) and repeat, and a seed of the study's own."""
     replay, dice = Replay(table), np.random.default_rng(seed)
     for _ in range(studies):
         yield replay, int(dice.integers(len(table.sizes))), int(dice.integers(table.repeats)), int(dice.integers(2**31))

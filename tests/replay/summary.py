@@ -1,4 +1,4 @@
-"""Which family wins where, by the replay table, and what the literature says of it."""
+"""The families that win on the replay table, and the directions that the literature reports."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,7 +13,7 @@ Chosen = Callable[[FreezingStrategy, Family], bool]
 
 
 def best(table: Table, chosen: Chosen) -> NDArray[np.float64]:
-    """(sizes, repeats): what the best of the chosen strategies scores, without the luck of having been chosen.
+    """Scores of the best of the chosen strategies, (sizes, repeats), free of the winner's curse.
 
     For each half of the repeats the strategy is the one with the highest mean score on the other half.
     """
@@ -72,7 +72,7 @@ def best_depth(table: Table) -> NDArray[np.float64]:
 
 
 def directions(tables: Sequence[Table]) -> Text:
-    """What has been published, and whether it shows: paired differences in points at the smallest and largest size."""
+    """Published directions, and paired differences in points at the smallest and largest size that show them or not."""
     text = Text("published", "task", "smallest size", "largest size", "shows")
     for table in tables:
         for claim, ours, theirs, shows in _claims(table):
@@ -136,6 +136,6 @@ def _families(table: Table) -> set[Family]:
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
-    """The families of each task, then what has been published."""
+    """The families of each task, then the published directions."""
     yield from map(families, tables)
     yield directions(tables)

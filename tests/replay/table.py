@@ -1,4 +1,4 @@
-"""A task's replay table: what each strategy came to on each repeat at each size, epoch by epoch."""
+"""A task's replay table: each strategy's curves on each repeat at each size."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -67,7 +67,7 @@ class Table:
 
     @property
     def value(self) -> Array:
-        """(strategies, sizes, repeats): what a trial returns, its best epoch's validation loss."""
+        """(strategies, sizes, repeats): a trial's value, its best epoch's validation loss."""
         return np.asarray(self.val_loss.min(axis=-1))
 
     @property
@@ -81,7 +81,7 @@ class Table:
         return np.asarray(np.median(self.seconds.sum(axis=-1), axis=-1))
 
     def save(self, folder: Path = TABLES) -> Path:
-        """Write `NAME.npz`: halves are precise enough for curves; outcomes are told as what differs from most."""
+        """Write `NAME.npz`: curves as float16; outcomes as differences from the majority."""
         usual = self.outcome.mean(axis=(0, 2), keepdims=True) > 0.5
         stored = {
             "num_groups": np.array(self.num_groups),

@@ -42,7 +42,7 @@ WORLDS = {
     "many labels": World(accuracy=0.93, repeat=0.009, own=0.009),
     "shuffled labels": World(accuracy=0.10, repeat=0.005, own=0.012),
 }
-"""As lenet-fashion and digits have them at 50 labels and from 200 on, and ten classes at chance level."""
+"""Those of lenet-fashion and digits at 50 labels and from 200 on, and of ten classes at chance level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judged:
-    """What was found, beside the truth; `trials` is how many runs it took."""
+    """A comparison beside the truth; `trials` is its number of runs."""
 
     study: Study
     found: Comparison
@@ -81,7 +81,7 @@ class Judged:
 
 
 def simulate(rng: np.random.Generator, world: World, truth: Sequence[float], *, repeats: int) -> Study:
-    """A probit model: how hard an example is, for all and for one strategy, and the luck of a repeat and of a run.
+    """A probit model: the difficulty of an example, for all and for one strategy, and noise of a repeat and of a run.
 
     The cheapest strategy is the first.
     """
@@ -111,12 +111,12 @@ def replayed(rng: np.random.Generator, table: Table, *, size: int, repeats: int)
 
 
 def longest(strategies: int, repeats: int) -> int:
-    """So many repeats a strategy can get, if all others but one are closed at once."""
+    """The most repeats that a strategy can get: all others but one are closed at once."""
     return max(repeats, LEAST_REPEATS + strategies * (repeats - LEAST_REPEATS) // 2)
 
 
 def confirm(study: Study, *, repeats: int, adaptive: bool) -> Judged:
-    """Run what is wanted, or all of `repeats`, and judge."""
+    """Run the needed trials, or all of `repeats`, and judge."""
     scores = study.outcomes.mean(axis=-1)
     numbers = list(range(scores.shape[1]))
     places = {(number, repeat) for number in numbers for repeat in range(1, repeats + 1)}
@@ -164,7 +164,7 @@ def compare(draw: Callable[[], Study], *, repeats: int, studies: int) -> dict[st
 
 
 def identical(studies: int) -> Text:
-    """Strategies that are all alike: whoever is declared a winner is a false one."""
+    """Strategies that are all alike: any winner is a false one."""
     text = _text("Identical strategies (simulated): a winner is a false one")
     for name, world in WORLDS.items():
         for strategies in (2, 4, 6):

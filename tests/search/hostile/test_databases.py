@@ -18,7 +18,6 @@ REFUSED = {
     "a template": "postgresql://me:{PASSWORD}@127.0.0.1:1/{0.__class__.__mro__}",
     "MySQL": "mysql+pymysql://me:PASSWORD@127.0.0.1/db",
     "SQLite by URI": "sqlite:///file:../outside/treasure.toml?mode=ro&uri=true",
-    "SQLite, a template": "sqlite:///x{SCHEMA_VERSION}.db",
     "endless": "sqlite:////dev/zero",
     "a text": "sqlite:////etc/passwd",
     "a NUL": "sqlite:///x\0.db",
@@ -29,6 +28,7 @@ REFUSED = {
 LISTED = {
     "SQLite in memory": "sqlite:///:memory:",
     "a pipe": "sqlite:///pipe.csv",
+    "a template": "sqlite:///x{SCHEMA_VERSION}.db",
     "closed": REFUSED["closed"],
     "no variable": "env:",
 }

@@ -20,7 +20,8 @@ ARRAYS = {
     "of records": np.zeros(60, dtype=[("a", int)]),
 }
 NAMES = {
-    "a path": "../../../outside/x.npz",
+    "a path": "../../../../outside/x.npz",
+    "absolute": "OUTSIDE/x.npz",
     "a NUL": "a\0.npz",
     "long": "x" * 10**6,
     "a surrogate": "\udcff.npz",
@@ -94,8 +95,9 @@ def test_arrays_that_fit_are_shown(study, whole):
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_name_of_predictions_stays_in_the_folder(study, sandbox, name):
     (sandbox.outside / "x.npz").write_bytes(study.files()[0].read_bytes())
-    study.trials("predictions_file", NAMES[name])
-    study.rewrite("0*.npz", test=np.array(NAMES[name][:1000]))
+    stored = NAMES[name].replace("OUTSIDE", str(sandbox.outside))
+    study.trials("predictions_file", stored)
+    study.rewrite("0*.npz", test=np.array(stored[:1000]))
     sandbox.arm()
     assert are_missing(study)
     sandbox.check()
