@@ -1,7 +1,7 @@
-"""What is raced: a network, the examples it learns from, the steps it gets, and the strategies tried."""
+"""Cases of the benchmark: a network, its examples, steps and strategies."""
 
-import gzip
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from tests.layouts import fashion_mnist
+
 POOL = 5000
-"""How many images of Fashion-MNIST's training set the benchmark knows."""
+"""Images of Fashion-MNIST's training set to draw from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +22,7 @@ class Case:
     """A network on `size` labelled images, trained for `epochs` of `steps` batches of 32.
 
     A fifth of the images validates; `tested` others are the test set. threads: of each process. precision: the
-    product's `[train] precision`. fused: whether the script's AdamW is torch's fused implementation, as Frostline's is.
+    product's `[train] precision`.
     """
 
     network: str
@@ -32,7 +36,6 @@ class Case:
     threads: int = 1
     pruner: str = "none"
     precision: str = "32-true"
-    fused: bool = True
 
     def strategies(self) -> dict[str, dict[str, Any]]:
         """The list, as a trial's params: linear probing, then four depths, each unfreezing at three epochs; 13 in all.
@@ -69,8 +72,10 @@ def write_data(case: Case, folder: Path) -> Path:
     """Fashion-MNIST's first images as one .npz file."""
     file = folder / "clothes.npz"
     if not file.exists():
-        train, test = _clothes("train", POOL), _clothes("t10k", case.tested)
-        np.savez(file, x=train[0], y=train[1], x_test=test[0], y_test=test[1])
+        (x, y), (x_test, y_test) = (
+            fashion_mnist(assets(), part, count) for part, count in (("train", POOL), ("t10k", case.tested))
+        )
+        np.savez(file, x=x, y=y, x_test=x_test, y_test=y_test)
     return file
 
 
@@ -87,9 +92,7 @@ def write_weights(case: Case, folder: Path) -> Path:
     return file
 
 
-def _clothes(part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    arrays = []
-    for kind, offset in (("images-idx3", 16), ("labels-idx1", 8)):
-        with gzip.open(assets() / "fashion-mnist" / f"{part}-{kind}-ubyte.gz") as file:
-            arrays.append(np.frombuffer(file.read(), np.uint8, offset=offset))
-    return arrays[0].reshape(-1, 28, 28)[:count], arrays[1][:count].astype(np.int64)
+def made(folder: Path) -> Path:
+    """A new folder."""
+    folder.mkdir()
+    return folder

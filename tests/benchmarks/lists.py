@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cases import Case
+from cases import Case, made
 from floor import flops_of_prefixes, flops_of_strategy, matrix_rate
 from product import Product, Workers, write_setup
 from race import Rival
@@ -27,9 +27,9 @@ def strategy_by_strategy(case: Case, folder: Path) -> Result:
     rows = []
     with ExitStack() as racing:
         rivals = {
-            "a": racing.enter_context(Rival(Script, setup, _new(folder / "a"))),
-            "b": racing.enter_context(Rival(Product, case, _new(folder / "b"))),
-            "auto": racing.enter_context(Rival(Product, replace(case, precision="auto"), _new(folder / "auto"))),
+            "a": racing.enter_context(Rival(Script, setup, made(folder / "a"))),
+            "b": racing.enter_context(Rival(Product, case, made(folder / "b"))),
+            "auto": racing.enter_context(Rival(Product, replace(case, precision="auto"), made(folder / "auto"))),
         }
         for name, params in [(f"{probing}, store empty", strategies[probing]), *strategies.items()]:
             row: Result = {"name": name, "floor": flops_of_strategy(case, flops, params) / rate}
@@ -93,7 +93,7 @@ def in_whole(case: Case, folder: Path) -> Result:
     """The whole list from nothing: the script with two threads against two workers of one thread, and others."""
     strategies = list(case.strategies().values())
     setup, _ = write_setup(replace(case, threads=2), folder)
-    with Rival(Script, setup, _new(folder / "a")) as rival:
+    with Rival(Script, setup, made(folder / "a")) as rival:
         cost = rival.start
         for params in strategies:
             cost += rival.ask("trial", params)[1]
@@ -101,7 +101,7 @@ def in_whole(case: Case, folder: Path) -> Result:
     for precision, count, threads in (("auto", 2, 1), ("32-true", 2, 1), ("32-true", 1, 2)):
         name = f"Frostline, {count} x {threads} threads, {precision}"
         chosen = replace(case, precision=precision, threads=threads)
-        with Rival(Workers, chosen, _new(folder / name.replace(" ", ""))) as rival:
+        with Rival(Workers, chosen, made(folder / name.replace(" ", ""))) as rival:
             done, spent = rival.ask("run", strategies, count)
             spent += rival.start
         result[name] = {"cpu": spent.cpu, "wall": spent.wall, "complete": done}
@@ -120,38 +120,6 @@ def table_in_whole(case: Case, result: Result) -> str:
     for name, cost in result.items():
         lines.append(f"| {name} | {cost['wall']:.1f} | {cost['cpu']:.1f} | {script['wall'] / cost['wall']:.2f} |")
     return "\n".join(lines)
-
-
-def unfused(case: Case, folder: Path) -> Result:
-    """What the fused optimizer alone is worth: the script with and without it, full fine-tuning and the last group."""
-    costs: Result = {}
-    ratio = {"head_lr": 1e-3, "backbone_lr_ratio": 0.3}
-    chosen = {
-        "the last group": {"freeze_depth": case.groups - 1, **ratio},
-        "full fine-tuning": {"freeze_depth": 0, **ratio},
-    }
-    for fused in (True, False):
-        setup, _ = write_setup(replace(case, fused=fused), folder)
-        with Rival(Script, setup, _new(folder / f"fused-{fused}")) as rival:
-            for name, params in chosen.items():
-                losses, cost = rival.ask("trial", params)
-                costs.setdefault(name, {})["fused" if fused else "default"] = {"cpu": cost.cpu, "losses": losses}
-    return costs
-
-
-def table_unfused(case: Case, result: Result) -> str:
-    """The worth of the fused optimizer, as lines."""
-    lines = [f"**{case.network}**, the script with torch's default AdamW against the fused one", ""]
-    for name, both in result.items():
-        slow, fast = both["default"], both["fused"]
-        apart = max(abs(x - y) for x, y in zip(slow["losses"], fast["losses"], strict=True))
-        lines.append(f"- {name}: {slow['cpu'] / fast['cpu']:.2f}x; validation losses differ by up to {apart:.1g}")
-    return "\n".join(lines)
-
-
-def _new(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def _start(rival: Rival) -> Result:

@@ -64,9 +64,7 @@ def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
         "head": head.state_dict(),
         "seed": task.seed(0),
         "batch_size": task.spec.train.batch_size,
-        **{
-            name: getattr(case, name) for name in ("network", "groups", "epochs", "steps", "threads", "pruner", "fused")
-        },
+        **{name: getattr(case, name) for name in ("network", "groups", "epochs", "steps", "threads", "pruner")},
     }
     file = folder / "setup.pt"
     torch.save(setup, file)

@@ -99,7 +99,7 @@ class FineTuner(lightning.LightningModule):
         decayed = [{"params": [p for p in own if p.ndim > 1], "lr": rate} for rate, own in groups]
         plain = [{"params": [p for p in own if p.ndim == 1], "lr": rate, "weight_decay": 0.0} for rate, own in groups]
         both = [group for group in [*decayed, *plain] if group["params"]]
-        return torch.optim.AdamW(both, weight_decay=0.01, fused=self.setup_["fused"])
+        return torch.optim.AdamW(both, weight_decay=0.01, fused=True)
 
 
 class Script:

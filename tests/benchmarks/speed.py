@@ -39,7 +39,6 @@ PARTS = {
     "list-resnet": Part(case=RESNET, run=lists.strategy_by_strategy, table=lists.table),
     "whole-mobilenet": Part(case=MOBILENET, run=lists.in_whole, table=lists.table_in_whole),
     "whole-resnet": Part(case=RESNET, run=lists.in_whole, table=lists.table_in_whole),
-    "unfused": Part(case=RESNET, run=lists.unfused, table=lists.table_unfused),
     "overhead": Part(case=replace(RESNET, steps=25), run=studies.overhead, table=studies.table_of_overhead),
     "lenet": Part(case=LENET, run=studies.lenet, table=studies.table_of_lenet),
     "growth": Part(case=replace(RESNET, epochs=4, steps=5), run=studies.growth, table=studies.table_of_growth),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from bare import Bare
-from cases import LENET, Case
+from cases import LENET, Case, made
 from product import Product, write_setup
 from race import Rival, measured
 from script import Script
@@ -22,7 +22,7 @@ def overhead(case: Case, folder: Path) -> Result:
     """What a linear probe on kept features costs beyond Lightning's own loop, and that beyond a bare one; CPU ms."""
     params = {"freeze_depth": case.groups, "head_lr": PROBING_LR}
     result: Result = {}
-    with Rival(Product, replace(case, pruner="median", trials=30), _new(folder / "b")) as product:
+    with Rival(Product, replace(case, pruner="median", trials=30), made(folder / "b")) as product:
         result["trial"] = 1000 * median([product.ask("trial", params)[1].cpu for _ in range(9)][1:])
     with Rival(Bare, case, PROBING_LR) as bare:
         for method in ("in_lightning", "in_a_loop"):
@@ -46,14 +46,14 @@ def lenet(case: Case, folder: Path) -> Result:
     random = np.random.default_rng(0)
     drawn = [_drawn(case, random) for _ in range(case.trials)]
     for name, pruner, chosen in (("same", "none", drawn), ("own", "median", [None] * case.trials)):
-        place = _new(folder / name)
+        place = made(folder / name)
         setup, _ = write_setup(replace(case, pruner=pruner), place)
         costs: dict[str, float] = {"a": 0.0, "b": 0.0}
         epochs = {"a": 0, "b": 0}
         difference = 0.0
         with (
-            Rival(Script, setup, _new(place / "a")) as a,
-            Rival(Product, replace(case, pruner=pruner), _new(place / "b")) as b,
+            Rival(Script, setup, made(place / "a")) as a,
+            Rival(Product, replace(case, pruner=pruner), made(place / "b")) as b,
         ):
             for params in chosen:
                 losses = {}
@@ -91,7 +91,7 @@ def default(case: Case, folder: Path) -> Result:
     result: Result = {}
     fewer = ["--trials", str(case.trials), "--sizes", "50"] if case.trials < LENET.trials else []
     for workers in (1, 2):
-        place = _new(folder / f"workers-{workers}")
+        place = made(folder / f"workers-{workers}")
         command = [sys.executable, "-m", "search", "run", "--workers", str(workers), *fewer]
         _, cost = measured(lambda: subprocess.run(command, cwd=place, check=True, capture_output=True))  # noqa: B023
         result[str(workers)] = {"wall": cost.wall, "cpu": cost.cpu}
@@ -106,20 +106,20 @@ def table_of_default(case: Case, result: Result) -> str:
     return "The default study, `python -m search run`: " + ", ".join(each) + "."
 
 
-def added_by_size(case: Case, folder: Path) -> Result:
+def growth(case: Case, folder: Path) -> Result:
     """Frostline's cost of a trial by size (filling the store and after), by freeze depth, by number of trials."""
     probing = {"freeze_depth": case.groups, "head_lr": PROBING_LR}
     last = {"freeze_depth": case.groups - 1, "head_lr": 1e-3, "unfreeze_epoch": 0, "backbone_lr_ratio": 0.3}
     result: Result = {"sizes": {}, "depths": {}, "trials": {}}
     for size in (case.size // 4, case.size, 4 * case.size):
-        with Rival(Product, replace(case, size=size), _new(folder / f"size-{size}")) as rival:
+        with Rival(Product, replace(case, size=size), made(folder / f"size-{size}")) as rival:
             result["sizes"][size] = [rival.ask("trial", p)[1].cpu for p in (probing, probing, last, last)]
-    with Rival(Product, case, _new(folder / "depths")) as rival:
+    with Rival(Product, case, made(folder / "depths")) as rival:
         for depth in range(case.groups, -1, -1):
             params = probing if depth == case.groups else {**last, "freeze_depth": depth}
             result["depths"][depth] = min(rival.ask("trial", params)[1].cpu for _ in range(2))
     many = 15 * case.trials
-    with Rival(Product, replace(LENET, epochs=10, pruner="median"), _new(folder / "trials")) as rival:
+    with Rival(Product, replace(LENET, epochs=10, pruner="median"), made(folder / "trials")) as rival:
         probing = {"freeze_depth": LENET.groups, "head_lr": PROBING_LR}
         each = [rival.ask("trial", probing)[1].cpu for _ in range(many)]
     result["trials"] = {count: 1000 * mean(each[count - 5 : count]) for count in (many // 10, many // 2, many)}
@@ -150,8 +150,3 @@ def _drawn(case: Case, random: np.random.Generator) -> dict[str, Any]:
         params["unfreeze_epoch"] = int(random.integers(0, case.epochs))
         params["backbone_lr_ratio"] = float(np.exp(random.uniform(np.log(0.03), 0.0)))
     return params
-
-
-def _new(folder: Path) -> Path:
-    folder.mkdir()
-    return folder

@@ -28,6 +28,7 @@ REFUSED = {
 LISTED = {
     "SQLite in memory": "sqlite:///:memory:",
     "a pipe": "sqlite:///pipe.csv",
+    "a URI": "sqlite:///file:../outside/x.db",
     "a template": "sqlite:///x{SCHEMA_VERSION}.db",
     "closed": REFUSED["closed"],
     "no variable": "env:",
