@@ -61,7 +61,7 @@ def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed, tell):
                 postgres.start()
             done[blow] += 1
 
-        crew.finish(within=180, meanwhile=torment)
+        crew.finish(within=600, meanwhile=torment)
         results = check(work, crew)
         assert set(crew.codes) <= {-signal.SIGKILL}, "one died that was not killed"
     finally:

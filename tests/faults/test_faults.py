@@ -56,7 +56,7 @@ def crew_of(*works):
         crew.end()
 
 
-def wait_for(crew, what, *, by=None, within=60, after=0.0):
+def wait_for(crew, what, *, by=None, within=300, after=0.0):
     """The first line of the log that says so, after that time."""
     limit = time.monotonic() + within
     while time.monotonic() < limit:
@@ -71,7 +71,7 @@ def wait_for(crew, what, *, by=None, within=60, after=0.0):
 @pytest.mark.parametrize("workers", [1, 4, *(pytest.param(many, marks=pytest.mark.soak) for many in (2, 8, 16))])
 def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work, workers, tell):
     with crew_of(*[work] * workers) as crew:
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert not crew.codes, "one of them died"
         results = check(work, crew)
     tell(f"{workers} workers begin on an empty database", f"{len(results.rows)} trials, each once")
@@ -87,10 +87,10 @@ def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work, tell)
             again := [at for at, by, what, about in crew.log() if (what, about) == ("begin", trial) and by != process]
         ):
             crew.keep_up()
-            assert time.monotonic() < killed + 30
+            assert time.monotonic() < killed + 300
             time.sleep(0.01)
         crew.works = [replace(slow, pause=0.01)] * 2
-        crew.finish(within=120)
+        crew.finish(within=600)
         check(slow, crew)
     tell("SIGKILL in a trial", f"runs again after {again[0] - killed:.1f} s (the other worker ends its own first)")
 
@@ -107,7 +107,7 @@ def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_see
         while again[3] != trial:
             again = wait_for(crew, "begin", after=again[0])
         crew.works = [replace(crew.works[0], pause=0.01)]
-        crew.finish(within=60)
+        crew.finish(within=600)
         check(work, crew)
     assert again[0] - killed > work.grace
     tell(
@@ -128,7 +128,7 @@ def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgr
         ended = wait_for(crew, "end", by=taken[1], after=taken[0])
         assert ended[3] == trial
         crew.signal(suspended, signal.SIGCONT)
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert not crew.codes, "losing a trial is no reason to die"
         check(work, crew)
         assert (process, "end", trial) not in [line[1:] for line in crew.log()]
@@ -151,7 +151,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, secon
         postgres.stop(mode)
         time.sleep(seconds)
         postgres.start()
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert not crew.codes, "a worker died of it"
         check(work, crew)
         notes = {about[11:] for _, _, what, about in crew.log() if what == "note"}
@@ -170,7 +170,7 @@ def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres, tell):
         wait_for(crew, "begin")
         while crew.keep_up() and killed < 6:
             killed += int(postgres.sql(holders, url.rpartition("/")[2]))
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert killed == 6
         assert not crew.codes
         check(work, crew)
@@ -187,7 +187,7 @@ def test_a_locked_file_is_waited_for(tmp_path, seconds, tell):
             time.sleep(seconds)
             connection.execute("ROLLBACK")
         connection.close()
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert not crew.codes
         check(work, crew)
     tell(f"the SQLite file locked for {seconds} s", "no worker and no trial lost")
@@ -225,7 +225,7 @@ def test_a_full_disk_is_waited_for(tmp_path, tell):
             ballast = fill_up(disk)
             note = wait_for(crew, "note")
             ballast.unlink()
-            crew.finish(within=120)
+            crew.finish(within=600)
             assert not crew.codes
             check(work, crew)
         assert "full" in note[3]
@@ -236,7 +236,7 @@ def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_pa
     spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 0.5}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert crew.codes == {HUNG: 3}
         (hung,) = [row for row in check(work, crew).rows if row.state == "FAIL"]
     assert hung.reason == "its process died 3 times, the last time after 0.5 s without progress"
@@ -247,7 +247,7 @@ def test_time_zones_do_not_matter(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.05, zone="Pacific/Kiritimati")
     others = [replace(elsewhere(work, name), zone=zone) for name, zone in (("b", "Pacific/Honolulu"), ("c", "UTC"))]
     with crew_of(work, *others) as crew:
-        crew.finish(within=120)
+        crew.finish(within=600)
         assert not crew.codes
         check(work, crew)
         assert len({process for _, process, *_ in crew.log()}) == 3

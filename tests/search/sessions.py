@@ -28,7 +28,7 @@ class Session:
     def text(self):
         return (self.folder / "output.txt").read_text()
 
-    def until(self, found, *, within=100):
+    def until(self, found, *, within=300):
         """Wait for something to be so, and return it."""
         limit = time.monotonic() + within
         while not (it := found()):
@@ -38,4 +38,4 @@ class Session:
         return it
 
     def finish(self):
-        assert self.process.wait(200) == 0, self.text()
+        assert self.process.wait(600) == 0, self.text()

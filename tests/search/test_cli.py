@@ -72,7 +72,7 @@ def test_the_dashboard_is_served_on_loopback_and_shows_every_study(finished):
     with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert f"http://127.0.0.1:{port}/dashboard/" in server.stdout.readline()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=300) as answer:
                 text = answer.read().decode()
             taken = subprocess.run(command, cwd=finished, capture_output=True, text=True)
         finally:

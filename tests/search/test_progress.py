@@ -23,7 +23,7 @@ def watched(tiny, monkeypatch):
 
 
 def until(checks, found):
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 300
     while not found():
         assert time.monotonic() < limit
         checks()
@@ -58,10 +58,11 @@ def test_what_the_thread_meets_its_owner_hears(watched, monkeypatch):
 
 def test_who_stops_waits_for_no_answer(watched, monkeypatch):
     ours, _ = watched
-    begun, answers = time.monotonic(), Event()
+    answers, late = Event(), []
 
     def hang(url):
-        answers.wait()
+        answers.wait(300)
+        late.append(url)
         raise StorageError("too late")
 
     def is_stopped():
@@ -72,7 +73,7 @@ def test_who_stops_waits_for_no_answer(watched, monkeypatch):
     monkeypatch.setattr(progress, "open_storage", hang)
     with pytest.raises(KeyboardInterrupt):
         is_stopped()
-    assert time.monotonic() - begun < 10
+    assert late == []
     answers.set()
 
 

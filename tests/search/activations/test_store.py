@@ -103,7 +103,7 @@ def test_of_two_processes_one_computes_and_the_other_waits(tmp_path):
     for racer in racers:
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    assert [racer.communicate(timeout=60)[0] for racer in racers] == ["right\n", "right\n"]
+    assert [racer.communicate(timeout=300)[0] for racer in racers] == ["right\n", "right\n"]
     assert (tmp_path / "log").read_text() == "computed\n"
 
 

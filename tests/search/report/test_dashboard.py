@@ -46,7 +46,7 @@ def server(location, request) -> Iterator[WSGIServer]:
 
 
 def ask(server: WSGIServer, method: str, path: str, *, host: str | None = None, origin: str | None = None) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=300)
     headers = {"Host": host or f"127.0.0.1:{server.server_port}", **({"Origin": origin} if origin else {})}
     connection.request(method, path, headers=headers)
     status = connection.getresponse().status

@@ -18,7 +18,7 @@ from tests.search.queues import GROUPS, ended, in_process, open_queue, states, w
 
 
 def die_in_a_trial(location, spec):
-    assert in_process("die", location, spec).wait(60) == -signal.SIGKILL
+    assert in_process("die", location, spec).wait(300) == -signal.SIGKILL
 
 
 def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
@@ -47,7 +47,7 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, s
 
 def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, spec):
     for _ in range(MAX_DEATHS + 2):
-        assert in_process("advance", location, spec).wait(60) == -signal.SIGKILL
+        assert in_process("advance", location, spec).wait(300) == -signal.SIGKILL
     with WorkerLease.new().present(location) as owner:
         work(open_queue(location, spec, owner), [20], most=1)
     first = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[0]

@@ -190,7 +190,7 @@ def test_a_cluster_of_this_machines_own_listens_on_loopback_alone_and_ends_with_
         driver.process.wait()
         begun = time.monotonic()
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
-            assert time.monotonic() - begun < 20, "who runs trials outlives the driver"
+            assert time.monotonic() - begun < 300, "who runs trials outlives the driver"
             time.sleep(0.1)
         took = time.monotonic() - begun
     steps = len(noted(place / "steps.txt"))
@@ -242,7 +242,7 @@ def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, numb
         driver.until(lambda: len({pid for pid, _ in noted(place / "steps.txt")}) == 2)
         begun = time.monotonic()
         os.killpg(driver.process.pid, number)
-        assert driver.process.wait(30) == code, driver.text()
+        assert driver.process.wait(300) == code, driver.text()
         took = time.monotonic() - begun
     assert {row.state for row in stored(place, storage)[0]} == {"WAITING"}
     assert not any(processes(raylet, "ray::trial") for raylet in nodes.raylets())
@@ -255,7 +255,7 @@ def test_a_signal_ends_all_and_puts_the_trials_back(nodes, postgres, place, numb
 def test_a_task_that_is_wrong_is_said_and_nothing_is_written(place, installed):
     (place / "mine.toml").write_text(STUDY.replace("sizes = [40]", "sizes = [90000]"))
     with Driver(place) as driver:
-        assert driver.process.wait(120) == 1
+        assert driver.process.wait(600) == 1
         assert "TaskError: [task] sizes: 90000 is not possible" in driver.text()
     assert not (place / "studies").exists()
 
