@@ -101,12 +101,12 @@ def worker(
 
         from search.run import train
         from search.run_config import RunConfig
-        from search.storage.retry import FIRST_PATIENCE, PATIENCE, patiently
+        from search.storage.retry import FIRST_PATIENCE_SECONDS, PATIENCE_SECONDS, retrying
 
         job = RunConfig.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
         # Nobody may be there to start it again when it comes up while the database is restarted.
-        job = patiently(job.joining, patience=FIRST_PATIENCE, say=print)
-        train(job, console=Console(), patience=PATIENCE)
+        job = retrying(job.joining, patience=FIRST_PATIENCE_SECONDS, notify=print)
+        train(job, console=Console(), patience=PATIENCE_SECONDS)
     print(f"No trial is left of {job.location.name!r} at sizes {', '.join(map(str, job.sizes))}.")
 
 
@@ -193,13 +193,13 @@ def groups(
 @app.command(name="list")
 def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """List the studies there are, and how far each is."""
-    from search.storage.url import shown
+    from search.storage.url import redacted
     from search.verdict.judge import judge_all
     from search.verdict.load import list_studies, load_results
 
     homes = list_studies(out=out, storage=storage)
     if not homes:
-        print(f"No studies in {shown(storage) if storage else out}.")
+        print(f"No studies in {redacted(storage) if storage else out}.")
     for location in homes:
         try:
             results = load_results(location)

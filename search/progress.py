@@ -15,8 +15,7 @@ from search.errors import FrostlineError, StorageError
 from search.report.terminal import Progress
 from search.run_config import RunConfig
 from search.storage.database import open_storage
-from search.storage.rdb import shared
-from search.storage.url import sqlite_file
+from search.storage.rdb import leased_storage
 from search.verdict.load import read_results
 
 EVERY = 1.0
@@ -38,7 +37,7 @@ class ProgressPoller:
         self.job = job
         self.progress = progress
         self.say = say
-        self.file = sqlite_file(job.location.url)
+        self.file = job.location.database.file
         self._inode: int | None = None  # of the file as it was first seen
         self._answered = time.monotonic()
         self._silent = False
@@ -82,14 +81,14 @@ class ProgressPoller:
                 with suppress(
                     FrostlineError, SQLAlchemyError, StorageInternalError
                 ):  # not made yet, or busy: next time
-                    storage = storage or open_storage(self.job.location.url)
+                    storage = storage or open_storage(self.job.location.database)
                     self._show(storage)
                 self._answered = time.monotonic()
         except Exception as error:
             self._error = error
         finally:
             if storage is not None:
-                shared(storage).engine.dispose()
+                leased_storage(storage).engine.dispose()
 
     def _show(self, storage: BaseStorage) -> None:
         # With this run's budgets: the stored ones are still the old ones when it begins.

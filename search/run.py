@@ -18,8 +18,8 @@ from search.report.terminal import Progress, answer
 from search.run_config import RunConfig
 from search.storage.database import connected
 from search.storage.location import OUT
-from search.storage.retry import PATIENCE, patiently
-from search.storage.url import shown
+from search.storage.owner import sweep
+from search.storage.retry import PATIENCE_SECONDS, retrying
 from search.study.recovery import requeue_dead
 from search.verdict.judge import Verdict, judge_all
 from search.verdict.load import load_results
@@ -40,7 +40,7 @@ def run_study(job: RunConfig, *, console: Console) -> None:
     train(job, console=console)
     say = partial(_note, console)
     # A study of days is not to end without its page for a connection that breaks now.
-    results = patiently(lambda: load_results(job.location), patience=PATIENCE, say=say)
+    results = retrying(lambda: load_results(job.location), patience=PATIENCE_SECONDS, notify=say)
     verdicts = judge_all(results)
     page = write_report(results, verdicts)
     from search.report.dashboard import publish  # a second to import, which a run that begins need not wait for
@@ -56,7 +56,7 @@ def train(job: RunConfig, *, console: Console, patience: float = 0.0) -> None:
     """
     say = partial(_note, console)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a database that is busy it warns, with the SQL
-    stored = patiently(job.stored, patience=patience, say=say)
+    stored = retrying(job.stored, patience=patience, notify=say)
     if stored is None or not stored.is_finished(job.sizes):
         with (
             stopping() as check_stopped,
@@ -77,6 +77,7 @@ def train(job: RunConfig, *, console: Console, patience: float = 0.0) -> None:
                 requeue.start()
                 requeue.join(timeout=AT_THE_END)
                 raise
+    sweep(job.location)
 
 
 def estimate(job: RunConfig, *, console: Console) -> None:
@@ -121,14 +122,15 @@ def _engine(job: RunConfig) -> Callable[..., None]:
 
 
 def _requeue(job: RunConfig) -> None:
-    with suppress(FrostlineError), connected(job.location.url) as storage:
+    with suppress(FrostlineError), connected(job.location.database) as storage:
         if storage is not None:
             requeue_dead(storage, job.location)
+        sweep(job.location)
 
 
 def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:
     name, out = results.location.name, results.location.folder.parent
-    storage = None if results.location.storage is None else shown(results.location.storage)
+    storage = results.location.storage
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     width = console.width if console.is_terminal else None

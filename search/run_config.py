@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.storage.database import check_parent, connected
+from search.storage.database import connected
 from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored
 from search.verdict.load import read_results, stored_spec
@@ -53,7 +53,6 @@ class RunConfig:
                 allowed = ", ".join(map(str, spec.task.sizes))
                 raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
         location = StudyLocation.of(file.stem, out=out, storage=storage)
-        check_parent(location.url, made_by_us=storage is None)
         if address is not None and engine == "local":
             raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
         return cls(
@@ -68,7 +67,7 @@ class RunConfig:
 
     def joining(self) -> Self:
         """The job with the budgets of the study as it is stored, where those have grown."""
-        with connected(self.location.url) as storage:
+        with connected(self.location.database) as storage:
             stored = None if storage is None else stored_spec(storage, self.location)
         if stored is None:
             return self
@@ -85,7 +84,7 @@ class RunConfig:
 
         Raises `StudyError` where it was stored with another spec.
         """
-        with connected(self.location.url) as storage:
+        with connected(self.location.database) as storage:
             if storage is None or stored_spec(storage, self.location) is None:
                 return None
             check_stored(storage, self.location, self.spec)

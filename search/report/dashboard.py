@@ -45,7 +45,7 @@ def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> 
     Raises `StudyError` for an unknown study, `StorageError` where the port is taken.
     """
     load_results(location)
-    application = guarded(wsgi(open_storage(location.url)), allow_writes=allow_writes)
+    application = guarded(wsgi(open_storage(location.database)), allow_writes=allow_writes)
     try:
         server = make_server(HOST, port, application, _Threaded, _Quiet)
     except OSError as error:
@@ -89,7 +89,7 @@ def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
     location = results.location
     if not verdicts:
         return
-    with connected(location.url) as storage:
+    with connected(location.database) as storage:
         assert storage is not None
         told = {location.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
         for name, text in {**told, location.confirm_name: "\n\n".join(told.values())}.items():

@@ -1,4 +1,4 @@
-"""Who still works on a trial where no lock of this host can tell: heartbeats in the database, without clocks."""
+"""Heartbeats in the database: they show other hosts which processes live, without comparing clocks."""
 
 import json
 import threading
@@ -10,19 +10,19 @@ import sqlalchemy
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-BEAT = 10.0
-"""Seconds between two heartbeats of a process, and between its looks at those of the others."""
-GRACE = 60.0
-"""Seconds that an owner's heartbeat may stand still, as seen by a process that could have seen it move."""
+HEARTBEAT_SECONDS = 10.0
+"""Interval between two heartbeats of a process."""
+GRACE_SECONDS = 60.0
+"""Time without a new heartbeat after which a process that polls considers the owner dead."""
 
-_BEATS = sqlalchemy.text(
+_BEAT = sqlalchemy.text(
     "INSERT INTO trial_heartbeats (trial_id, heartbeat) "
     "SELECT t.trial_id, CURRENT_TIMESTAMP FROM trials t "
     "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'owner' "
     "WHERE t.state = 'RUNNING' AND a.value_json = :owner "
     "ON CONFLICT (trial_id) DO UPDATE SET heartbeat = excluded.heartbeat"
 )
-_LOOKS = sqlalchemy.text(
+_RUNNING = sqlalchemy.text(
     "SELECT t.trial_id, a.value_json, h.heartbeat FROM trials t "
     "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'owner' "
     "LEFT JOIN trial_heartbeats h ON h.trial_id = t.trial_id "
@@ -32,23 +32,24 @@ _LOOKS = sqlalchemy.text(
 
 
 class Heartbeat:
-    """The heartbeat of one owner, and what it sees of the others': a trial is its owner's as long as that one beats.
+    """The heartbeat of one owner of trials, and its view of the other owners' heartbeats in the same study.
 
-    An owner of a trial of that study has expired when its heartbeat has stood still for `GRACE` seconds in which this
-    process looked every few seconds. So no two clocks are compared, a database that was away makes nobody look dead
-    (nobody was looking), and a process that was suspended itself begins its watch anew.
+    Another owner has expired when its heartbeat has not changed for `GRACE_SECONDS` in which this process polled
+    regularly. So no two clocks are compared. After a pause of its own, or of the database, a process starts to count
+    again.
 
-    Used as a context: the thread in it beats and looks, every `BEAT` seconds. It outlives any failure of the database.
+    As a context it beats and polls in a thread, every `HEARTBEAT_SECONDS`. The thread survives any failure of the
+    database.
     """
 
     def __init__(self, engine: Engine, *, owner: str, study: str) -> None:
         self.engine = engine
         self.prefix = f"{study}/"
         self.owner = owner
-        self._seen: dict[tuple[int, str], tuple[Any, float]] = {}
-        self._looked = -float("inf")
+        self._seen: dict[tuple[int, str], tuple[Any, float]] = {}  # by trial and owner: its heartbeat, since when
+        self._polled = -float("inf")
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,18 +61,18 @@ class Heartbeat:
         self.engine.dispose()
 
     def has_expired(self, trial_id: int, owner: str) -> bool:
-        """Whether that owner of a running trial must be taken for dead."""
+        """Return whether that owner of a running trial must be considered dead."""
         seen = self._seen.get((trial_id, owner))
-        return seen is not None and self._looked - seen[1] > GRACE
+        return seen is not None and self._polled - seen[1] > GRACE_SECONDS
 
-    def look(self) -> None:
-        """Beat for the trials of this owner, and note whose heartbeat stands still. Raises `SQLAlchemyError`."""
+    def poll(self) -> None:
+        """Beat for this owner's trials, and read the other owners' heartbeats. Raises `SQLAlchemyError`."""
         begun = time.monotonic()
         with self.engine.begin() as connection:
-            connection.execute(_BEATS, {"owner": json.dumps(self.owner)})
-            running = connection.execute(_LOOKS, {"prefix": self.prefix, "length": len(self.prefix)}).all()
+            connection.execute(_BEAT, {"owner": json.dumps(self.owner)})
+            running = connection.execute(_RUNNING, {"prefix": self.prefix, "length": len(self.prefix)}).all()
         now = time.monotonic()
-        was_blind = now - self._looked > 2 * BEAT
+        was_blind = now - self._polled > 2 * HEARTBEAT_SECONDS
         seen = {}
         for trial_id, text, beat in running:
             owner = json.loads(text)
@@ -80,15 +81,15 @@ class Heartbeat:
             place = (trial_id, owner)
             before = self._seen.get(place)
             seen[place] = before if before is not None and before[0] == beat and not was_blind else (beat, now)
-        self._seen, self._looked = seen, begun
+        self._seen, self._polled = seen, begun
 
     def _run(self) -> None:
         while True:
             try:
-                self.look()
+                self.poll()
             except SQLAlchemyError:
-                pass  # away: whoever trains waits for it too, and says so
-            except Exception:  # whatever somebody may have stored: a heart must not stop of it
+                pass  # away: the thread that trains waits for it too, and notifies the user
+            except Exception:  # anything may be stored in the database; the thread must not end
                 traceback.print_exc()
-            if self._stopped.wait(BEAT):
+            if self._stopped.wait(HEARTBEAT_SECONDS):
                 return

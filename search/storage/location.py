@@ -1,38 +1,38 @@
-"""A study's place, and the processes at work in it."""
+"""A study's place: its folder, its database, and the locks of its processes."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from search.storage.locks import file_lock, locks_folder
-from search.storage.url import database_url, sqlite_file, sqlite_url
+from search.storage.url import Database, redacted
 
 OUT = Path("studies")
-"""Where studies live by default: `./studies/<name>/`."""
+"""The folder of all studies by default: `./studies/<name>/`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyLocation:
-    """A study's place: its name, the folder with everything it makes, and the database URL.
+    """A study's place: its name, its folder, and its database.
 
-    storage: what the user named as its database, a URL or "env:VARIABLE"; None for its own SQLite file.
+    storage: the database as the user named it, without passwords; None for the study's own SQLite file.
     """
 
     name: str
     folder: Path
-    url: str
+    database: Database
     storage: str | None = None
 
     @classmethod
     def of(cls, name: str, *, out: Path, storage: str | None) -> "StudyLocation":
-        """The place of the study of that name under `out`; `storage` is None for its own SQLite file.
+        """Locate the study of that name under `out`; without `storage` its database is its own SQLite file.
 
-        Raises `StorageError` where that names a variable that is not set.
+        Raises `StorageError`.
         """
         folder = out / name
-        url = sqlite_url(folder / "study.db") if storage is None else database_url(storage)
-        return cls(name=name, folder=folder, url=url, storage=storage)
+        if storage is None:
+            return cls(name=name, folder=folder, database=Database.at(folder / "study.db"))
+        return cls(name=name, folder=folder, database=Database.parse(storage), storage=redacted(storage))
 
     def explore_name(self, size: int) -> str:
         return f"{self.name}/n={size}"
@@ -43,18 +43,22 @@ class StudyLocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the database is a file: then all its processes are on this host, whatever the host is called."""
-        return sqlite_file(self.url) is not None
+        """Whether the database is a file, so that all its processes are on this host."""
+        return self.database.file is not None
 
-    def lock(self, name: str) -> FileLock:
-        """A lock between the processes of this host, free again when its holder dies.
+    @property
+    def locks(self) -> Path:
+        """The folder of the lock files: beside a SQLite file, so that all its users meet; else in the study's folder.
 
-        It lies beside the database file, so that all who use that file meet there, whatever their folders; those
-        that use a server meet where their folder is the same.
+        Processes that use a server see each other's locks where their study's folder is the same.
         """
-        file = sqlite_file(self.url)
-        return file_lock(self.folder / "locks" if file is None else locks_folder(file), name)
+        file = self.database.file
+        return self.folder / "locks" if file is None else locks_folder(file)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Return a lock between the processes of this host, free when its holder ends."""
+        return file_lock(self.locks, name)
 
     def predictions_path(self, name: str) -> Path:
-        """What is kept of a confirm trial's predictions, or of the test set; a trial stores its file's name."""
+        """Return the file of a confirm trial's predictions, or of the test set, from the name that a trial stores."""
         return self.folder / "confirm" / Path(name).name

@@ -1,45 +1,88 @@
 """Locks between processes: a file on one host, an advisory lock of PostgreSQL between hosts."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 
 import sqlalchemy
-from filelock import FileLock
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.digest import digest
+from search.storage.url import MAX_IDLE_SECONDS, Database
+
 
 def locks_folder(file: Path) -> Path:
-    """Where the locks of a SQLite file lie: beside it, so that all who use it meet there, by whatever link."""
+    """Return the folder of a SQLite file's locks: beside the file itself, whatever link leads to it."""
     file = file.resolve()
     return file.with_name(f"{file.name}.locks")
 
 
-def file_lock(folder: Path, name: str) -> FileLock:
-    """A lock between the processes of this host, free again when its holder dies."""
+@contextmanager
+def file_lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock between the processes of this host. Its file is there only while it is held."""
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock")
+    file = folder / f"{name}.lock"
+    descriptor = lock_file(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-FROZEN = 60
-"""Seconds after which PostgreSQL ends a connection that holds the lock and says nothing: its process is suspended."""
+def lock_file(file: Path) -> int:
+    """Make the file where it is missing and lock it; returns the descriptor that holds the lock.
+
+    Whoever holds the lock may unlink the file, so a lock counts only if its file is still at that path.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 @contextmanager
-def locked(engine: Engine, file: Path | None, name: str) -> Iterator[Connection | None]:
-    """The lock of that name, held in the database; yields PostgreSQL's connection that holds it.
+def try_lock(file: Path) -> Iterator[bool]:
+    """Lock an existing file for the block; yields False at once where another process holds the lock.
 
-    It needs no clock: when its process ends, SQLite's host or PostgreSQL gives it back at once.
+    Raises `FileNotFoundError`.
     """
-    if file is not None:
-        with file_lock(locks_folder(file), name):
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(engine: Engine, database: Database, name: str) -> Iterator[Connection | None]:
+    """Hold the lock of that name; yields PostgreSQL's connection that holds it, None for SQLite.
+
+    It needs no clock: when its process ends, SQLite's host or PostgreSQL frees it at once.
+    """
+    if database.file is not None:
+        with file_lock(locks_folder(database.file), name):
             yield None
         return
-    key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
+    key = int.from_bytes(bytes.fromhex(digest(name)[:16]), signed=True)
     with engine.connect() as connection:
-        _limit(connection, FROZEN)
+        _limit_idle(connection, MAX_IDLE_SECONDS)
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
         connection.commit()
         try:
@@ -48,14 +91,14 @@ def locked(engine: Engine, file: Path | None, name: str) -> Iterator[Connection 
             try:
                 connection.rollback()
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
-                _limit(connection, 0)
+                _limit_idle(connection, 0)
                 connection.commit()
             except SQLAlchemyError:
-                connection.invalidate()  # it may hold the lock still: not to be used again
+                connection.invalidate()  # it may still hold the lock
 
 
-def _limit(connection: Connection, seconds: int) -> None:
-    # A process that is suspended with the lock in hand (a laptop's lid, a virtual machine) must not stop all others.
-    # From pg_settings, because PostgreSQL before 14 does not know it.
+def _limit_idle(connection: Connection, seconds: int) -> None:
+    # A process that is suspended while it holds the lock (a laptop's lid, a virtual machine) must not stop all others.
+    # From pg_settings, because PostgreSQL before 14 does not know the setting.
     setting = "SELECT set_config(name, :limit, false) FROM pg_settings WHERE name = 'idle_session_timeout'"
     connection.execute(sqlalchemy.text(setting), {"limit": f"{seconds}s"})

@@ -1,10 +1,9 @@
-"""Optuna's relational storage for processes that come and go: it waits for its database, and knows whose a trial is."""
+"""Optuna's relational storage, shared by processes that may die: it waits for its database and knows trials' owners."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -15,14 +14,15 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from search.storage.locks import locked
-from search.storage.retry import T, patiently
+from search.storage.retry import T, retrying
+from search.storage.url import Database
 
 _OWNER = sqlalchemy.text(
     "SELECT a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'owner' "
     "WHERE t.trial_id = :trial AND t.state = 'RUNNING'"
 )
 _OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
-_PATIENT: list[Callable[..., Any]] = [
+_RETRIED: list[Callable[..., Any]] = [
     RDBStorage.create_new_study,
     RDBStorage.get_all_studies,
     RDBStorage.get_study_id_from_name,
@@ -43,148 +43,150 @@ _PATIENT: list[Callable[..., Any]] = [
 
 
 class LeaseLost(Exception):
-    """The trial went to another process, which had to take this one for dead: nothing more of it is written here."""
+    """Another process has taken over the trial, so this process writes nothing more of it."""
 
 
 class LeasedStorage(RDBStorage):
-    """A study's database, shared by processes that may die, hang, or lose sight of it.
+    """A study's database, shared by processes that may die, hang, or lose its connection.
 
-    - What fails because the database is away is tried again for `patience` seconds; `say` is told.
-    - In `alone`, this process is the only one of all that decides what comes next.
-    - Of a trial that it holds (`hold`) a process writes only as long as the trial is its own.
+    - A call that fails while the database is away is tried again for `patience` seconds, after `notify`.
+      `meanwhile` is called between two attempts.
+    - In a `locked` block, no other process decides what is claimed next.
+    - A process that has acquired a trial writes of it only while it owns it.
 
-    file: the SQLite file, whose lock is a file beside it; None for PostgreSQL, whose lock is an advisory one.
-    One thread uses it. Raises `LeaseLost`, and what `RDBStorage` raises.
+    For one thread. Raises `LeaseLost`, and what `RDBStorage` raises.
     """
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         *,
-        file: Path | None,
         patience: float = 0.0,
-        say: Callable[[str], None] = print,
+        notify: Callable[[str], None] = print,
+        meanwhile: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> None:
-        self.file = file
+        self.database = database
         self.patience = patience
-        self.say = say
-        self.meanwhile: Callable[[], None] = lambda: None  # called now and then while the database is waited for
-        self._held: dict[int, str] = {}
-        self._alone = False
+        self.notify = notify
+        self.meanwhile = meanwhile
+        self._owners: dict[int, str] = {}
+        self._is_locked = False
+        # Optuna formats the URL as a template.
+        template = database.url.replace("{", "{{").replace("}", "}}")
         try:
-            super().__init__(url, **options)
+            super().__init__(template, engine_kwargs=database.engine_options, **options)
         except BaseException:
-            if hasattr(self, "engine"):  # one that fails must hold no connection: there may be too many of them
+            if hasattr(self, "engine"):  # a failed storage must not keep a connection: there may be too many
                 self.engine.dispose()
             raise
         sqlalchemy.event.listen(self.engine, "connect", self._connected)
 
-    # -- waiting -------------------------------------------------------------------------------------------
+    # -- retries -------------------------------------------------------------------------------------------
 
-    def patiently(self, act: Callable[[], T]) -> T:
-        """What `act` returns, tried again while the database is away. What is done alone is tried again as a whole."""
-        if self._alone:
+    def retrying(self, act: Callable[[], T]) -> T:
+        """Return what `act` returns, tried again while the database is away; a `locked` block only as a whole."""
+        if self._is_locked:
             return act()
-        return patiently(act, patience=self.patience, say=self.say, meanwhile=lambda: self.meanwhile())
+        return retrying(act, patience=self.patience, notify=self.notify, meanwhile=self.meanwhile)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         tried = False
 
         def act() -> bool:
             nonlocal tried
-            # The connection may have broken after the commit, before its answer came. Or before it, and then the state
-            # may be what another has made of the trial since.
+            # The connection may have broken between the commit and its answer. If it broke before the commit, another
+            # process may have set that state since.
             if tried and self._is_so(trial_id, state):
                 return True
             tried = True
             return RDBStorage.set_trial_state_values(self, trial_id, state, values)
 
-        return self.patiently(act)
+        return self.retrying(act)
 
     def _is_so(self, trial_id: int, state: TrialState) -> bool:
         trial = RDBStorage.get_trial(self, trial_id)
-        return trial.state == state and self._held.get(trial_id) in (None, trial.user_attrs.get("owner"))
+        return trial.state == state and self._owners.get(trial_id) in (None, trial.user_attrs.get("owner"))
 
     def set_trial_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """All of them in one transaction, where `set_trial_user_attr` takes one each."""
+        """Set several attributes in one transaction, where `set_trial_user_attr` takes one each."""
 
         def act() -> None:
             with _create_scoped_session(self.scoped_session, True) as session:
                 for key, content in attributes.items():
                     self._set_trial_attr_without_commit(session, TrialUserAttributeModel, trial_id, key, content)
 
-        self.patiently(act)
+        self.retrying(act)
 
-    # -- one at a time -------------------------------------------------------------------------------------
+    # -- one process at a time -----------------------------------------------------------------------------
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
         """Hold the lock of that name: no other process, on any host that uses this database, is in such a block.
 
-        On PostgreSQL everything in the block goes through the connection that holds the lock. If that breaks, the
-        lock is free and the block fails at its next statement; it can't go on without the lock.
+        On PostgreSQL all statements of the block use the connection that holds the lock. If it breaks, the lock is
+        free, and the block fails at its next statement.
         """
-        with locked(self.engine, self.file, name) as connection:
+        with locked(self.engine, self.database, name) as connection:
             if connection is None:
                 yield
                 return
             self.scoped_session.remove()
             self.scoped_session.configure(bind=connection)
-            self._alone = True
+            self._is_locked = True
             try:
                 yield
             finally:
-                self._alone = False
+                self._is_locked = False
                 self.scoped_session.remove()
                 self.scoped_session.configure(bind=self.engine)
 
     def _connected(self, connection: Any, record: Any) -> None:
-        if self._alone:
+        if self._is_locked:
             raise OperationalError("connect", {}, ConnectionError("the connection that held the lock was lost"))
 
     # -- leases --------------------------------------------------------------------------------------------
 
-    def hold(self, trial_id: int, owner: str) -> None:
-        """From now on write of this trial only while it runs and its attribute "owner" says `owner`."""
-        self._held[trial_id] = owner
+    def acquire(self, trial_id: int, owner: str) -> None:
+        """From now on write of this trial only while it runs and its attribute "owner" is `owner`."""
+        self._owners[trial_id] = owner
 
-    def holds(self, trial_id: int) -> bool:
-        """Whether this process has the trial in hand."""
-        return trial_id in self._held
+    def has(self, trial_id: int) -> bool:
+        """Return whether this process has acquired the trial."""
+        return trial_id in self._owners
 
-    def in_hand(self) -> list[int]:
-        """The trials that this process has in hand."""
-        return [*self._held]
+    def acquired(self) -> list[int]:
+        """Return the trials that this process has acquired."""
+        return [*self._owners]
 
-    def let_go(self, trial_id: int) -> None:
-        """This process has no part in the trial any more."""
-        self._held.pop(trial_id, None)
+    def release(self, trial_id: int) -> None:
+        """Give up the trial, if it was acquired."""
+        self._owners.pop(trial_id, None)
 
     def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
-        # Called by every method that writes of a trial, in the transaction in which it writes.
-        if trial_id in self._held:
-            query = _OWNER if self.file is not None else _OWNER_SHARED
+        # Every method that writes of a trial calls this, in the transaction in which it writes.
+        if trial_id in self._owners:
+            query = _OWNER if self.database.file is not None else _OWNER_SHARED
             owner = self.scoped_session().execute(query, {"trial": trial_id}).scalar()
-            if owner != json.dumps(self._held[trial_id]):
+            if owner != json.dumps(self._owners[trial_id]):
                 raise LeaseLost(f"Trial {trial_id} has another owner now.")
         super().check_trial_is_updatable(trial_id, trial_state)
 
 
-def _waits(method: Callable[..., Any]) -> Callable[..., Any]:
+def _with_retries(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def patient(self: LeasedStorage, *arguments: Any, **options: Any) -> Any:
-        return self.patiently(lambda: method(self, *arguments, **options))
+    def call(self: LeasedStorage, *arguments: Any, **options: Any) -> Any:
+        return self.retrying(lambda: method(self, *arguments, **options))
 
-    return patient
-
-
-for _method in _PATIENT:
-    setattr(LeasedStorage, _method.__name__, _waits(_method))
+    return call
 
 
-def shared(storage: BaseStorage) -> LeasedStorage:
-    """What is behind the cache that `open_storage` returns."""
+for _method in _RETRIED:
+    setattr(LeasedStorage, _method.__name__, _with_retries(_method))
+
+
+def leased_storage(storage: BaseStorage) -> LeasedStorage:
+    """Return the `LeasedStorage` behind the cache that Optuna puts before it."""
     backend = storage._backend  # type: ignore[attr-defined]
     assert isinstance(backend, LeasedStorage)
     return backend

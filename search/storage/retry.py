@@ -1,4 +1,4 @@
-"""Retries while a database is away."""
+"""Retries while a database is away, or a disk is full."""
 
 import time
 from collections.abc import Callable
@@ -9,49 +9,62 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from search.errors import StorageError
+from search.files import is_full
 
-PATIENCE = 15 * 60.0
-"""Seconds for which a process that trains waits for a database that is away."""
-
-
-FIRST_PATIENCE = 60.0
-"""Seconds for which a worker that begins waits for one that it has not seen yet: it may be the wrong one."""
-
+PATIENCE_SECONDS = 15 * 60.0
+"""Time for which a process that trains waits for its database or its disk."""
+FIRST_PATIENCE_SECONDS = 60.0
+"""Time for which a worker that starts waits for a database it has not seen yet: the URL may be wrong."""
 
 T = TypeVar("T")
 
 
-def patiently(
-    act: Callable[[], T], *, patience: float, say: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+def retrying(
+    act: Callable[[], T],
+    *,
+    patience: float,
+    notify: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> T:
-    """What `act` returns, tried again for `patience` seconds while the database is away, which `say` is told."""
+    """Return what `act` returns, tried again for `patience` seconds while its database is away or its disk is full.
+
+    `meanwhile` is called between two attempts. The user is notified when the wait begins and when it ends.
+    """
     since: float | None = None
     while True:
         try:
             result = act()
-        except (StorageInternalError, SQLAlchemyError, StorageError) as error:
-            if patience == 0 or not is_away(error):
+        except (StorageInternalError, SQLAlchemyError, StorageError, OSError) as error:
+            trouble = _trouble(error)
+            if patience == 0 or trouble is None:
                 raise
             if since is None:
                 since = time.monotonic()
-                minutes = f"{patience / 60:.0f} minutes" if patience > 60 else f"{patience:.0f} s"
-                say(f"{_now()}: the database does not answer ({reason_of(error)}); waiting up to {minutes}.")
+                limit = f"{patience / 60:.0f} minutes" if patience > 60 else f"{patience:.0f} s"
+                notify(f"{_now()}: {trouble}; waiting up to {limit}.")
             elif time.monotonic() - since > patience:
                 raise
             meanwhile()
             time.sleep(min(0.5 + (time.monotonic() - since) / 10, 5.0))
         else:
             if since is not None:
-                say(f"{_now()}: the database answers again.")
+                notify(f"{_now()}: resumed.")
             return result
 
 
+def _trouble(error: Exception) -> str | None:
+    """Return what an error has to wait for, None if it is of another kind."""
+    if isinstance(error, OSError):
+        return f"no room to write ({error.strerror})" if is_full(error) else None
+    return f"the database does not answer ({reason_of(error)})" if is_away(error) else None
+
+
 def is_away(error: Exception) -> bool:
-    """Whether it says that the database can't be had just now, and not that the statement is wrong."""
+    """Return whether an error says that the database is out of reach, and not that the statement is wrong."""
     cause: BaseException | None = error
     while isinstance(cause, StorageError | StorageInternalError):
         cause = cause.__cause__
-    if isinstance(cause, PendingRollbackError):  # what comes after an error that was waited for
+    if isinstance(cause, PendingRollbackError):  # follows an error that was waited for
         return True
     if not isinstance(cause, DBAPIError):
         return False
@@ -63,7 +76,7 @@ def is_away(error: Exception) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """What the database's driver said, on one line of at most 200 characters."""
+    """Return the message of the database's driver, on one line of at most 200 characters."""
     cause = error
     while isinstance(cause, StorageError | StorageInternalError) and cause.__cause__ is not None:
         cause = cause.__cause__
@@ -71,5 +84,5 @@ def reason_of(error: BaseException) -> str:
 
 
 def _now() -> str:
-    # To the minute, so that what several workers say at once is said once.
+    # To the minute, so that the same message from several workers is printed once.
     return datetime.now(UTC).strftime("%H:%M UTC")

@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage
 from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
-from search.storage.rdb import shared
+from search.storage.rdb import leased_storage
 from search.study.recovery import under_lock
 from search.verdict.load import stored_spec
 
@@ -51,7 +51,7 @@ def create_studies(
             if stored.get("spec") != content:
                 study.set_user_attr("spec", content)
 
-    under_lock(shared(storage), location, create)
+    under_lock(leased_storage(storage), location, create)
 
 
 def check_stored(storage: BaseStorage, location: StudyLocation, spec: StudySpec) -> None:

@@ -10,15 +10,14 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.files import when_there_is_room
 from search.spec.study_spec import StudySpec
 from search.storage.database import connected
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.storage.rdb import LeaseLost, shared
+from search.storage.rdb import LeaseLost, leased_storage
 from search.storage.records import StudyAttributes
-from search.storage.retry import PATIENCE
+from search.storage.retry import PATIENCE_SECONDS, retrying
 from search.study.create import check_weights
 from search.study.recovery import Recovery, under_lock
 from search.study.result import TrialResult
@@ -74,7 +73,7 @@ class TrialQueue:
         heartbeat: Heartbeat | None = None,
     ) -> None:
         self.storage = storage
-        self.shared = shared(storage)
+        self.shared = leased_storage(storage)
         self.location = location
         self.spec = spec
         self.owner = owner
@@ -116,7 +115,7 @@ class TrialQueue:
 
         claimed = under_lock(self.shared, self.location, claim)
         if claimed is not None:
-            self.shared.hold(claimed.trial._trial_id, str(self.owner))
+            self.shared.acquire(claimed.trial._trial_id, str(self.owner))
         return claimed
 
     def finished(self, sizes: list[int]) -> bool:
@@ -125,7 +124,7 @@ class TrialQueue:
 
     def notify(self, line: str) -> None:
         """Show a line to the user."""
-        self.shared.say(line)
+        self.shared.notify(line)
 
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
         """Store attributes of a trial."""
@@ -139,10 +138,10 @@ class TrialQueue:
         """
         attributes = result.attributes
         if (predictions := result.predictions) is not None:
-            attributes["predictions_file"] = when_there_is_room(
+            attributes["predictions_file"] = retrying(
                 lambda: save_predictions(self.location, claim.trial.number, **predictions),
-                patience=PATIENCE,
-                say=self.notify,
+                patience=PATIENCE_SECONDS,
+                notify=self.notify,
                 meanwhile=meanwhile,
             )
         self._end(claim, result.state, attributes, value=result.value)
@@ -162,7 +161,7 @@ class TrialQueue:
         # Not by `study.tell`: it reads the trial's state before it writes. If the trial was taken from a suspended
         # process just there, it raises a ValueError.
         self.storage.set_trial_state_values(trial_id, state, values)
-        self.shared.let_go(trial_id)
+        self.shared.release(trial_id)
 
     def requeue(self, claim: Claim) -> None:
         """Let a claimed trial wait as if it had not been run, unless another process has it now."""
@@ -173,27 +172,27 @@ class TrialQueue:
                 self.location,
                 lambda: self.storage.set_trial_state_values(trial_id, TrialState.WAITING),
             )
-        self.shared.let_go(claim.trial._trial_id)
+        self.shared.release(claim.trial._trial_id)
 
     def adopt(self, trial_id: int, *, strategy: FreezingStrategy, size: int, repeat: int, confirms: bool) -> Claim:
         """Return a trial that another process has claimed under this queue's owner, for this one to run."""
         study = self._confirm if confirms else self._explore[size]
-        self.shared.hold(trial_id, str(self.owner))
+        self.shared.acquire(trial_id, str(self.owner))
         trial = optuna.Trial(study, trial_id)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=repeat, confirms=confirms)
 
     def let_go(self, claim: Claim) -> None:
         """Give up a trial that another process has now."""
-        self.shared.let_go(claim.trial._trial_id)
+        self.shared.release(claim.trial._trial_id)
 
     def mark_hung(self, how: str) -> None:
         """Store `how` the acquired trials hang.
 
         It is called by another thread, so not over the queue's connection.
         """
-        with connected(self.location.url) as storage:
+        with connected(self.location.database) as storage:
             assert storage is not None
-            for trial_id in self.shared.in_hand():
+            for trial_id in self.shared.acquired():
                 storage.set_trial_user_attr(trial_id, "hung", how)
 
     def has_complete(self) -> bool:

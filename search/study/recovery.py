@@ -13,7 +13,7 @@ from search.errors import StudyError
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.storage.rdb import LeasedStorage, shared
+from search.storage.rdb import LeasedStorage, leased_storage
 from search.storage.records import name_of
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Recovery:
         if owner is None:
             return True
         if owner == self.owner:
-            return not self.storage.holds(trial._trial_id)
+            return not self.storage.has(trial._trial_id)
         expired = self.heartbeat is not None and self.heartbeat.has_expired(trial._trial_id, str(owner))
         return expired or owner.has_exited(self.location)
 
@@ -133,11 +133,11 @@ def requeue_dead(storage: BaseStorage, location: StudyLocation) -> None:
         studies = [
             optuna.load_study(study_name=name, storage=storage) for name in names if name_of(name) == location.name
         ]
-        recovery = Recovery(shared(storage), location, studies)
+        recovery = Recovery(leased_storage(storage), location, studies)
         for study in studies:
             recovery.trials(study)
 
-    under_lock(shared(storage), location, requeue)
+    under_lock(leased_storage(storage), location, requeue)
 
 
 def under_lock(storage: LeasedStorage, location: StudyLocation, act: Callable[[], T]) -> T:
@@ -147,7 +147,7 @@ def under_lock(storage: LeasedStorage, location: StudyLocation, act: Callable[[]
     """
 
     def alone() -> T:
-        with storage.alone(location.name):
+        with storage.locked(location.name):
             return act()
 
-    return storage.patiently(alone)
+    return storage.retrying(alone)

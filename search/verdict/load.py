@@ -12,7 +12,7 @@ from search.spec.study_spec import NAME, StudySpec
 from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
-from search.storage.url import database_url, shown
+from search.storage.url import Database
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -55,9 +55,9 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
 
 def load_results(location: StudyLocation) -> Results:
     """Read a study from its database and its folder. Raises `StudyError` where there is none."""
-    with connected(location.url) as storage:
+    with connected(location.database) as storage:
         if storage is None:
-            raise StudyError(f"There is no study {location.name!r}: nothing is stored at {shown(location.url)}.")
+            raise StudyError(f"There is no study {location.name!r}: nothing is stored at {location.database.shown}.")
         return with_example_scores(read_results(storage, location))
 
 
@@ -77,9 +77,8 @@ def known(storage: BaseStorage) -> list[str]:
 def list_studies(*, out: Path, storage: str | None) -> list[StudyLocation]:
     """Return the locations of all studies under `out`, or in the database `storage`."""
     if storage is not None:
-        url = database_url(storage)
-        with connected(url) as database:
-            names = [] if database is None else known(database)
+        with connected(Database.parse(storage)) as opened:
+            names = [] if opened is None else known(opened)
     else:
         names = sorted(file.parent.name for file in out.glob("*/study.db") if NAME.fullmatch(file.parent.name))
     return [StudyLocation.of(name, out=out, storage=storage) for name in names]

@@ -96,7 +96,7 @@ def run_workers(
             # Not before a worker has found the task right: until then nothing is written.
             if not present and any(worker.ready for worker in workers):
                 unwritten.pop_all()
-                at_work.enter_context(run.present(location))
+                at_work.enter_context(run.held(location))
                 present = True
             tick()
             if all(code == 0 for code in codes):
@@ -164,7 +164,7 @@ def _work(
         task = load_task(spec, location)
         _redirect(_log_file(location, index))
         connection.send(("ready", task.notes))
-        with storage_errors(location.url):
+        with storage_errors(location.database):
             work(
                 spec,
                 location,

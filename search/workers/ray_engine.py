@@ -64,11 +64,11 @@ def run_on_ray(
             unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
         facts = _facts(ray, errand, tick, tell)
         unwritten.pop_all()
-        run = at_work.enter_context(WorkerLease.new().present(location))
-        at_work.enter_context(storage_errors(location.url))
+        run = at_work.enter_context(WorkerLease.new().held(location))
+        at_work.enter_context(storage_errors(location.database))
         # Known and meant: the sampler is TPE with groups.
         at_work.enter_context(warnings.catch_warnings(category=ExperimentalWarning, action="ignore"))
-        queue = at_work.enter_context(joined(location, spec, run=run.token, say=tell, **facts))
+        queue = at_work.enter_context(joined(location, spec, run=run.token, notify=tell, **facts))
         _Driver(ray, queue, errand, tell).run(sizes, tick)
 
 
@@ -189,5 +189,5 @@ class _Driver:
         self.queue.shared.patience = 0.0  # who is asked to stop does not wait: their lease expires
         with suppress(SQLAlchemyError, StorageInternalError):
             for claim in (*self.in_flight.values(), *(failure.claim for failure in self.first.failures)):
-                if self.queue.shared.holds(claim.trial._trial_id):
+                if self.queue.shared.has(claim.trial._trial_id):
                     self.queue.requeue(claim)

@@ -8,7 +8,6 @@ import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import StudyError
@@ -17,7 +16,7 @@ from search.storage.database import open_storage, storage_errors
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost
-from search.storage.retry import PATIENCE
+from search.storage.retry import PATIENCE_SECONDS
 from search.workers.bench import TrialContext, load_task
 from search.workers.watchdog import Watchdog
 from strategies import FreezingStrategy
@@ -79,7 +78,7 @@ def warm(errand_and_owner: tuple[Errand, str]) -> None:
 
 def trial(order: Order) -> Ended:
     """Run a trial that the driver has claimed. Raises `FrostlineError`."""
-    with storage_errors(order.errand.location.url):
+    with storage_errors(order.errand.location.database):
         bench = _bench(order.errand, order.owner)
         queue = bench.queue
         claim = queue.adopt(
@@ -124,9 +123,9 @@ def _bench(errand: Errand, owner: str) -> TrialContext:
 
     task, location, driver = _task(errand), errand.location, WorkerLease.parse(owner)
     assert driver is not None
-    if not Path(driver.lock(location).lock_file).exists():
+    if not driver.file(location).exists():
         raise StudyError(
             f"{location.folder} on {socket.gethostname()} is not that of the driver: all nodes must share it."
         )
-    storage = open_storage(location.url, patience=PATIENCE, say=_notes.append)
+    storage = open_storage(location.database, patience=PATIENCE_SECONDS, notify=_notes.append)
     return TrialContext.of(TrialQueue(storage, location, task.spec, owner=driver), task)

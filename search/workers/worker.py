@@ -43,8 +43,9 @@ def work(
     study's first trials all raise errors: that is the code's fault or the machine's, so the trials go back into the
     queue for when it is mended.
     """
-    with joined(location, spec, run=run, say=say, **task.facts) as queue:
-        with Watchdog(spec.train.timeout, last_words=queue.mark_hung) as deadline:
+    deadline = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
+    with joined(location, spec, run=run, notify=say, meanwhile=deadline.waits, **task.facts) as queue:
+        with deadline:
             bench = TrialContext.of(queue, task, progress=deadline.moved)
 
             def run_one(claim: "Claim") -> "Failure | None":
@@ -59,24 +60,33 @@ def work(
 
 @contextmanager
 def joined(
-    location: StudyLocation, spec: StudySpec, *, run: str = "", say: Callable[[str], None] = print, **facts: Any
+    location: StudyLocation,
+    spec: StudySpec,
+    *,
+    run: str = "",
+    notify: Callable[[str], None] = print,
+    meanwhile: Callable[[], None] = lambda: None,
+    **facts: Any,
 ) -> Iterator["TrialQueue"]:
     """A study's queue of trials as an owner of trials, who is there, and beats, for as long as the block lasts.
 
-    `facts` are what the study stores of its task: the arguments of `create_studies`.
+    `facts` are what the study stores of its task: the arguments of `create_studies`; `notify` and `meanwhile` are those
+    of `open_storage`.
     """
-    from search.storage.rdb import shared
-    from search.storage.retry import PATIENCE
+    from search.storage.rdb import leased_storage
+    from search.storage.retry import PATIENCE_SECONDS
     from search.study.create import create_studies
     from search.study.queue import TrialQueue
 
-    storage = open_storage(location.url, create=True, patience=PATIENCE, say=say)
+    storage = open_storage(
+        location.database, create=True, patience=PATIENCE_SECONDS, notify=notify, meanwhile=meanwhile
+    )
     try:
-        with WorkerLease.new(run=run).present(location) as owner, heartbeat_for(location, owner) as leases:
+        with WorkerLease.new(parent=run).held(location) as owner, heartbeat_for(location, owner) as leases:
             create_studies(storage, location, spec, **facts)
             yield TrialQueue(storage, location, spec, owner=owner, heartbeat=leases)
     finally:
-        shared(storage).engine.dispose()
+        leased_storage(storage).engine.dispose()
 
 
 def run_trials(
@@ -88,7 +98,6 @@ def run_trials(
     """
     from search.storage.rdb import LeaseLost
 
-    queue.shared.meanwhile = deadline.waits
     first = StartupFailures(queue)
     while True:
         # A finished trial's Trainer and module hold each other, its network and its optimizer's state: some hundred
@@ -116,7 +125,7 @@ def heartbeat_for(location: StudyLocation, owner: WorkerLease) -> AbstractContex
     return (
         nullcontext()
         if location.is_local
-        else Heartbeat(open_engine(location.url), owner=str(owner), study=location.name)
+        else Heartbeat(open_engine(location.database), owner=str(owner), study=location.name)
     )
 
 

@@ -160,6 +160,6 @@ def _home(folder: Path) -> StudyLocation:
 
 def _queue(spec: StudySpec, location: StudyLocation, case: Case) -> TrialQueue:
     with location.lock("queue"):
-        storage = open_storage(location.url, create=True)
+        storage = open_storage(location.database, create=True)
     create_studies(storage, location, spec, num_groups=case.groups)
     return TrialQueue(storage, location, spec, owner=WorkerLease.new())

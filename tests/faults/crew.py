@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from optuna.trial import TrialState
 
 from search.storage.database import open_storage
-from search.storage.rdb import shared
+from search.storage.rdb import leased_storage
 from search.verdict.load import read_results
 from search.verdict.results import Results
 from tests.faults import worker
@@ -77,7 +77,7 @@ class Crew:
 def check(work: Work, crew: Crew) -> Results:
     """Nothing lost, nothing twice, nothing left over; returns what the study has found."""
     location, spec = work.location, work.study
-    storage = open_storage(location.url)
+    storage = open_storage(location.database)
     results = read_results(storage, location)
     assert results.is_finished(spec.task.sizes)
     for size in spec.task.sizes:
@@ -92,8 +92,10 @@ def check(work: Work, crew: Crew) -> Results:
                 curve = trial.intermediate_values
                 assert [*curve] == [*range(spec.train.epochs)]
                 assert trial.value == curve[spec.train.epochs - 1]
-    shared(storage).engine.dispose()
+    leased_storage(storage).engine.dispose()
     check_turns(crew)
+    for folder in {one.location.locks for one in crew.works}:
+        assert not [*folder.glob("*")], "a lock file was left behind"
     return results
 
 

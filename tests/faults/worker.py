@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from search.spec.study_spec import StudySpec
 from search.storage import heartbeat
 from search.storage.location import StudyLocation
+from search.storage.owner import sweep
 from search.study.queue import Claim, TrialQueue
 from search.study.result import TrialResult
 from search.workers.watchdog import Watchdog
@@ -65,13 +66,19 @@ def main(work: Work) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ["TZ"] = work.zone
     time.tzset()
-    heartbeat.BEAT, heartbeat.GRACE = work.beat, work.grace
+    heartbeat.HEARTBEAT_SECONDS, heartbeat.GRACE_SECONDS = work.beat, work.grace
     spec = work.study
+    deadline = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
+
+    def notify(note: str) -> None:
+        say(work, "note", note)
+
     with (
-        joined(work.location, spec, say=lambda note: say(work, "note", note), num_groups=GROUPS) as queue,
-        Watchdog(spec.train.timeout, last_words=queue.mark_hung) as deadline,
+        joined(work.location, spec, notify=notify, meanwhile=deadline.waits, num_groups=GROUPS) as queue,
+        deadline,
     ):
         run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), deadline)
+    sweep(work.location)
 
 
 def run(work: Work, queue: TrialQueue, claim: Claim) -> None:

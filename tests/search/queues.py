@@ -25,9 +25,9 @@ from search.verdict.load import read_results
 GROUPS = 4
 
 
-def open_queue(location, spec, owner=None):
+def open_queue(location, spec, owner=None, *, patience=0.0):
     with location.lock("queue"):
-        storage = open_storage(location.url, create=True)
+        storage = open_storage(location.database, create=True, patience=patience)
     create_studies(storage, location, spec, num_groups=GROUPS)
     return TrialQueue(storage, location, spec, owner=owner)
 
@@ -57,7 +57,7 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
 
 
 def states(location):
-    return Counter(row.state for row in read_results(open_storage(location.url), location).rows)
+    return Counter(row.state for row in read_results(open_storage(location.database), location).rows)
 
 
 def in_process(job, location, spec):
@@ -72,7 +72,7 @@ def main(job, out, content):
         StudyLocation.of("tiny", out=Path(out), storage=None),
         StudySpec.from_dict(json.loads(content), where="test"),
     )
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         if job in ("die", "advance"):
             trial = queue.claim([20]).trial

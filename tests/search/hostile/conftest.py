@@ -85,7 +85,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished study, written to the database without any training."""
     location = StudyLocation.of("tiny", out=tmp_path_factory.mktemp("original"), storage=None)
     location.folder.mkdir()
-    storage = open_storage(location.url, create=True)
+    storage = open_storage(location.database, create=True)
     spec = StudySpec.from_dict(SPEC, where="here").model_dump(mode="json", exclude_none=True)
     strategies = [{"freeze_depth": 4, "head_lr": 0.01}, {"freeze_depth": 0, "head_lr": 0.003}]
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ def location(finished, tmp_path) -> StudyLocation:
 
 
 def studies(location: StudyLocation) -> dict[str, optuna.Study]:
-    storage = open_storage(location.url)
+    storage = open_storage(location.database)
     names = [study.study_name for study in storage.get_all_studies()]
     return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
 
@@ -34,7 +34,7 @@ def studies(location: StudyLocation) -> dict[str, optuna.Study]:
 @pytest.fixture(params=[False, True], ids=["reads", "writes"])
 def server(location, request) -> Iterator[WSGIServer]:
     server = make_server(
-        "127.0.0.1", 0, guarded(wsgi(open_storage(location.url)), allow_writes=request.param), handler_class=_Quiet
+        "127.0.0.1", 0, guarded(wsgi(open_storage(location.database)), allow_writes=request.param), handler_class=_Quiet
     )
     server.allows = request.param
     thread = threading.Thread(target=server.serve_forever)

@@ -55,7 +55,7 @@ def test_a_regression_study_is_told_in_errors(results, tmp_path):
         return None if row.test_accuracy is None else (1 - row.test_accuracy) / 10
 
     rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
-    location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.url)
+    location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
     changed = replace(results, kind="regression", rows=tuple(rows), location=location)
     markup = re.sub(r"<script.*?</script>", "", rendered(changed), flags=re.DOTALL)
     for verdict in judge_all(changed).values():

@@ -54,7 +54,7 @@ def test_it_is_about_the_recommended_strategys_own_runs(results):
 
 
 def test_without_the_folder_it_says_so(results, tmp_path):
-    elsewhere = replace(results, location=StudyLocation.of("tiny", out=tmp_path, storage=results.location.url))
+    elsewhere = replace(results, location=StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url))
     html = section(elsewhere, judge(results, 40))
     assert "is not here" in html
     assert "macro F1" in html

@@ -10,11 +10,11 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from search.errors import StorageError, StudyError
-from search.storage.database import check_parent, exists, open_storage, sqlite_file
+from search.storage.database import exists, open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease, sweep
-from search.storage.rdb import shared
-from search.storage.url import check_url, shown
+from search.storage.rdb import leased_storage
+from search.storage.url import Database, redacted
 from search.verdict.load import load_results
 
 
@@ -31,22 +31,22 @@ from search.verdict.load import load_results
 )
 def test_a_url_that_can_not_be_is_refused_with_what_to_type(url, message):
     with pytest.raises(StorageError) as caught:
-        check_url(url)
+        Database.parse(url)
     assert message in str(caught.value)
 
 
-def test_passwords_are_not_shown():
-    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+def test_passwords_are_not_redacted():
+    assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
 
 
 def test_a_folder_that_is_not_there_is_named():
     with pytest.raises(StorageError, match="there is no folder '/no/such'"):
-        check_parent("sqlite:////no/such/x.db", made_by_us=False)
+        Database.parse("sqlite:////no/such/x.db")
 
 
 def test_reading_makes_no_database(tmp_path):
     location = StudyLocation.of("digits", out=tmp_path, storage=None)
-    assert not exists(location.url)
+    assert not exists(location.database)
     with pytest.raises(StudyError, match="There is no study 'digits': nothing is stored at sqlite:///"):
         load_results(location)
     assert list(tmp_path.iterdir()) == []
@@ -56,7 +56,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
     file = tmp_path / "x.db"
     file.write_text("something else altogether, and long enough for a header")
     with pytest.raises(StorageError, match=r"x.db' fails: file is not a database"):
-        exists(f"sqlite:///{file}")
+        exists(Database.parse(f"sqlite:///{file}"))
     assert file.read_text().startswith("something else")
 
 
@@ -64,8 +64,8 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
 def test_a_corrupt_database_is_one_line(tmp_path, tell):
     location = StudyLocation.of("digits", out=tmp_path, storage=None)
     location.folder.mkdir()
-    open_storage(location.url, create=True)._backend.engine.dispose()
-    file = sqlite_file(location.url)
+    open_storage(location.database, create=True)._backend.engine.dispose()
+    file = location.database.file
     content = bytearray(file.read_bytes())
     content[100:4096] = b"\xff" * 3996
     file.write_bytes(content)
@@ -85,7 +85,7 @@ def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
 
 def test_sqlite_runs_in_wal_mode(tmp_path):
     file = tmp_path / "x.db"
-    storage = open_storage(f"sqlite:///{file}", create=True)
+    storage = open_storage(Database.parse(f"sqlite:///{file}"), create=True)
     storage.get_all_studies()
     with sqlite3.connect(file) as connection:
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
@@ -95,22 +95,22 @@ def test_sqlite_runs_in_wal_mode(tmp_path):
 def test_a_folder_may_have_any_name(tmp_path, name):
     location = StudyLocation.of("digits", out=tmp_path / name, storage=None)
     location.folder.mkdir(parents=True)
-    open_storage(location.url, create=True)
+    open_storage(location.database, create=True)
     assert (location.folder / "study.db").is_file()
-    assert exists(location.url)
+    assert exists(location.database)
 
 
 def test_an_unreachable_server_is_one_line_without_the_password():
     pytest.importorskip("psycopg", reason="needs the extra `postgres`")
     with pytest.raises(StorageError) as caught:
-        exists("postgresql://me:secret@127.0.0.1:1/db")
+        exists(Database.parse("postgresql://me:secret@127.0.0.1:1/db"))
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_owner_is_gone_when_its_block_ends(tmp_path):
     location = StudyLocation.of("digits", out=tmp_path, storage=None)
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         assert WorkerLease.parse(str(owner)) == owner
         assert not owner.has_exited(location)
         renamed = WorkerLease("this-host-once-had-another-name", owner.token)
@@ -124,13 +124,13 @@ def test_an_owner_is_gone_when_its_block_ends(tmp_path):
 def test_who_shares_a_database_file_shares_its_locks(tmp_path):
     storage = f"sqlite:///{tmp_path / 'x.db'}"
     one, other = (StudyLocation.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
-    with WorkerLease.new().present(one) as owner:
+    with WorkerLease.new().held(one) as owner:
         assert not owner.has_exited(other)
 
 
 def test_a_copied_folder_makes_nobody_look_dead(tmp_path):
     location, copy = (StudyLocation.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         shutil.copytree(location.folder, copy.folder)
         assert not owner.has_exited(copy), "there its lock would be free"
         sweep(copy)
@@ -146,8 +146,8 @@ def test_whoever_reaches_a_file_by_a_link_meets_at_the_same_locks(tmp_path):
         StudyLocation.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}")
         for file in ("a.db", "elsewhere/b.db")
     )
-    assert one.lock("queue").lock_file == other.lock("queue").lock_file
-    with WorkerLease.new().present(one) as owner:
+    assert one.locks == other.locks
+    with WorkerLease.new().held(one) as owner:
         assert not owner.has_exited(other)
 
 
@@ -159,18 +159,18 @@ def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
             fails.clear()
             raise OperationalError(text, {}, psycopg.OperationalError("too many connections"))
 
-    def say(note):
+    def notify(note):
         count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
         limit = time.monotonic() + 300  # the server takes a moment to see that one has gone
-        while "answers again" not in note and postgres.sql(count, "postgres") != "0":
+        while "resumed" not in note and postgres.sql(count, "postgres") != "0":
             assert time.monotonic() < limit
             time.sleep(0.05)
         seen.append(note)
 
-    shared(open_storage(url, create=True)).engine.dispose()
+    leased_storage(open_storage(Database.parse(url), create=True)).engine.dispose()
     sqlalchemy.event.listen(Engine, "before_cursor_execute", fail)
     try:
-        shared(open_storage(url, create=True, patience=60, say=say)).engine.dispose()
+        leased_storage(open_storage(Database.parse(url), create=True, patience=60, notify=notify)).engine.dispose()
     finally:
         sqlalchemy.event.remove(Engine, "before_cursor_execute", fail)
     assert not fails
@@ -180,14 +180,14 @@ def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
 def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
     # Opening it now would stamp its version a second time, and the maker would fail.
     file = tmp_path / "x.db"
-    open_storage(f"sqlite:///{file}", create=True)
+    open_storage(Database.parse(f"sqlite:///{file}"), create=True)
     with sqlite3.connect(file) as connection:
         connection.execute("delete from alembic_version")
-    assert not exists(f"sqlite:///{file}")
+    assert not exists(Database.parse(f"sqlite:///{file}"))
     with pytest.raises(StorageError, match="There is no database at"):
-        open_storage(f"sqlite:///{file}")
-    open_storage(f"sqlite:///{file}", create=True)
-    assert exists(f"sqlite:///{file}")
+        open_storage(Database.parse(f"sqlite:///{file}"))
+    open_storage(Database.parse(f"sqlite:///{file}"), create=True)
+    assert exists(Database.parse(f"sqlite:///{file}"))
 
 
 @pytest.mark.fault
@@ -208,17 +208,17 @@ def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tel
             return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
 
     whole = tmp_path / "whole.db"
-    shared(open_storage(f"sqlite:///{whole}", create=True)).engine.dispose()
+    leased_storage(open_storage(Database.parse(f"sqlite:///{whole}"), create=True)).engine.dispose()
     sqlalchemy.event.listen(Engine, "before_cursor_execute", die)
     try:
         for statement in range(1, 1000):
             file, left[0] = tmp_path / f"{statement}.db", statement
             try:
-                open_storage(f"sqlite:///{file}", create=True)
+                open_storage(Database.parse(f"sqlite:///{file}"), create=True)
             except Died:
-                shared(open_storage(f"sqlite:///{file}", create=True)).engine.dispose()
+                leased_storage(open_storage(Database.parse(f"sqlite:///{file}"), create=True)).engine.dispose()
                 assert content(file) == content(whole), f"died before statement {statement}"
-                assert exists(f"sqlite:///{file}")
+                assert exists(Database.parse(f"sqlite:///{file}"))
             else:
                 break
     finally:
@@ -228,11 +228,11 @@ def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tel
     tell("SIGKILL while the tables are made", "made whole by the next")
 
 
-def test_a_variable_may_hold_the_url_and_is_all_that_is_shown(tmp_path, monkeypatch):
+def test_a_variable_may_hold_the_url_and_is_all_that_is_redacted(tmp_path, monkeypatch):
     monkeypatch.setenv("FROSTLINE_DB", f"sqlite:///{tmp_path}/own.db")
     location = StudyLocation.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
-    assert location.url == f"sqlite:///{tmp_path}/own.db"
-    assert shown(location.storage) == "env:FROSTLINE_DB"
+    assert location.database.url == f"sqlite:///{tmp_path}/own.db"
+    assert location.storage == "env:FROSTLINE_DB"
 
 
 @pytest.mark.parametrize("storage", ["env:", "env:FROSTLINE_NOT_SET", "env:A=B"])
@@ -253,10 +253,10 @@ def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
     ],
 )
 def test_no_message_says_a_password(url):
-    assert "s3cret" not in shown(url)
+    assert "s3cret" not in redacted(url)
     said = ""
     try:
-        check_url(url)
+        Database.parse(url)
     except StorageError as error:
         said = str(error)
     assert "s3cret" not in said

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from search.errors import StorageError
 from search.storage import retry
-from search.storage.retry import is_away, patiently
+from search.storage.retry import is_away, retrying
 
 
 class Clock:
@@ -51,10 +51,10 @@ def test_what_is_away_is_waited_for_and_told_of(clock, away):
             raise gone()
         return "there"
 
-    assert patiently(act, patience=300, say=said.append, meanwhile=lambda: ticks.append(clock.now)) == "there"
+    assert retrying(act, patience=300, notify=said.append, meanwhile=lambda: ticks.append(clock.now)) == "there"
     assert [text[11:] for text in said] == [
         "the database does not answer (server closed the connection); waiting up to 5 minutes.",
-        "the database answers again.",
+        "resumed.",
     ]
     pauses = [after - before for before, after in zip([0.0, *ticks], [*ticks, clock.now], strict=True)]
     assert max(pauses) <= 5.0, "the deadline on progress hears of it often"
@@ -63,7 +63,7 @@ def test_what_is_away_is_waited_for_and_told_of(clock, away):
 def test_patience_has_an_end(clock):
     said = []
     with pytest.raises(OperationalError):
-        patiently(lambda: (_ for _ in ()).throw(gone()), patience=300, say=said.append)
+        retrying(lambda: (_ for _ in ()).throw(gone()), patience=300, notify=said.append)
     assert 300 < clock.now < 310
     assert len(said) == 1
 

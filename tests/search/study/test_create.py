@@ -20,7 +20,7 @@ from tests.search.queues import open_queue
 def test_another_spec_under_the_same_name_is_refused(location, spec, changes, difference):
     open_queue(location, spec)
     with pytest.raises(StudyError, match=difference):
-        check_stored(open_storage(location.url), location, spec.changed(**changes))
+        check_stored(open_storage(location.database), location, spec.changed(**changes))
 
 
 def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(location, spec):

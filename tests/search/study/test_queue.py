@@ -21,7 +21,7 @@ from tests.search.queues import GROUPS, ended, in_process, open_queue, states, w
 
 
 def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(location, spec):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         claims = work(queue, [20, 40])
         assert queue.finished([20, 40])
@@ -34,7 +34,7 @@ def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(lo
         pairs = Counter((claim.strategy.family(GROUPS), claim.repeat) for claim in confirmed if claim.size == size)
         assert pairs.keys() == set(itertools.product(families, range(1, 6)))
         assert {repeat for (_, repeat), times in pairs.items() if times > 1} <= {1, 2}, "play-offs"
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     for size in (20, 40):
         for row in results.candidates(size):
             rivals = [other.value for other in results.explored(size) if other.family == row.family]
@@ -46,10 +46,10 @@ def test_who_was_best_by_luck_loses_the_play_off_to_an_baseline_and_has_no_part_
         return value if confirms or number < len(queue.baselines) else value - 5.0
 
     spec = spec.changed(search={"trials": 20})
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         work(queue, [20], seems=seems)
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     assert results.is_finished([20])
     pairs = [family for family in results.nominees(20) if len(family) == 2]
     assert pairs
@@ -80,11 +80,11 @@ def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_of
         location.folder.mkdir()
         claims = [None]
         while claims:
-            with WorkerLease.new().present(location) as owner:
+            with WorkerLease.new().held(location) as owner:
                 queues = [open_queue(location, spec, owner) for _ in range(workers)]
                 turns = itertools.islice(itertools.cycle(queues), most)
                 claims = list(itertools.takewhile(bool, (work(queue, [20], most=1, noise=noise) for queue in turns)))
-        results = read_results(open_storage(location.url), location)
+        results = read_results(open_storage(location.database), location)
         assert results.is_finished([20])
         assert len(results.confirmed(20)) <= 8 * len(results.candidates(20))
         run.append([(row.source_trial, row.repeat) for row in results.confirmed(20)])
@@ -94,17 +94,17 @@ def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_of
 
 
 def test_the_first_trials_are_the_baselines(location, spec):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         claims = [claim for claim in work(queue, [20]) if not claim.confirms]
     assert [claim.strategy for claim in claims[: len(queue.baselines)]] == queue.baselines
 
 
 def test_a_larger_size_begins_with_what_a_smaller_one_found(location, spec):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec.changed(search={"trials": 14}), owner)
         work(queue, [20, 40])
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     learned = [row for row in results.rows if row.warm_started_from is not None]
     assert {(row.size, row.warm_started_from) for row in learned} == {(40, 20)}
     assert {row.strategy for row in learned} <= {row.strategy for row in results.candidates(20)}
@@ -119,24 +119,24 @@ def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp
         location = StudyLocation.of(name, out=tmp_path, storage=None)
         location.folder.mkdir()
         for most in (first, 1000):
-            with WorkerLease.new().present(location) as owner:
+            with WorkerLease.new().held(location) as owner:
                 work(open_queue(location, spec, owner), [20, 40], most=most)
-        rows = read_results(open_storage(location.url), location).rows
+        rows = read_results(open_storage(location.database), location).rows
         params.append([(row.size, row.confirms, row.number, row.strategy) for row in rows])
     assert params[0] == params[1] == params[2]
 
 
 def test_budgets_may_grow_and_finished_trials_stay(location, spec):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         work(open_queue(location, spec, owner), [20, 40])
         before = {
             (r.size, r.number): r.strategy
-            for r in read_results(open_storage(location.url), location).rows
+            for r in read_results(open_storage(location.database), location).rows
             if r.source_trial is None
         }
         grown = spec.changed(search={"trials": 12}, task={"sizes": [20, 30, 40]}, confirm={"repeats": 6})
         work(open_queue(location, grown, owner), [20, 30, 40])
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     after = {(row.size, row.number): row.strategy for row in results.rows if not row.confirms}
     assert before.items() <= after.items()
     assert Counter(size for size, _ in after) == {20: 12, 30: 12, 40: 12}
@@ -145,10 +145,10 @@ def test_budgets_may_grow_and_finished_trials_stay(location, spec):
 
 
 def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(location, spec):
-    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+    with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         queue = open_queue(location, spec, one)
         claim = queue.claim([20])
-        storage = open_storage(location.url)
+        storage = open_storage(location.database)
         storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
         storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
         with pytest.raises(LeaseLost):
@@ -158,18 +158,17 @@ def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(locatio
 
 def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_trial_too(location, spec, monkeypatch):
     writes = RDBStorage.set_trial_state_values
-    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
-        queue = open_queue(location, spec, one)
+    with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
+        queue = open_queue(location, spec, one, patience=10.0)
         claim = queue.claim([20])
 
         def away(*arguments):  # and when it is back another has come to the same end
             monkeypatch.setattr(RDBStorage, "set_trial_state_values", writes)
-            storage = open_storage(location.url)
+            storage = open_storage(location.database)
             storage.set_trial_user_attr(claim.trial._trial_id, "owner", str(other))
             storage.set_trial_state_values(claim.trial._trial_id, TrialState.COMPLETE, [1.0])
             raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
 
-        queue.shared.patience = 10.0
         monkeypatch.setattr(RDBStorage, "set_trial_state_values", away)
         with pytest.raises(LeaseLost):
             queue.finish(claim, ended(value=2.0))
@@ -181,10 +180,10 @@ def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_i
     for moment in range(100):
         location = StudyLocation.of(f"at-{moment}", out=tmp_path, storage=None)
         location.folder.mkdir()
-        with WorkerLease.new().present(location) as gone:
+        with WorkerLease.new().held(location) as gone:
             late = open_queue(location, spec, gone)
             mine = late.claim([20])
-        with WorkerLease.new().present(location) as owner:
+        with WorkerLease.new().held(location) as owner:
             queue = open_queue(location, spec, owner)
             moments = itertools.count()
 
@@ -213,7 +212,7 @@ def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_i
 
 @pytest.mark.parametrize(("reported", "value"), [([3.0, 2.0], 2.0), ([3.0, float("nan")], None)])
 def test_the_value_of_a_pruned_trial_is_its_last_report(location, spec, reported, value):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         claim = queue.claim([20])
         for epoch, loss in enumerate(reported):
@@ -229,20 +228,20 @@ def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(l
         return 2.0 if number < 6 else 1.0 if 10 <= number < 14 else 3.0
 
     def candidates():
-        results = read_results(open_storage(location.url), location)
+        results = read_results(open_storage(location.database), location)
         return {row.number for row in results.candidates(20)}, {
             (r.source_trial, r.repeat) for r in results.confirmed(20)
         }
 
     found = []
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         for trials, most in ((10, 10 + 18), (14, 1000), (18, 1000)):  # first it is stopped in the midst of the final
             queue = open_queue(location, spec.changed(search={"trials": trials}), owner)
             work(queue, [20], most=most, seems=seems)
             found.append(candidates()[0])
     back = (found[0] - found[1]) & found[2]
     assert back, "a baseline lost its place to one of 10-13, and won it back from one of 14-17"
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     assert results.is_confirmed(20)
     assert judge(results, 20).failed == ()
     assert {(number, repeat) for number in back for repeat in range(1, 6)} <= candidates()[1]
@@ -252,7 +251,7 @@ def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(l
 def test_many_processes_on_an_empty_database_finish_exactly_the_budget(location, spec):
     processes = [in_process("work", location, spec) for _ in range(4)]
     assert [process.wait(600) for process in processes] == [0] * 4
-    results = read_results(open_storage(location.url), location)
+    results = read_results(open_storage(location.database), location)
     assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
     pairs = Counter((row.size, row.source_trial, row.repeat) for row in results.rows if row.confirms)
     assert set(pairs.values()) == {1}, "no confirm trial is there twice"

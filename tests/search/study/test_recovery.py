@@ -22,11 +22,11 @@ def die_in_a_trial(location, spec):
 
 
 def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         work(queue, [20], most=9)
         die_in_a_trial(location, spec)
-        lost = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[9]
+        lost = optuna.load_study(study_name="tiny/n=20", storage=location.database.url).trials[9]
         assert lost.state == TrialState.RUNNING
         (claim, *_) = work(queue, [20], most=1)
         assert claim.trial.number == 9
@@ -38,33 +38,33 @@ def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
 def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, spec):
     for _ in range(MAX_DEATHS):
         die_in_a_trial(location, spec)
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         work(open_queue(location, spec, owner), [20])
-    first = read_results(open_storage(location.url), location).explored(20)[0]
+    first = read_results(open_storage(location.database), location).explored(20)[0]
     assert (first.state, first.reason) == ("FAIL", "its process died 3 times")
-    assert len(read_results(open_storage(location.url), location).explored(20)) == 10
+    assert len(read_results(open_storage(location.database), location).explored(20)) == 10
 
 
 def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, spec):
     for _ in range(MAX_DEATHS + 2):
         assert in_process("advance", location, spec).wait(300) == -signal.SIGKILL
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         work(open_queue(location, spec, owner), [20], most=1)
-    first = optuna.load_study(study_name="tiny/n=20", storage=location.url).trials[0]
+    first = optuna.load_study(study_name="tiny/n=20", storage=location.database.url).trials[0]
     assert first.state == TrialState.COMPLETE
     assert [epoch for _, epoch in first.user_attrs["died"]] == [*range(MAX_DEATHS + 2)]
 
 
 @pytest.mark.parametrize("stored", [7, "x", [1], [["a"]], [["a", "b"]], None])
 def test_what_somebody_else_stored_of_deaths_counts_as_none(location, spec, stored):
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         trial = open_queue(location, spec, owner).claim([20]).trial
         trial.set_user_attr("died", stored)
         assert deaths(trial.storage.get_trial(trial._trial_id), "a") == [("a", -1)]
 
 
 def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location, spec, monkeypatch):
-    with WorkerLease.new().present(location) as other, WorkerLease.new().present(location) as mine:
+    with WorkerLease.new().held(location) as other, WorkerLease.new().held(location) as mine:
         theirs, queue = open_queue(location, spec, other), open_queue(location, spec, mine)
         claim = theirs.claim([20])
 
@@ -82,7 +82,7 @@ def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason
     # Nine deaths: three of each of the first three trials; the third is not failed but waits.
     for _ in range(3 * MAX_DEATHS):
         die_in_a_trial(location, spec)
-    with WorkerLease.new().present(location) as owner:
+    with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         with pytest.raises(StudyError, match="No trial is complete, and 3 killed their process; trial 2: its process"):
             queue.claim([20])
@@ -95,7 +95,7 @@ def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, data
     location = StudyLocation.of("tiny", out=tmp_path / "out", storage=database)
     for _ in range(MAX_DEATHS + 1):
         with (
-            WorkerLease.new().present(location) as run,
+            WorkerLease.new().held(location) as run,
             joined(location, spec, run=run.token, num_groups=GROUPS) as queue,
         ):
             assert queue.claim([20]).trial.number == 0
@@ -105,11 +105,11 @@ def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, data
 
 
 def test_the_trial_of_a_living_process_is_left_alone(location, spec):
-    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+    with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         mine = open_queue(location, spec, one).claim([20])
         theirs = open_queue(location, spec, other).claim([20])
         assert (mine.trial.number, theirs.trial.number) == (0, 1)
     # Both have ended now, without finishing.
-    with WorkerLease.new().present(location) as third:
+    with WorkerLease.new().held(location) as third:
         again = open_queue(location, spec, third).claim([20])
         assert again.trial.number == 0

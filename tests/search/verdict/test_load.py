@@ -41,7 +41,7 @@ def test_a_study_knows_its_kind_and_its_layer_groups(results):
 
 
 def test_a_study_stored_without_kind_or_groups_is_a_classification(results, monkeypatch):
-    storage = open_storage(results.location.url)
+    storage = open_storage(results.location.database)
     studies = storage.get_all_studies()
     for study in studies:
         study.user_attrs = {key: value for key, value in study.user_attrs.items() if key not in ("kind", "groups")}
@@ -68,7 +68,7 @@ def test_the_study_is_finished(results):
 
 
 def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_path):
-    elsewhere = load_results(StudyLocation.of("tiny", out=tmp_path, storage=results.location.url))
+    elsewhere = load_results(StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url))
     for size in results.sizes:
         here, there = judge(results, size), judge(elsewhere, size)
         widths = {c.family: c.high - c.low for c in here.candidates}
@@ -77,13 +77,13 @@ def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_
 
 
 def test_lost_outcomes_are_none_not_an_error(results, tmp_path):
-    elsewhere = StudyLocation.of("tiny", out=tmp_path, storage=results.location.url)
+    elsewhere = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
     assert all(row.example_scores is None for row in load_results(elsewhere).rows)
     assert any(isinstance(row.example_scores, np.ndarray) for row in results.rows)
 
 
 def test_studies_are_known_by_name(results, finished):
-    assert known(open_storage(results.location.url)) == ["tiny"]
+    assert known(open_storage(results.location.database)) == ["tiny"]
     assert [location.name for location in list_studies(out=finished / "studies", storage=None)] == ["tiny"]
     with pytest.raises(StudyError, match="There is no study 'other' in this storage; known: tiny"):
-        load_results(StudyLocation.of("other", out=finished, storage=results.location.url))
+        load_results(StudyLocation.of("other", out=finished, storage=results.location.database.url))

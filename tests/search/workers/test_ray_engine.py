@@ -15,7 +15,7 @@ from search.errors import FrostlineError, StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
-from search.storage.rdb import shared
+from search.storage.rdb import leased_storage
 from search.verdict.load import read_results
 from search.workers.ray_engine import run_on_ray
 from tests.search.sessions import Session
@@ -58,7 +58,7 @@ import sys
 from pathlib import Path
 from search.storage.location import StudyLocation
 from search.workers.ray_engine import run_on_ray
-from search.storage.rdb import shared
+from search.storage.rdb import leased_storage
 from search.spec.study_spec import StudySpec
 address, storage = (argument or None for argument in sys.argv[1:])
 spec = StudySpec.from_file(Path("mine.toml"))
@@ -102,12 +102,12 @@ def processes(raylet, title):
 def stored(place, storage):
     """The study's rows, and how often a process died of each exploring trial."""
     location = StudyLocation.of("mine", out=place / "studies", storage=storage)
-    database = open_storage(location.url)
+    database = open_storage(location.database)
     rows = read_results(database, location).rows
     study = database.get_study_id_from_name(location.explore_name(40))
     deaths = [len(trial.user_attrs.get("died", [])) for trial in database.get_all_trials(study)]
-    shared(database).scoped_session.remove()
-    shared(database).engine.dispose()
+    leased_storage(database).scoped_session.remove()
+    leased_storage(database).engine.dispose()
     return rows, deaths
 
 

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
+from search.storage.url import Database
 from search.study.queue import Claim
 from search.task.task import Task
 from search.training import checkpoint
@@ -97,7 +98,7 @@ class Queue:
         self.storage = optuna.storages.get_storage(storage or optuna.storages.InMemoryStorage())
         pruner = pruner or optuna.pruners.NopPruner()
         self.study = optuna.create_study(storage=self.storage, study_name="s", pruner=pruner, load_if_exists=True)
-        self.location = StudyLocation(name="s", folder=folder, url="sqlite://")
+        self.location = StudyLocation(name="s", folder=folder, database=Database.at(folder / "study.db"))
         folder.mkdir(exist_ok=True)
 
     def claim(self, strategy, *, confirms=False, again=None):
