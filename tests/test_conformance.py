@@ -344,10 +344,3 @@ def test_a_second_fit_starts_clean(backbone):
 def test_any_strategy_follows_its_schedule(backbone, fields):
     strategy = FreezingStrategy(**fields)
     fit(Learner(backbone, strategy), FreezingCallback(strategy), Inspector(strategy))
-
-
-def test_tied_weights_are_noticed_before_training():
-    learner = Learner("norms and dropout", FreezingStrategy(freeze_depth=1))
-    learner.backbone[1][0].weight = learner.backbone[0][0].weight
-    with pytest.raises(ValueError, match=r"0\.0\.weight, 1\.0\.weight"):
-        fit(learner, FreezingCallback(learner.strategy))
