@@ -227,7 +227,7 @@ def new(
         raise SpecError(f"{file} is there already; nothing was written.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(starter(file.stem), encoding="utf-8")
+        file.write_text(starter(printable(name)), encoding="utf-8")
     except OSError as error:
         raise SpecError(f"{file}: can't be written: {error.strerror}.") from None
     print(f"{file}: edit it, then `python -m search run {name}`.")
