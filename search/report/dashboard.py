@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study's storage, for this machine only, with our verdicts and figures in it."""
+"""optuna-dashboard on a study's storage, for this machine only, with the verdicts and their figures in it."""
 
 import errno
 import logging
@@ -13,17 +13,16 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object, wsgi
 
 from search.errors import StorageError
 from search.report import winners
-from search.report.style import short
+from search.report.style import params_text
 from search.storage.database import connected, open_storage
 from search.storage.location import StudyLocation
 from search.verdict.judge import Verdict
 from search.verdict.load import load_results
-from search.verdict.other_sizes import frost_line
 from search.verdict.results import Results
 
 HOST = "127.0.0.1"
-OURS = ("127.0.0.1", "localhost", "[::1]")
-"""The names under which a browser on this machine reaches it; another was made to point here (DNS rebinding)."""
+LOCAL_NAMES = (HOST, "localhost", "[::1]")
+"""Names by which a browser on this machine reaches it; any other was made to point here (DNS rebinding)."""
 READS = ("GET", "HEAD")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -50,21 +49,21 @@ def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> 
         server = make_server(HOST, port, application, _Threaded, _Quiet)
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise StorageError(f"--port {port} can't be had: {error.strerror}; name another.") from None
+            raise StorageError(f"--port {port} can't be used: {error.strerror}; choose another port.") from None
         raise
-    print(f"http://{HOST}:{server.server_port}/dashboard/ shows {location.name!r}; Ctrl-C ends it.", flush=True)
+    print(f"http://{HOST}:{server.server_port}/dashboard/ shows {location.name!r}; stop it with Ctrl-C.", flush=True)
     server.serve_forever()
 
 
 def guarded(application: Application, *, allow_writes: bool) -> Application:
-    """The application for requests that are meant for this machine, and, unless allowed, only for those that read.
+    """Restrict an application to requests meant for this machine and, unless allowed, to those that read.
 
-    A page of another site that the same browser shows may send requests here too: it is known by its `Origin`.
+    A page of another site in the same browser may send requests here too; its `Origin` gives it away.
     """
 
     def guard(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
-        if _name(host) not in OURS or (origin is not None and origin != f"http://{host}"):
+        if _name(host) not in LOCAL_NAMES or (origin is not None and origin != f"http://{host}"):
             reason = "This dashboard answers on this machine only."
         elif environ["REQUEST_METHOD"] not in READS and not allow_writes:
             reason = "This dashboard only reads; start it with --allow-writes to change what is stored."
@@ -82,21 +81,21 @@ def _name(host: str) -> str:
 
 
 def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
-    """Put the verdicts into the stored studies as notes, and the answer's figures into the confirming one.
+    """Store the verdicts as notes of the Optuna studies, and the answer's figures in the confirming one.
 
-    optuna-dashboard shows both. What is there already is not written again. Raises `StorageError`.
+    optuna-dashboard shows both. Only changes are written. Raises `StorageError`.
     """
     location = results.location
     if not verdicts:
         return
     with connected(location.database) as storage:
         assert storage is not None
-        told = {location.explore_name(size): _told(verdict) for size, verdict in sorted(verdicts.items())}
-        for name, text in {**told, location.confirm_name: "\n\n".join(told.values())}.items():
+        notes = {location.explore_name(size): _note(verdict) for size, verdict in sorted(verdicts.items())}
+        for name, text in {**notes, location.confirm_name: "\n\n".join(notes.values())}.items():
             study = optuna.load_study(study_name=name, storage=storage)
             if get_note(study) == text:
                 continue
-            if name == location.confirm_name:  # before the note, which says that they are there
+            if name == location.confirm_name:  # before the note, which marks them as written
                 for place, figure in _figures(results, verdicts).items():
                     save_plotly_graph_object(study, figure, graph_object_id=place)
             save_note(study, text)
@@ -106,18 +105,17 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.
     figures = {
         "who-wins-where": winners.strategy_map(verdicts),
         "how-good": winners.scores(verdicts),
-        "frost-line": winners.frost(frost_line(verdicts, num_groups=results.num_groups), results.groups),
+        "frost-line": winners.frost(results, verdicts),
     }
     # Stored in pieces of 2 kB, a transaction each: a template alone would be four.
     return {name: figure.update_layout(template=None) for name, figure in figures.items()}
 
 
-def _told(verdict: Verdict) -> str:
+def _note(verdict: Verdict) -> str:
     lines = [f"**{verdict.size} labels: {verdict.sentence}**", ""]
     for candidate in verdict.candidates:
         score = verdict.metric.interval(candidate.score, candidate.low, candidate.high)
         status = "contends" if candidate.contends else "ruled out"
         lines.append(f"- {candidate.family}: {score}, P(best) {candidate.p_best:.2f}, {status}")
     best = verdict.recommended
-    params = ", ".join(f"{name} {short(value)}" for name, value in best.strategy.to_params().items())
-    return "\n".join([*lines, "", f"Recommended: {best.family}, {params}"])
+    return "\n".join([*lines, "", f"Recommended: {best.family}, {params_text(best.strategy)}"])

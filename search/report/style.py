@@ -1,19 +1,15 @@
-"""How the figures look, and what they share: colours, axes, and the way into a page."""
+"""The look that all figures share: colours, symbols, axes, and scores with their intervals."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import pairwise
 from math import isfinite, log10
 from typing import Any
 
-import plotly.graph_objects as go
-import plotly.io
-
 from search.verdict.judge import Candidate
 from search.verdict.metric import Metric
-from strategies import Family
+from strategies import Family, FreezingStrategy
 
-# Okabe & Ito's colours, told apart by colour-blind eyes, with a dash and a symbol each for black and white.
+# Okabe & Ito's colours, which colour-blind eyes tell apart; a dash and a symbol each for black and white.
 STYLES: dict[str, tuple[str, str, str]] = {
     Family.LINEAR_PROBING: ("#0072B2", "dot", "circle"),
     Family.PARTIAL_FREEZING: ("#D55E00", "solid", "square"),
@@ -22,7 +18,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     Family.GRADUAL_UNFREEZING: ("#56B4E9", "longdash", "triangle-down"),
     Family.FROM_SCRATCH: ("#000000", "longdashdot", "x"),
 }
-# ProgressCallback at 1, 2 and 5, each written out; plotly's own "D2" says a bare "5" for 0.0005.
+# Ticks at 1, 2 and 5, each written out; plotly's own "D2" shows a bare "5" for 0.0005.
 LOG = {"type": "log", "tickvals": [d * 10.0**p for p in range(-12, 13) for d in (1, 2, 5)], "tickformat": "~g"}
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
@@ -34,7 +30,7 @@ _SIGNS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "�
 
 
 def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
-    """An axis of ascending sizes, logarithmic, with a tick at each that has the place, and room at both ends."""
+    """Return a logarithmic axis of ascending sizes, with room at both ends and a tick at each that has the room."""
     room = _room(sizes)
     named: list[int] = []
     for size in sizes:
@@ -45,20 +41,26 @@ def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def beside(sizes: Sequence[int], place: int, *, places: int) -> float:
-    """What a size is multiplied by, so that intervals at the same size do not hide each other."""
+    """Return the factor that moves a size aside, so that intervals at the same size do not hide each other."""
     closest = min((log10(after / before) for before, after in pairwise(sizes)), default=0.2)
     return float(10 ** (min(0.5 * closest, 1.5 * _room(sizes)) * (place + 0.5 - places / 2) / places))
 
 
 def value_axis(values: Iterable[float]) -> dict[str, Any]:
-    """An axis of values: logarithmic where they are positive and the largest is more than five times the least."""
+    """Return an axis of values: logarithmic if they are positive and span more than a factor of five."""
     known = [value for value in values if isfinite(value)]
     return dict(LOG) if known and 0 < 5 * min(known) < max(known) else {}
 
 
-def intervals(metric: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """The 90 % intervals of scores, as plotly's error bars."""
-    return {
+def score_axis(metric: Metric, candidates: Iterable[Candidate]) -> dict[str, Any]:
+    """Return an axis of these candidates' scores, with its title."""
+    kind = {} if metric.percent else value_axis(metric.scale * c.score for c in candidates)
+    return {"title_text": metric.title, **kind}
+
+
+def scores_of(metric: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Return the candidates' scores and 90 % intervals, as a scatter's `y` and `error_y`."""
+    error = {
         "type": "data",
         "symmetric": False,
         "array": [metric.scale * (c.high - c.score) for c in candidates],
@@ -66,39 +68,32 @@ def intervals(metric: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]
         "thickness": 1.2,
         "width": 3,
     }
+    return {"y": [metric.scale * c.score for c in candidates], "error_y": error}
 
 
 def marker(family: str, *, filled: Sequence[bool], size: int = 11) -> dict[str, Any]:
-    """A family's symbol, once a point, open where it is not `filled`."""
+    """Return the family's symbol for each point, open where it is not `filled`."""
     colour, _, symbol = STYLES[family]
     symbols = [symbol if full else f"{symbol}-open" for full in filled]
     return {"symbol": symbols, "color": colour, "size": size, "line": {"width": 1.6, "color": colour}}
 
 
 def two_lines(family: str) -> str:
-    """A family's name in two lines, for narrow screens."""
+    """Break a family's name into two lines, for narrow screens."""
     return family.replace("-", "-<br>", 1) if family.startswith("freeze") else family.replace(" ", "<br>", 1)
 
 
-def legend(families: Iterable[str]) -> str:
-    """The families' symbols as a line of HTML, for several figures at once."""
-    items = (
-        f'<span><b style="color:{STYLES[family][0]}">{_SIGNS[STYLES[family][2]]}</b> {escape(family)}</span>'
-        for family in families
-    )
-    return f'<p class="legend">{" ".join(items)}</p>'
+def legend(families: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Return (colour, sign, family) of each family, for a legend outside the figures."""
+    return [(STYLES[family][0], _SIGNS[STYLES[family][2]], family) for family in families]
 
 
-def to_html(figure: go.Figure) -> str:
-    """A figure as a part of a page that has plotly's script."""
-    html: str = plotly.io.to_html(
-        figure, full_html=False, include_plotlyjs=False, config={"responsive": True, "displayModeBar": False}
-    )
-    return html
+def params_text(strategy: FreezingStrategy) -> str:
+    """Return a strategy's parameters in one line, as short as it can be read."""
+    return ", ".join(f"{name} {_short(value)}" for name, value in strategy.to_params().items())
 
 
-def short(value: Any) -> str:
-    """A parameter's value, as short as it can be read."""
+def _short(value: Any) -> str:
     if isinstance(value, str):
         return value
     return str(value).lower() if isinstance(value, bool) else f"{value:.3g}"

@@ -1,38 +1,41 @@
-"""What the search tried at one size: figures of its trials, from rows."""
+"""Figures of the exploring trials of one size."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import plotly.graph_objects as go
 
-from search.report.style import LAYOUT, STYLES, marker, short, value_axis
+from search.report.style import LAYOUT, STYLES, marker, params_text, value_axis
 from search.verdict.rows import Row
 
 
+def best_so_far(rows: Sequence[Row], *, maximize: bool) -> list[tuple[int, float]]:
+    """Return (number, best value so far) of every complete trial."""
+    complete = [(row.number, row.final_value) for row in rows if row.final_value is not None]
+    values = accumulate((value for _, value in complete), max if maximize else min)
+    return [(number, value) for (number, _), value in zip(complete, values, strict=True)]
+
+
 def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
-    """What the search tried at one size, in order: value by trial, with the best so far."""
+    """Draw the validation metric by trial, with the best so far; pruned trials are open."""
     figure = go.Figure()
-    finished = [row for row in rows if row.value is not None]
     for family in STYLES:
-        ours = [row for row in finished if row.family == family]
-        if not ours:
+        own = [row for row in rows if row.family == family and row.value is not None]
+        if not own:
             continue
         figure.add_scatter(
-            x=[row.number for row in ours],
-            y=[row.value for row in ours],
+            x=[row.number for row in own],
+            y=[row.value for row in own],
             name=family,
             mode="markers",
-            marker=marker(family, filled=[row.state != "PRUNED" for row in ours], size=10),
-            customdata=[[f"{family}, {row.state.lower()}", _brief(row)] for row in ours],
+            marker=marker(family, filled=[row.state != "PRUNED" for row in own], size=10),
+            customdata=[[f"{family}, {row.state.lower()}", params_text(row.strategy)] for row in own],
             hovertemplate="trial %{x}, %{customdata[0]}: %{y:.4f}<br>%{customdata[1]}<extra></extra>",
         )
-    complete = [row for row in finished if row.state == "COMPLETE"]
-    best: list[float] = []
-    for row in complete:
-        value = row.value if row.value is not None else 0.0
-        best.append(value if not best else (max if maximize else min)(best[-1], value))
+    best = best_so_far(rows, maximize=maximize)
     figure.add_scatter(
-        x=[row.number for row in complete],
-        y=best,
+        x=[number for number, _ in best],
+        y=[value for _, value in best],
         name="best so far",
         mode="lines",
         line={"color": "#888888", "width": 1.2, "shape": "hv"},
@@ -40,37 +43,29 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
     )
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
-    axis = value_axis(row.value for row in finished if row.value is not None) if metric == "val_loss" else {}
-    figure.update_yaxes(title_text=f"{metric}, best epoch", **axis)
-    return figure
+    axis = value_axis(row.value for row in rows if row.value is not None) if metric == "val_loss" else {}
+    return figure.update_yaxes(title_text=f"{metric}, best epoch", **axis)
 
 
 def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
-    """The metric that steers, by epoch, one line a trial of the search."""
+    """Draw the validation metric by epoch, one line a trial; pruned trials are faint."""
     figure = go.Figure()
-    shown: set[str] = set()
-    for row in rows:
-        if not row.curve:
-            continue
+    named: set[str] = set()
+    for row in (row for row in rows if row.curve):
         colour, dash, _ = STYLES[row.family]
         figure.add_scatter(
             x=[epoch for epoch, _ in row.curve],
             y=[value for _, value in row.curve],
             name=row.family,
             legendgroup=row.family,
-            showlegend=row.family not in shown,
+            showlegend=row.family not in named,
             mode="lines",
             opacity=0.45 if row.state == "PRUNED" else 0.9,
             line={"color": colour, "dash": dash, "width": 1.4},
             hovertemplate=f"trial {row.number}, {row.family}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
-        shown.add(row.family)
+        named.add(row.family)
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="epoch (faint: pruned)")
     axis = value_axis(value for row in rows for _, value in row.curve) if metric == "val_loss" else {}
-    figure.update_yaxes(title_text=metric, **axis)
-    return figure
-
-
-def _brief(row: Row) -> str:
-    return ", ".join(f"{name} {short(value)}" for name, value in row.strategy.to_params().items())
+    return figure.update_yaxes(title_text=metric, **axis)

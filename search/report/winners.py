@@ -1,83 +1,97 @@
 """The answer as plotly figures: which strategy wins at which size, how sure that is, and how deep to freeze."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from math import log10
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.report.style import LAYOUT, LOG, STYLES, beside, intervals, marker, size_axis, two_lines, value_axis
+from search.report.markup import plain
+from search.report.style import LAYOUT, LOG, STYLES, beside, marker, score_axis, scores_of, size_axis, two_lines
 from search.verdict.judge import Candidate, Verdict
-from search.verdict.other_sizes import FrostLine
+from search.verdict.other_sizes import FrostLine, frost_line
 from search.verdict.results import Results
 
 _ICE, _GROUND, _EDGE = "#9CCBE8", "#F1E3CC", "#5A3D1E"
-_NAMES = 12
-"""So many layer groups are named on the frost line's axis; of more, every second, third, ..."""
+MAX_GROUPS_NAMED = 12
+"""Layer groups named on the frost line's axis; of more, every second, third, ..."""
+MAX_NAME_LENGTH = 13
+"""Characters of a layer group's name on that axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A family at a size on the strategy map; without a candidate `p_best` is None, and `text` a dash or a cross."""
+
+    p_best: float | None
+    text: str
+    status: str
+    recommended: bool
+
+
+def strategy_map_info(verdicts: Mapping[int, Verdict]) -> dict[str, dict[int, Cell]]:
+    """Return the cells of the strategy map by family and size, both in the order in which they are drawn."""
+    return {
+        family: {size: _cell(verdicts[size], family) for size in sorted(verdicts)} for family in families_of(verdicts)
+    }
 
 
 def strategy_map(verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """Family against size: a cell says P(best) in per cent and the status, as strong a colour as P(best) is high."""
-    sizes, families = sorted(verdicts), families_of(verdicts)
-    figure = go.Figure()
-    for row, family in enumerate(families):
-        there = [_of(verdicts[size], family) for size in sizes]
+    """Draw family against size: P(best) in per cent and the status, the stronger the colour the higher P(best)."""
+    figure, info, sizes = go.Figure(), strategy_map_info(verdicts), sorted(verdicts)
+    for row, (family, cells) in enumerate(info.items()):
         figure.add_heatmap(
             x=list(range(len(sizes))),
             y=[row],
-            z=[[c.p_best if c else None for c in there]],
+            z=[[cell.p_best for cell in cells.values()]],
             zmin=0,
             zmax=1,
             colorscale=[[0, "#f6f6f6"], [1, STYLES[family][0]]],
-            text=[[_cell(verdicts[size], c) if c else "" for size, c in zip(sizes, there, strict=True)]],
+            text=[["" if cell.p_best is None else cell.text for cell in cells.values()]],
             texttemplate="%{text}",
             textfont={"size": 14 if len(sizes) <= 8 else 11},
-            customdata=[[status(verdicts[size], c) if c else "" for size, c in zip(sizes, there, strict=True)]],
+            customdata=[[cell.status for cell in cells.values()]],
             hovertemplate=f"{family}: P(best) %{{z:.3f}}, %{{customdata}}<extra></extra>",
             name=family,
             showscale=False,
             xgap=6,
             ygap=6,
         )
-        for column, (size, c) in enumerate(zip(sizes, there, strict=True)):
-            if c is None:
-                lost = "✗" if family in verdicts[size].failed else "-"
-                figure.add_annotation(x=column, y=row, text=lost, showarrow=False, font={"color": "#777777"})
-            elif c is verdicts[size].recommended:
+        for column, cell in enumerate(cells.values()):
+            if cell.p_best is None:
+                figure.add_annotation(x=column, y=row, text=cell.text, showarrow=False, font={"color": "#777777"})
+            if cell.recommended:
                 place = {"x0": column - 0.5, "x1": column + 0.5, "y0": row - 0.5, "y1": row + 0.5}
                 figure.add_shape(type="rect", **place, line={"color": "#000000", "width": 3})
-    figure.update_layout(**{**LAYOUT, "margin": {"l": 60, "r": 5, "t": 10, "b": 45}}, height=70 + 52 * len(families))
-    names = [two_lines(family) for family in families]
-    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(families))), ticktext=names)
-    figure.update_xaxes(
-        title_text="labelled examples", tickvals=list(range(len(sizes))), ticktext=list(map(str, sizes))
-    )
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
-    return figure
+    figure.update_layout(**{**LAYOUT, "margin": {"l": 60, "r": 5, "t": 10, "b": 45}}, height=70 + 52 * len(info))
+    names = [two_lines(family) for family in info]
+    figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names)
+    ticks = {"tickvals": list(range(len(sizes))), "ticktext": list(map(str, sizes))}
+    figure.update_xaxes(title_text="labelled examples", **ticks)
+    return figure.update_xaxes(showgrid=False, zeroline=False).update_yaxes(showgrid=False, zeroline=False)
 
 
 def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """Test score against size with 90 % intervals; contenders are filled."""
+    """Draw test score against size with 90 % intervals; contenders are filled."""
     sizes, families = sorted(verdicts), families_of(verdicts)
     metric = verdicts[sizes[0]].metric
     figure = go.Figure()
     for place, family in enumerate(families):
         colour, dash, _ = STYLES[family]
-        there = [(size, c) for size in sizes if (c := _of(verdicts[size], family)) is not None]
+        found = [(size, c) for size in sizes if (c := _of(verdicts[size], family)) is not None]
         apart = beside(sizes, place, places=len(families))
         figure.add_scatter(
-            x=[size * apart for size, _ in there],
-            y=[metric.scale * c.score for _, c in there],
-            error_y=intervals(metric, [c for _, c in there]),
+            x=[size * apart for size, _ in found],
+            **scores_of(metric, [c for _, c in found]),
             name=family,
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 1.6},
-            marker=marker(family, filled=[c.contends for _, c in there]),
+            marker=marker(family, filled=[c.contends for _, c in found]),
             customdata=[
                 [size, metric.interval(c.score, c.low, c.high), c.p_best, c.seconds, status(verdicts[size], c)]
-                for size, c in there
+                for size, c in found
             ],
             hovertemplate=(
                 f"{family}, %{{customdata[0]}} labels: %{{customdata[1]}}<br>P(best) %{{customdata[2]:.2f}}, "
@@ -85,44 +99,41 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
             ),
         )
     figure.update_layout(**LAYOUT, height=460)
-    drawn = [metric.scale * c.score for verdict in verdicts.values() for c in verdict.candidates]
-    figure.update_yaxes(title_text=metric.title, **({} if metric.percent else value_axis(drawn)))
-    figure.update_xaxes(**size_axis(sizes), title_text="labelled examples")
-    return figure
+    figure.update_yaxes(**score_axis(metric, [c for verdict in verdicts.values() for c in verdict.candidates]))
+    return figure.update_xaxes(**size_axis(sizes), title_text="labelled examples")
 
 
-def frost(line: FrostLine, groups: Sequence[str]) -> go.Figure:
-    """Freeze depth against size as ground under frost: the layer groups downwards from the input, the head lowest.
+def frost(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
+    """Draw freeze depth against size as ground under frost."""
+    return frost_figure(frost_line(verdicts, num_groups=results.num_groups), results.groups)
 
-    `groups` are the layer groups' names, input side first; empty where they are not known.
+
+def frost_figure(line: FrostLine, groups: Sequence[str]) -> go.Figure:
+    """Draw the layer groups downwards from the input, the head lowest.
+
+    groups: the layer groups' names, input side first; empty where they are not known.
     """
-    axis = size_axis(line.sizes)
-    ends = [10 ** axis["range"][0], 10 ** axis["range"][1]]
-    sizes = [ends[0], *line.sizes, ends[1]]
-
-    def across(depths: Sequence[int]) -> list[int]:
-        return [depths[0], *depths, depths[-1]]
+    figure, axis = go.Figure(), size_axis(line.sizes)
+    sizes = [10 ** axis["range"][0], *line.sizes, 10 ** axis["range"][1]]
 
     def edge(depths: Sequence[int], **style: object) -> None:
-        figure.add_scatter(x=sizes, y=across(depths), mode="lines", hoverinfo="skip", **style)
+        figure.add_scatter(
+            x=sizes,
+            y=[depths[0], *depths, depths[-1]],
+            mode="lines",
+            hoverinfo="skip",
+            **{"line": {"width": 0}, **style},
+        )
 
-    figure = go.Figure()
-    bare = {"line": {"width": 0}, "showlegend": False}
-    edge([0] * len(line.sizes), **bare)
-    edge(line.recommended, name="frozen throughout", fill="tonexty", fillcolor=_ICE, line={"width": 0})
-    edge([line.num_groups + 1] * len(line.sizes), name="trains", fill="tonexty", fillcolor=_GROUND, line={"width": 0})
+    edge([0] * len(line.sizes), showlegend=False)
+    edge(line.recommended, name="frozen throughout", fill="tonexty", fillcolor=_ICE)
+    edge([line.num_groups + 1] * len(line.sizes), name="trains", fill="tonexty", fillcolor=_GROUND)
     for border in range(1, line.num_groups + 1):
         edge([border] * len(line.sizes), line={"color": "#ffffff", "width": 1}, showlegend=False)
-    edge(line.lowest, **bare)
-    hatch = {"shape": "/", "fgcolor": _EDGE, "fgopacity": 0.35, "size": 9, "solidity": 0.15, "bgcolor": "rgba(0,0,0,0)"}
-    edge(
-        line.highest,
-        name="near-optimal",
-        fill="tonexty",
-        fillpattern=hatch,
-        fillcolor="rgba(0,0,0,0)",
-        line={"width": 0},
-    )
+    clear = "rgba(0,0,0,0)"
+    hatch = {"shape": "/", "fgcolor": _EDGE, "fgopacity": 0.35, "size": 9, "solidity": 0.15, "bgcolor": clear}
+    edge(line.lowest, showlegend=False)
+    edge(line.highest, name="near-optimal", fill="tonexty", fillpattern=hatch, fillcolor=clear)
     if line.line:
         x, y = zip(*line.line, strict=True)
         trend = {"color": _EDGE, "width": 1.5, "dash": "dash"}
@@ -140,34 +151,38 @@ def frost(line: FrostLine, groups: Sequence[str]) -> go.Figure:
         ],
         hovertemplate="%{x} labels: freeze depth %{y}, near-optimal %{customdata}<extra></extra>",
     )
-    names = list(groups) or [f"group {index + 1}" for index in range(line.num_groups)]
-    every = -(-len(names) // _NAMES)
-    ticks = {index + 0.5: _clipped(name) for index, name in enumerate(names) if index % every == 0}
-    ticks[line.num_groups + 0.5] = "<b>head</b>"
-    legend = {**LAYOUT["legend"], "traceorder": "normal"}
-    figure.update_layout(
-        **{**LAYOUT, "legend": legend}, height=230 + max(40, min(52, 500 // line.num_groups)) * min(line.num_groups, 10)
-    )
+    ticks = _group_ticks(line.num_groups, groups)
+    height = 230 + max(40, min(52, 500 // line.num_groups)) * min(line.num_groups, 10)
+    figure.update_layout(**{**LAYOUT, "legend": {**LAYOUT["legend"], "traceorder": "normal"}}, height=height)
     figure.update_yaxes(range=[line.num_groups + 1, 0], tickvals=list(ticks), ticktext=list(ticks.values()))
     figure.update_yaxes(showgrid=False, zeroline=False, title_text="input → head")
-    figure.update_xaxes(**axis, title_text="labelled examples")
-    return figure
+    return figure.update_xaxes(**axis, title_text="labelled examples")
+
+
+def _group_ticks(num_groups: int, groups: Sequence[str]) -> dict[float, str]:
+    names = list(groups) or [f"group {index + 1}" for index in range(num_groups)]
+    every = -(-len(names) // MAX_GROUPS_NAMED)
+    # Cut at the front: the end of a long name tells it from the others.
+    short = [name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}" for name in names]
+    named = {index + 0.5: plain(name) for index, name in enumerate(short) if index % every == 0}
+    return {**named, num_groups + 0.5: "<b>head</b>"}
 
 
 def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """How unfreeze epoch, LR ratio and head LR move with size: recommended, and the contenders."""
-    sizes = sorted(verdicts)
-    panels = {
-        "unfreeze_epoch": f"unfreeze epoch (of {results.spec.train.epochs})",
+    """Draw unfreeze epoch, LR ratio and head LR against the size: of the recommended strategies and the contenders."""
+    epochs, ordered = results.spec.train.epochs, sorted(verdicts.items())
+    titles = {
+        "unfreeze_epoch": f"unfreeze epoch (of {epochs})",
         "backbone_lr_ratio": "backbone LR ratio",
         "head_lr": "head LR",
     }
     figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, subplot_titles=list(panels.values()), vertical_spacing=0.09
+        rows=3, cols=1, shared_xaxes=True, subplot_titles=list(titles.values()), vertical_spacing=0.09
     )
-    for index, name in enumerate(panels, start=1):
-        unused = results.num_groups if name in ("unfreeze_epoch", "backbone_lr_ratio") else None
-        chosen = [(size, verdicts[size].recommended.strategy) for size in sizes]
+    contenders = [(size, c) for size, verdict in ordered for c in verdict.contenders]
+    for row, name in enumerate(titles, start=1):
+        unused = results.num_groups if name != "head_lr" else None  # the depth at which it means nothing
+        chosen = [(size, verdict.recommended.strategy) for size, verdict in ordered]
         figure.add_scatter(
             x=[size for size, _ in chosen],
             y=[None if s.freeze_depth == unused else getattr(s, name) for _, s in chosen],
@@ -176,43 +191,41 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
             line={"color": "#000000", "width": 2},
             marker={"symbol": "circle", "size": 11},
             connectgaps=False,
-            showlegend=index == 1,
-            row=index,
+            showlegend=row == 1,
+            row=row,
             col=1,
         )
-        others = [(size, c.strategy, c.family) for size in sizes for c in verdicts[size].contenders]
-        others = [(size, s, family) for size, s, family in others if s.freeze_depth != unused]
+        used = [(size, c) for size, c in contenders if c.strategy.freeze_depth != unused]
         figure.add_scatter(
-            x=[size for size, _, _ in others],
-            y=[getattr(s, name) for _, s, _ in others],
+            x=[size for size, _ in used],
+            y=[getattr(c.strategy, name) for _, c in used],
             name="contenders",
             mode="markers",
             marker={"symbol": "circle-open", "size": 18, "color": "#D55E00", "line": {"width": 1.5}},
-            text=[family for _, _, family in others],
+            text=[c.family for _, c in used],
             hovertemplate="%{text}: %{y}<extra></extra>",
-            showlegend=index == 1,
-            row=index,
+            showlegend=row == 1,
+            row=row,
             col=1,
         )
-    epochs = results.spec.train.epochs
-    figure.update_yaxes(range=[-0.15 * epochs, 1.15 * epochs], row=1, col=1)
-    for row, name in ((2, "backbone_lr_ratio"), (3, "head_lr")):
-        values = [log10(getattr(c.strategy, name)) for size in sizes for c in verdicts[size].contenders]
-        figure.update_yaxes(**LOG, range=[min(values) - 0.4, max(values) + 0.4], row=row, col=1)
-    figure.update_xaxes(**size_axis(sizes))
+        values = [getattr(c.strategy, name) for _, c in contenders]
+        axis: dict[str, Any] = {"range": [-0.15 * epochs, 1.15 * epochs]}
+        if row > 1:
+            axis = LOG | {"range": [log10(min(values)) - 0.4, log10(max(values)) + 0.4]}
+        figure.update_yaxes(**axis, row=row, col=1)
+    figure.update_xaxes(**size_axis(sorted(verdicts)))
     figure.update_xaxes(title_text="labelled examples", row=3, col=1)
-    figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "y": 1.1, "x": 0}}, height=640)
-    return figure
+    return figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "y": 1.1, "x": 0}}, height=640)
 
 
 def families_of(verdicts: Mapping[int, Verdict]) -> list[str]:
-    """The families that a verdict judges or has seen fail, in the order of `STYLES`."""
+    """Return the families that a verdict judges or names as failed, in the order of `STYLES`."""
     seen = {name for v in verdicts.values() for name in (*v.failed, *(c.family for c in v.candidates))}
     return [family for family in STYLES if family in seen]
 
 
 def status(verdict: Verdict, candidate: Candidate) -> str:
-    """Winner, recommended, contender or ruled out, in words."""
+    """Return "winner", "contender", "contender, recommended" or "ruled out"."""
     if candidate is verdict.winner:
         return "winner"
     if candidate is verdict.recommended:
@@ -220,15 +233,18 @@ def status(verdict: Verdict, candidate: Candidate) -> str:
     return "contender" if candidate.contends else "ruled out"
 
 
-def _cell(verdict: Verdict, candidate: Candidate) -> str:
+def _cell(verdict: Verdict, family: str) -> Cell:
+    candidate = _of(verdict, family)
+    if candidate is None:
+        return Cell(p_best=None, text="✗" if family in verdict.failed else "-", status="", recommended=False)
     sign = "★" if candidate is verdict.winner else "●" if candidate.contends else "○"
-    return f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}"
+    return Cell(
+        p_best=candidate.p_best,
+        text=f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}",
+        status=status(verdict, candidate),
+        recommended=candidate is verdict.recommended,
+    )
 
 
 def _of(verdict: Verdict, family: str) -> Candidate | None:
     return next((c for c in verdict.candidates if c.family == family), None)
-
-
-def _clipped(name: str) -> str:
-    # The end of a long name tells it from the others. Plotly reads a few HTML tags in its texts.
-    return escape(name if len(name) <= 13 else f"…{name[-12:]}", quote=False)

@@ -70,7 +70,7 @@ METRICS = {
         highest=1.0,
         relative=False,
         percent=True,
-        question="Where the recommended strategy is right",
+        question="What the recommended strategy gets right",
         others=(("test_macro_f1", "macro F1"), ("test_auroc", "AUROC"), ("test_loss", "loss")),
     ),
     "regression": Metric(
@@ -80,7 +80,7 @@ METRICS = {
         highest=inf,
         relative=True,
         percent=False,
-        question="How close the recommended strategy gets",
+        question="How close the recommended strategy comes",
         others=(("test_mae", "mean absolute error"), ("test_r2", "R2")),
     ),
 }

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.report.costs import against_baselines, cost, front, gains
+from search.report.costs import cost, front, gains_figure, gains_info
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
@@ -17,7 +17,7 @@ def results(finished):
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_the_front_is_what_nothing_dominates(kind):
+def test_front_is_not_dominated(kind):
     rng = np.random.default_rng(0)
     sign = METRICS[kind].sign
     for _ in range(50):
@@ -38,7 +38,7 @@ def test_the_front_is_what_nothing_dominates(kind):
         assert [b.seconds for b in best] == sorted({b.seconds for b in best}), "cheapest first"
 
 
-def test_a_panel_a_size_with_its_candidates_its_front_and_the_recommended():
+def test_cost_has_a_panel_a_size():
     panels = cost(VERDICTS)
     assert list(panels) == sorted(VERDICTS)
     for size, figure in panels.items():
@@ -50,7 +50,7 @@ def test_a_panel_a_size_with_its_candidates_its_front_and_the_recommended():
 
 
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
-def test_panels_share_an_axis_on_which_everything_is_in_sight(dear, kind):
+def test_cost_panels_share_an_axis(dear, kind):
     far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, 0.5, seconds=dear))
     far = replace(far, candidates=(*far.candidates, far.recommended))
     axes = [figure.layout.xaxis for figure in cost({50: VERDICTS[50], 200: far}).values()]
@@ -59,21 +59,22 @@ def test_panels_share_an_axis_on_which_everything_is_in_sight(dear, kind):
     assert low < (0 if kind else 1.0) < (np.log10(dear) if kind else dear) < high
 
 
-def test_one_candidate_has_a_panel_too():
+def test_cost_draws_one_candidate():
     low, high = cost({50: verdict(50, [1.0])})[50].layout.xaxis.range
     assert low < 1.0 < high
 
 
-def test_what_the_search_added_is_told_in_confirmed_scores_alone(results):
+def test_gains_are_confirmed_scores(results):
     verdicts = judge_all(results)
-    for gain in gains(results, verdicts):
+    info = gains_info(results, verdicts)
+    for gain in info:
         baselines = {row.number for row in results.explored(gain.size) if row.baseline}
         candidates = verdicts[gain.size].candidates
         for kind, best in ((True, gain.baseline), (False, gain.found)):
-            ours = [c for c in candidates if (c.source_trial in baselines) is kind]
-            assert best is (max(ours, key=lambda c: c.score) if ours else None)
+            of_kind = [c for c in candidates if (c.source_trial in baselines) is kind]
+            assert best is (max(of_kind, key=lambda c: c.score) if of_kind else None)
         assert gain.searched == {c.family: c.source_trial not in baselines for c in candidates}
-    figure = against_baselines(gains(results, verdicts), results.metric)
+    figure = gains_figure(info, results.metric)
     shown = [y for trace in figure.data if trace.name for y in trace.y]
     confirmed = [100 * c.score for v in verdicts.values() for c in v.candidates]
     assert shown
@@ -81,9 +82,9 @@ def test_what_the_search_added_is_told_in_confirmed_scores_alone(results):
 
 
 @pytest.mark.parametrize("baseline", [True, False])
-def test_where_all_candidates_are_of_one_kind_the_other_is_left_out(results, baseline):
+def test_gains_leave_out_a_kind_without_candidates(results, baseline):
     changed = replace(results, rows=tuple(replace(row, baseline=baseline) for row in results.rows))
-    found = gains(changed, judge_all(changed))
+    found = gains_info(changed, judge_all(changed))
     assert all((gain.found is None) is baseline and (gain.baseline is None) is not baseline for gain in found)
-    lengths = {trace.name: len(trace.x) for trace in against_baselines(found, results.metric).data if trace.name}
+    lengths = {trace.name: len(trace.x) for trace in gains_figure(found, results.metric).data if trace.name}
     assert sorted(lengths.values()) == [0, len(found)]

@@ -1,4 +1,4 @@
-"""The dashboard answers this machine alone, only reads, and knows the verdicts."""
+"""The dashboard answers this machine alone, only reads, and shows the verdicts."""
 
 import http.client
 import threading
@@ -54,7 +54,7 @@ def ask(server: WSGIServer, method: str, path: str, *, host: str | None = None, 
     return status
 
 
-def test_this_machines_own_names_are_answered_and_no_other(server):
+def test_only_local_names_are_answered(server):
     port = server.server_port
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "localhost"):
         assert ask(server, "GET", "/api/studies", host=host) == 200
@@ -69,7 +69,7 @@ def test_this_machines_own_names_are_answered_and_no_other(server):
         assert ask(server, "GET", "/api/studies", host=host) == 403
 
 
-def test_a_page_of_another_site_is_not_answered(server):
+def test_another_site_is_refused(server):
     here = f"127.0.0.1:{server.server_port}"
     assert ask(server, "GET", "/api/studies", host=here, origin=f"http://{here}") == 200
     for origin in ("http://evil.example", "null", f"https://{here}", "http://127.0.0.1:1"):
@@ -77,7 +77,7 @@ def test_a_page_of_another_site_is_not_answered(server):
         assert ask(server, "DELETE", "/api/studies/1", host=here, origin=origin) == 403
 
 
-def test_it_deletes_a_study_only_where_that_is_allowed(server, location):
+def test_writes_need_permission(server, location):
     before = len(studies(location))
     status = ask(server, "DELETE", "/api/studies/1")
     assert (status in (200, 204)) == server.allows
@@ -86,7 +86,7 @@ def test_it_deletes_a_study_only_where_that_is_allowed(server, location):
         assert server.allows or ask(server, method, path) == 403
 
 
-def test_notes_and_figures_tell_the_verdicts(location):
+def test_publish_stores_notes_and_figures(location):
     results = publish_all(location)
     found = studies(location)
     everything = get_note(found[location.confirm_name])
@@ -100,7 +100,7 @@ def test_notes_and_figures_tell_the_verdicts(location):
         assert f"dashboard:plot_data:{name}:0" in attributes
 
 
-def test_what_is_there_is_not_written_again_and_what_changed_is(location):
+def test_publish_writes_changes_only(location):
     publish_all(location)
     before = stored(location)
     publish_all(location)

@@ -4,7 +4,9 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from search.report import winners
@@ -12,6 +14,30 @@ from search.report.page import COLUMNS, render, trials_csv
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
+from search.verdict.predictions import read_predictions, save_predictions
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """A page's elements with their attributes' names, its text on one line, and the content of its scripts."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.texts, self.scripts = [], [], []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, *(name for name, _ in attributes)))
+
+    def handle_data(self, data):
+        inside = self.elements[-1][0] if self.elements and self.cdata_elem else ""
+        {"script": self.scripts, "style": []}.get(inside, self.texts).append(data)
+
+
+def rendered(results):
+    return render(results, judge_all(results))
 
 
 @pytest.fixture(scope="module")
@@ -20,86 +46,116 @@ def results(finished):
 
 
 @pytest.fixture(scope="module")
-def page(finished):
+def html(finished):
     return (finished / "studies" / "tiny" / "report.html").read_text()
 
 
-def rendered(results):
-    return render(results, judge_all(results))
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
 
 
-def test_the_page_needs_nothing_from_outside(page):
-    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+def test_page_needs_nothing_from_outside(html):
+    markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", markup)
-    assert 'name="viewport"' in page
+    assert 'name="viewport"' in html
 
 
-def test_the_page_gives_every_sizes_answer(page, results):
+def test_page_gives_the_answer_at_every_size(page, results):
     for size, verdict in judge_all(results).items():
-        assert f'<tr><td class="number">{size}</td>' in page
-        assert verdict.sentence in page
+        assert f"{size} {verdict.sentence}" in page.text
         for candidate in verdict.candidates:
-            assert f"{100 * candidate.score:.1f} %" in page
+            assert f"{100 * candidate.score:.1f} %" in page.text
 
 
-def test_the_page_names_what_is_frozen(page, results):
-    assert f"4 layer groups: {', '.join(results.groups)}" in page
+def test_page_names_the_frozen_groups(page, results):
+    assert f"4 layer groups: {', '.join(results.groups)}" in page.text
     depths = {c.strategy.freeze_depth for verdict in judge_all(results).values() for c in verdict.candidates}
     assert {4, 2} <= depths
-    assert "frozen throughout: the whole backbone" in page
-    assert f"frozen throughout: {', '.join(results.groups[:2])}<" in page
+    assert "frozen throughout: the whole backbone" in page.text
+    assert f"frozen throughout: {', '.join(results.groups[:2])} " in page.text
 
 
-def test_a_regression_study_is_told_in_errors(results, tmp_path):
+def test_regression_page_shows_errors(results, tmp_path):
     def wrong(row):
         return None if row.test_accuracy is None else (1 - row.test_accuracy) / 10
 
     rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
     location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
     changed = replace(results, kind="regression", rows=tuple(rows), location=location)
-    markup = re.sub(r"<script.*?</script>", "", rendered(changed), flags=re.DOTALL)
+    text = Page(rendered(changed)).text
     for verdict in judge_all(changed).values():
         least = min(verdict.candidates, key=lambda c: c.score)
         assert verdict.candidates[0] is least
-        assert verdict.metric.interval(least.score, least.low, least.high) in markup
+        assert verdict.metric.interval(least.score, least.low, least.high) in text
         assert winners.scores({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
-    assert "within 1 % of the score of the leader" in markup
-    assert "mean absolute error 0.5" in markup
-    assert "accuracy" not in markup
+    assert "within 1 % of the score of the leader" in text
+    assert "mean absolute error 0.5" in text
+    assert "accuracy" not in text
     table = list(csv.DictReader(io.StringIO(trials_csv(changed))))
     assert {record["test_mse"] != "" for record in table if record["confirms"] == "True"} == {True}
 
 
-def test_what_comes_from_the_study_is_escaped(results):
-    evil = "<img src=x onerror=alert(1)>"
-    task = results.spec.task.model_copy(update={"data": evil})
-    rows = tuple(replace(row, reason=evil, state="FAIL") if row.number == 0 else row for row in results.rows)
-    groups = (evil, *results.groups[1:])
-    html = rendered(replace(results, spec=results.spec.model_copy(update={"task": task}), rows=rows, groups=groups))
-    assert evil not in html
-    assert html.count("&lt;img src=x onerror=alert(1)&gt;") >= 2
+@pytest.fixture(scope="module")
+def named(results, tmp_path_factory):
+    """Return a function that renders the study with one text as every name, label, path and error of it."""
+
+    def call(text):
+        folder = tmp_path_factory.mktemp("named")
+        location = replace(StudyLocation.of("named", out=folder, storage=None), name=text)
+        rows = []
+        for row in results.rows:
+            if row.confirms and (found := read_predictions(results.location, [row])) is not None:
+                kept = {name: getattr(found.test, name) for name in ("targets", "shown", "thumbnails")}
+                file = save_predictions(
+                    location,
+                    row.number,
+                    example_scores=row.example_scores,
+                    predicted=found.predicted[0],
+                    test={**kept, "classes": np.array([text] * 10)},
+                )
+                row = replace(row, predictions_file=file)
+            rows.append(replace(row, reason=text, state="FAIL") if row.number == 0 and not row.confirms else row)
+        spec = results.spec
+        spec = spec.model_copy(
+            update={
+                "task": spec.task.model_copy(update={"data": text}),
+                "model": spec.model.model_copy(update={"backbone": text, "weights": text}),
+                "source": None,
+            }
+        )
+        groups = (text,) * len(results.groups)
+        return rendered(replace(results, location=location, spec=spec, rows=tuple(rows), groups=groups))
+
+    return call
 
 
-def test_the_score_of_a_candidate_is_from_its_confirm_trials_and_never_above_their_mean(results):
+def test_script_in_any_name_stays_text(named):
+    """It adds no element, and neither ends a script nor becomes one of plotly's tags in a figure."""
+    plain, found = Page(named("name")), Page(named(SCRIPT))
+    assert found.elements == plain.elements
+    assert found.text.count(SCRIPT) == plain.text.count("name") - plain.text.count("names")
+    for part in (f"{SCRIPT}: which freezing", f"Data {SCRIPT}, backbone {SCRIPT} (4 layer groups: {SCRIPT}, "):
+        assert part in found.text
+    assert f"weights: {SCRIPT}." in found.text
+    assert re.search(rf"exploring trial 0, [a-z -]+: {re.escape(SCRIPT)}", found.text)
+    figures = "".join(script for script in found.scripts if "Plotly.newPlot(" in script)
+    texts = re.findall(r'"[^"]*(?:alert|script)[^"]*"', figures)
+    assert len(texts) >= 8 + len("1234"), "the names of classes and of layer groups"
+    assert not [text for text in texts if "<" in text or "\\u003c" in text]
+
+
+def test_score_is_the_mean_of_confirm_trials_up_to_the_leaders(results):
     for size, verdict in judge_all(results).items():
-        means = {
-            rows[0].source_trial: sum(row.test_accuracy for row in rows) / len(rows)
-            for rows in _by_candidate(results, size)
-        }
         highest = max(c.score for c in verdict.candidates)
-        for candidate in verdict.candidates:
-            mean = means[candidate.source_trial]
-            # The leader's luck is taken off, and nobody is above it then; below it, all are as they were.
-            assert candidate.score == pytest.approx(min(mean, highest))
-            assert candidate.low <= candidate.score <= candidate.high
+        for c in verdict.candidates:
+            scores = [row.test_accuracy for row in results.confirmed(size) if row.source_trial == c.source_trial]
+            # The winner's curse is taken off the leader, and no other is above it then; below it, all keep their means.
+            assert c.score == pytest.approx(min(np.mean(scores), highest))
+            assert c.low <= c.score <= c.high
 
 
-def _by_candidate(results, size):
-    rows = results.confirmed(size)
-    return [[row for row in rows if row.source_trial == number] for number in {row.source_trial for row in rows}]
-
-
-def test_the_csv_has_every_trial(results):
+def test_csv_has_every_trial(results):
     table = list(csv.DictReader(io.StringIO(trials_csv(results))))
     assert len(table) == len(results.rows)
     assert tuple(table[0]) == COLUMNS
@@ -108,32 +164,32 @@ def test_the_csv_has_every_trial(results):
         assert record["epochs"] == str(row.epochs), "epochs run, not the budget"
 
 
-def test_without_repeats_the_page_says_what_gives_an_answer(results):
-    spec = results.spec.model_copy(update={"confirm": results.spec.confirm.model_copy(update={"repeats": 0})})
+def test_page_without_repeats_says_how_to_get_an_answer(results):
+    spec = results.spec.changed(confirm={"repeats": 0})
     rows = tuple(row for row in results.rows if not row.confirms)
-    html = rendered(replace(results, spec=spec, rows=rows))
-    assert "No answer yet" in html
-    assert "<code>[confirm] repeats</code>" in html
-    assert "What the search tried (10 trials)" in html
+    text = Page(rendered(replace(results, spec=spec, rows=rows))).text
+    assert "No answer yet" in text
+    assert "Give [confirm] repeats of the study file a number" in text
+    assert "What the search tried (10 trials)" in text
 
 
-def test_one_size_has_a_page_too(results):
+def test_page_of_one_size_without_group_names(results):
     html = rendered(replace(results, rows=tuple(row for row in results.rows if row.size == 40), groups=()))
     assert "No answer yet" not in html
     assert "group 4" in html
 
 
 @pytest.mark.slow
-def test_the_page_opens_in_a_browser_offline_without_an_error(page, finished, tmp_path):
+def test_page_opens_offline_without_an_error(named, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium: install the package to look at the page")
-    # A page's errors do not reach the exit code, so the page counts them itself.
-    counter = "<script>window.errors = 0; window.onerror = () => { window.errors++; };</script>"
+    # A page's errors do not reach the exit code, so the page counts them itself; an alert is one, too.
+    counter = "<script>window.errors = 0; window.onerror = window.alert = () => { window.errors++; };</script>"
     figures = "document.querySelectorAll('.main-svg').length"
     tail = f"<script>document.body.append(`errors=${{errors}} figures=${{{figures}}}`)</script>"
     file = tmp_path / "page.html"
-    file.write_text(page.replace("<script>", counter + "<script>", 1).replace("</body>", tail + "</body>"))
+    file.write_text(named(SCRIPT).replace("<script>", counter + "<script>", 1).replace("</body>", tail + "</body>"))
     done = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
          "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'user'}",
