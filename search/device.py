@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeFormat:
-    """The format in which a trained backbone computes; by default plain float32, as in a plain script.
+    """The format in which a trained backbone computes; plain float32 by default.
 
     bfloat16: autocast; parameters, head, loss and optimizer stay in float32.
     channels_last: kernels and feature maps in NHWC order, which helps depthwise convolutions on a CPU most.

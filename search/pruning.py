@@ -16,7 +16,7 @@ _FIELDS = frozenset(field.name for field in fields(FreezingStrategy))
 class PhasePruner(BasePruner):
     """Let another pruner judge a trial only some epochs after its last unfreezing.
 
-    A trial that unfreezes at epoch 8 has shown nothing before: stock Median and SHA prune 80-96 % of the
+    A trial that unfreezes at epoch 8 has shown nothing before. Stock Median and SHA prune 80-96 % of the
     late-unfreezing trials that would have won. Linear probing, whose epochs are nearly free, is never pruned. A value
     that is not finite prunes at once.
 

@@ -1,1 +1,1 @@
-"""The Optuna studies behind a run: which trial comes next, and where an interrupted one resumes."""
+"""The Optuna studies of a run: which trial comes next, and how interrupted trials resume."""

@@ -23,7 +23,7 @@ def create_studies(
     groups: Sequence[str] = (),
     data: str = "",
 ) -> None:
-    """Create the Optuna studies of a spec, one a size and one to confirm, and store the spec's budgets.
+    """Create an Optuna study a size, and one to confirm; store the spec's budgets.
 
     num_groups, groups: number and names of the backbone's layer groups.
     kind: "classification" or "regression".

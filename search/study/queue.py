@@ -1,4 +1,4 @@
-"""The queue of a study's trials: explore, then confirm; each trial claimed by one process, exactly to the budget."""
+"""The queue of a study's trials, each claimed by one process, exactly to the budget."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,7 +45,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A trial that raised an error, not stored yet: the error may not be the trial's fault."""
+    """A trial that raised an error, not stored yet: it may not be at fault."""
 
     claim: Claim
     reason: str
@@ -53,12 +53,11 @@ class Failure:
 
 
 class TrialQueue:
-    """The studies of a spec as a queue of trials: each size explores on repeat 0, then confirms on other repeats.
+    """A queue of trials: each size explores on repeat 0, then confirms on other repeats.
 
-    The next trial is chosen under a lock, from what the database holds. So any number of processes share the queue, and
-    a study resumes where it stopped. Baselines come first, then the best strategies of smaller sizes, then the
-    sampler's, seeded from (seed, size, number). The trial of a dead process is requeued with its number and params, so
-    the budget stays exact.
+    The next trial is chosen under a lock from the database. So any number of processes share the queue, and a study
+    resumes where it stopped. Baselines are first, then the best strategies of smaller sizes, then the sampler's, seeded
+    from (seed, size, number). A dead process's trial is requeued with its number and params: the budget stays exact.
 
     The studies exist already: see `create_studies`. Without an `owner` a queue only reads.
     """
@@ -102,7 +101,7 @@ class TrialQueue:
         under_lock(self.shared, self.location, lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
-        """Claim the next trial of these sizes; None if there is none now, or none any more."""
+        """Claim the next trial of these sizes; None if there is none now."""
 
         def claim() -> Claim | None:
             for size in sizes:
@@ -164,7 +163,7 @@ class TrialQueue:
         self.shared.release(trial_id)
 
     def requeue(self, claim: Claim) -> None:
-        """Let a claimed trial wait as if it had not been run, unless another process has it now."""
+        """Let a claimed trial wait to be run again, unless another process has it now."""
         with suppress(LeaseLost):
             trial_id = claim.trial._trial_id
             under_lock(
@@ -175,7 +174,7 @@ class TrialQueue:
         self.shared.release(claim.trial._trial_id)
 
     def adopt(self, trial_id: int, *, strategy: FreezingStrategy, size: int, repeat: int, confirms: bool) -> Claim:
-        """Return a trial that another process has claimed under this queue's owner, for this one to run."""
+        """Return a trial to run that another process has claimed under this queue's owner."""
         study = self._confirm if confirms else self._explore[size]
         self.shared.acquire(trial_id, str(self.owner))
         trial = optuna.Trial(study, trial_id)
@@ -219,7 +218,7 @@ class TrialQueue:
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, confirms=False)
 
     def _opening(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the params to try before the sampler's turn, and attributes that say where they are from."""
+        """Return the params to try before the sampler's turn, and the attributes of their origin."""
         if len(trials) < len(self.baselines):
             baseline = self.baselines[len(trials)]
             return fixed_params(baseline, self.spec, num_groups=self.num_groups), {"baseline": True}
@@ -245,17 +244,17 @@ class TrialQueue:
         needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
         if missing := needed - {_place(trial) for trial in trials}:
             for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
-                self._confirm.add_trial(_rerun(explored[number], size, repeat))
+                self._add_confirm(explored[number], size, repeat)
             trials = self._confirms(size)
         for trial in trials:
             if trial.state == TrialState.WAITING and _place(trial) in needed:
-                return self._take(trial, size)
+                return self._claim_waiting(trial, size)
         # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
         if all(trial.state.is_finished() for trial in trials if _place(trial) in needed):
             self._finished.add(size)
         return None
 
-    def _take(self, waiting: FrozenTrial, size: int) -> Claim:
+    def _claim_waiting(self, waiting: FrozenTrial, size: int) -> Claim:
         # As `study.ask`, but for this waiting trial instead of the first.
         self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         trial = optuna.Trial(self._confirm, waiting._trial_id)
@@ -272,22 +271,17 @@ class TrialQueue:
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
 
-
-def _rerun(explored: FrozenTrial, size: int, repeat: int) -> FrozenTrial:
-    """Make the waiting confirm trial of an exploring trial on another repeat."""
-    return optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params=explored.params,
-        distributions=explored.distributions,
-        user_attrs={
-            "size": size,
-            "repeat": repeat,
-            "source_trial": explored.number,
-            "family": explored.user_attrs["family"],
-        },
-    )
+    def _add_confirm(self, explored: FrozenTrial, size: int, repeat: int) -> None:
+        family = explored.user_attrs["family"]
+        trial = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=explored.params,
+            distributions=explored.distributions,
+            user_attrs={"size": size, "repeat": repeat, "source_trial": explored.number, "family": family},
+        )
+        self._confirm.add_trial(trial)
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:
-    """Return the number of the exploring trial that a confirm trial runs again, and its repeat."""
+    """Return a confirm trial's exploring trial, by number, and its repeat."""
     return trial.user_attrs["source_trial"], trial.user_attrs["repeat"]

@@ -19,19 +19,16 @@ from search.storage.records import name_of
 T = TypeVar("T")
 
 MAX_DEATHS = 3
-"""A trial whose process died this often in one epoch fails. If so many trials do so, they are not to blame.
+"""Deaths in one epoch after which a trial fails, unless as many trials do so.
 
-A trial that gets further each time does not kill its process: a machine is taken away, or a laptop is closed.
+A trial that gets further each time is not to blame: a machine is taken away, or a laptop is closed.
 """
 Deaths = list[tuple[str, int]]
-"""Processes that may have died of a trial, each with the last epoch then reported (-1: none)."""
+"""Processes that may have died of a trial, each with the last epoch reported."""
 
 
 def deaths(trial: FrozenTrial, *more: str) -> Deaths:
-    """Return the deaths stored of a trial, and those of more processes that are not among them.
-
-    They are listed by name, so that a process interrupted while it stores one counts it once.
-    """
+    """Return a trial's stored deaths, and those of more processes, each once."""
     try:
         died = [(str(name), int(epoch)) for name, epoch in trial.user_attrs.get("died", [])]
     except (TypeError, ValueError):  # not stored by Frostline
@@ -74,8 +71,7 @@ class Recovery:
         trials = study.get_trials(deepcopy=False)
         gone = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
         for trial in gone:
-            # Its owner may have ended it, and then itself, since the trials were read.
-            with suppress(UpdateFinishedTrialError):
+            with suppress(UpdateFinishedTrialError):  # its owner ended it since the trials were read
                 self._requeue(trial, trials)
         return study.get_trials(deepcopy=False) if gone else trials
 
@@ -105,8 +101,8 @@ class Recovery:
             )
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        # Claims happen under the lock that is held here, so a running trial without an owner lost its process, or its
-        # database, in the middle of its claim; so did one of this owner that this process has not acquired.
+        # Claims happen under the lock held here, so a running trial without an owner lost its process, or its database,
+        # in the middle of its claim. So did one of this owner that this process has not acquired.
         owner = WorkerLease.parse(trial.user_attrs.get("owner"))
         if owner is None:
             return True
@@ -117,8 +113,8 @@ class Recovery:
 
     def _died(self, trial: FrozenTrial) -> Deaths:
         """Return the processes that may have died of the trial, the last one included."""
-        # A process that was stopped or killed with its whole run did not die of its trial. One that dies while its run
-        # lives on may have (out of memory, a crash in native code). A trial without params had not begun.
+        # A process that ends with its whole run did not die of its trial. One that dies while its run lives on may have
+        # (out of memory, a crash in native code). A trial without params had not begun.
         owner = WorkerLease.parse(trial.user_attrs.get("owner"))
         if owner is None or owner == self.owner or not trial.params or owner.parent_has_exited(self.location):
             return deaths(trial)

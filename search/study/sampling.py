@@ -1,4 +1,4 @@
-"""Explore: what the next exploring trial of a size is, and who may end it before its time."""
+"""Exploring trials of a size: warm start, sampler and pruner."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,21 +11,25 @@ from search.verdict.confirm import best_of_each_family
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
-KEPT = 70.0
-"""The best percentage of trials, at each epoch, that goes on. On the replay tables (`python -m tests.replay pruners`)
-the half that a median keeps costs 5 % less, but it prunes more than twice as many of the truly best tenth, above all
-of full fine-tuning and freeze-then-unfreeze, which come from behind."""
+KEPT_PERCENT = 70.0
+"""The best percentage of trials that continue at each epoch.
+
+On the replay tables (`python -m tests.replay pruners`) a median, which keeps 50, costs 5 % less. But it prunes more
+than twice as many of the truly best tenth, mostly full fine-tuning and freeze-then-unfreeze, which catch up late.
+"""
 
 
 def warm_start(
     spec: StudySpec, *, baselines: int, tried: Collection[FreezingStrategy], smaller: Mapping[int, Sequence[Row]]
 ) -> Row | None:
-    """The trial of a smaller size to try again next, before the sampler may suggest anything; None if it is its turn.
+    """Return the smaller size's trial to try next; None if it is the sampler's turn.
 
-    From the nearest size on, the best of each family, best first: at most half of the trials that the baselines leave.
-    Only strategies pass from size to size, never scores, which can't be compared.
+    The best of each family, best first, from the nearest size on: at most half of the trials that the baselines leave.
+    Scores do not pass from size to size: they can't be compared.
 
-    tried: this size's strategies so far, in their canonical spelling. smaller: rows of smaller sizes that are explored.
+    baselines: their number.
+    tried: canonical strategies tried at this size so far.
+    smaller: rows of each smaller size that is explored.
     """
     if len(tried) >= baselines + (spec.search.trials - baselines) // 2:
         return None
@@ -39,18 +43,18 @@ def warm_start(
 
 
 def sampler(spec: StudySpec, *, size: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one trial, seeded so that a study that was stopped goes on as it would have."""
+    """Return one trial's sampler, seeded so that a resumed study gives the same trials."""
     seed = int(np.random.SeedSequence([spec.search.seed, size, number]).generate_state(1)[0])
     if spec.search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    # group=True: fields that are asked for only at some depths stay in the joint model.
+    # group=True keeps fields that are asked for only at some depths in the joint model.
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
 
 
 def pruner(spec: StudySpec, *, num_groups: int, baselines: int) -> optuna.pruners.BasePruner:
-    """The pruner of a study: the first trials, the baselines among them, run to their end."""
+    """Return the pruner of a study; the first trials, baselines included, run to their end."""
     if spec.search.pruner == "none":
         return optuna.pruners.NopPruner()
-    share = KEPT if spec.search.pruner == "percentile" else 50.0
-    rule = optuna.pruners.PercentilePruner(share, n_startup_trials=max(5, baselines))
+    percent = KEPT_PERCENT if spec.search.pruner == "percentile" else 50.0
+    rule = optuna.pruners.PercentilePruner(percent, n_startup_trials=max(5, baselines))
     return PhasePruner(rule, num_groups=num_groups, epochs=spec.train.epochs)

@@ -1,4 +1,4 @@
-"""The search space: defaults for what a study file leaves open, baselines, and params -> strategy."""
+"""The search space: its defaults, its baselines, and strategies from params."""
 
 from collections.abc import Collection
 from dataclasses import fields
@@ -7,47 +7,48 @@ from typing import Any
 import optuna
 
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Choice, Range, Space, Words, ends
+from search.spec.tables import Range, Space, ends
 from strategies import FreezingStrategy
 
-# What a baseline is about, as against the rates it is run at.
+Choices = Range | list[Any]
+"""The values to sample a field from."""
+
 _STRUCTURE = ("freeze_depth", "unfreeze_epoch", "epochs_per_group", "pretrained")
-
-# What a study may add to a strategy; where it says nothing, these keep their defaults and are never asked for.
-_REFINEMENTS = ("lr_growth", "warmup_steps", "scheduler", "parameters", "batch_norm", "l2_sp")
+"""The fields that make a baseline what it is; the others are rates and refinements."""
 _DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in fields(FreezingStrategy) if field.name in _REFINEMENTS
+    field.name: field.default
+    for field in fields(FreezingStrategy)
+    if field.name in ("lr_growth", "warmup_steps", "scheduler", "parameters", "batch_norm", "l2_sp")
 }
-
-# What spares pretrained weights: from scratch, all of the network trains.
+"""Refinements with their defaults, which they keep unless a study asks for others."""
 _SPARING = ("parameters", "batch_norm", "l2_sp")
-
+"""Refinements that spare pretrained weights: from scratch, all of the network trains."""
 _COUNTS = ("freeze_depth", "unfreeze_epoch", "epochs_per_group", "warmup_steps")
 
 
-def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choice | Words]:
-    """The space of a study, every field with what it is sampled from."""
+def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choices]:
+    """Return every field with the values to sample it from."""
     epochs = spec.train.epochs
-    defaults: dict[str, Choice | Words] = {
+    defaults: dict[str, Any] = {
         "freeze_depth": Range(low=0, high=num_groups),
         "unfreeze_epoch": Range(low=0, high=epochs - 1),
         "backbone_lr_ratio": Range(low=0.03, high=1.0, log=True),
         "head_lr": Range(low=3e-4, high=3e-2, log=True),
         "epochs_per_group": sorted({0, max(1, epochs // (4 * num_groups)), max(1, epochs // (2 * num_groups))}),
         "layer_lr_decay": 1.0,
-        # Which arms there are. The sampler stays in one of them: from scratch is a few baselines.
+        # From scratch is for a few baselines; the sampler never leaves the pretrained arm.
         "pretrained": True if spec.model.weights == "none" else [True, False],
         **_DEFAULTS,
     }
-    given = {name: getattr(spec.space, name) for name in Space.model_fields}
-    return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
+    given = {name: choice for name in Space.model_fields if (choice := getattr(spec.space, name)) is not None}
+    return {name: c if isinstance(c, Range | list) else [c] for name, c in (defaults | given).items()}
 
 
 def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
-    """The strategies everybody would try, at their usual rates: trial i of a study is baseline i while there is one.
+    """Return the strategies that everybody would try, at their usual rates.
 
-    Rates and refinements move to the nearest that the study's space allows; a baseline whose structure the space
-    excludes is left out.
+    Rates and refinements move to the nearest value in the study's space. A baseline is left out if the space excludes
+    its structure.
     """
     epochs = spec.train.epochs
     space = complete_space(spec, num_groups=num_groups)
@@ -63,10 +64,10 @@ def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
     ]
     found: list[FreezingStrategy] = []
     for strategy in usual:
-        usually = {name: getattr(strategy, name) for name in space}
         fixed = _STRUCTURE if strategy.pretrained else (*_STRUCTURE, *_SPARING)
-        moved = {name: _nearest(space[name], value) for name, value in usually.items() if name not in fixed}
-        baseline = FreezingStrategy.from_params(usually | moved).canonical(num_groups, epochs)
+        values = {name: getattr(strategy, name) for name in space}
+        moved = {name: _nearest(space[name], value) for name, value in values.items() if name not in fixed}
+        baseline = FreezingStrategy.from_params(values | moved).canonical(num_groups, epochs)
         asked = {"pretrained": baseline.pretrained, **fixed_params(baseline, spec, num_groups=num_groups)}
         if baseline not in found and all(_contains(space[name], asked[name]) for name in _STRUCTURE if name in asked):
             found.append(baseline)
@@ -74,77 +75,71 @@ def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
 
 
 def samples_pretrained(spec: StudySpec) -> bool:
-    """Whether sampled trials start from the weights: always, unless the space says `pretrained = false`."""
-    return spec.space.pretrained is None or _contains(spec.space.pretrained, True)
+    """Return whether sampled trials start from pretrained weights: unless the space says `pretrained = false`."""
+    return spec.space.pretrained is None or True in ends(spec.space.pretrained)
 
 
 def fixed_params(baseline: FreezingStrategy, spec: StudySpec, *, num_groups: int) -> dict[str, Any]:
-    """A baseline as the params to enqueue: every field that `suggest` will ask for, default or not."""
-    refined = _refined(spec)
-    names = _asked(baseline.freeze_depth, baseline.pretrained, num_groups, refined)
-    # A canonical baseline spells a refinement that does nothing by its default, which the space may not have.
-    return {
-        name: _nearest(refined[name], getattr(baseline, name)) if name in refined else getattr(baseline, name)
-        for name in names
-    }
+    """Return a baseline's params to enqueue: every field that `suggest` asks for, default or not."""
+    space, refined = complete_space(spec, num_groups=num_groups), _refined(spec)
+    params = {name: getattr(baseline, name) for name in _asked(baseline, num_groups, refined)}
+    # A canonical baseline spells a refinement without effect by its default, which the space may not have.
+    return {name: _nearest(space[name], value) if name in refined else value for name, value in params.items()}
 
 
 def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained: bool = True) -> FreezingStrategy:
-    """Sample one strategy, define-by-run: a field is asked for only where it means something.
+    """Sample a strategy, asking for each field only where it has an effect.
 
-    `pretrained=False` asks for the from-scratch arm: a baseline's, or all that the study's space allows.
+    `pretrained=False` samples from the from-scratch arm: for its baselines, or if the space allows nothing else.
     """
     space = complete_space(spec, num_groups=num_groups)
-    depth = _suggest(trial, "freeze_depth", space["freeze_depth"])
-    params = {"freeze_depth": depth}
-    for name in _asked(depth, pretrained, num_groups, _refined(spec))[1:]:
-        params[name] = False if name == "pretrained" else _suggest(trial, name, space[name])
-    if not pretrained:
-        trial.suggest_categorical("pretrained", [False])
+    params = {"freeze_depth": _suggest(trial, "freeze_depth", space["freeze_depth"])}
+    arm = FreezingStrategy(freeze_depth=params["freeze_depth"], pretrained=pretrained)
+    for name in _asked(arm, num_groups, _refined(spec))[1:]:
+        params[name] = _suggest(trial, name, [False] if name == "pretrained" else space[name])
     return strategy_of(params, spec, num_groups=num_groups)
 
 
 def strategy_of(params: dict[str, Any], spec: StudySpec, *, num_groups: int) -> FreezingStrategy:
-    """The canonical strategy that a trial's params spell."""
+    """Return the canonical strategy of a trial's params."""
     return FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
 
 
-def _asked(depth: int, pretrained: bool, num_groups: int, refined: Collection[str]) -> list[str]:
+def _asked(strategy: FreezingStrategy, num_groups: int, refined: Collection[str]) -> list[str]:
+    """Return the fields to ask for at a strategy's depth and arm, freeze depth first."""
+    trained = num_groups - strategy.freeze_depth
     names = ["freeze_depth", "head_lr"]
-    if depth < num_groups:
+    if trained > 0:
         names += ["unfreeze_epoch", "backbone_lr_ratio"]
-    if num_groups - depth > 1:
+    if trained > 1:
         names += ["epochs_per_group", "layer_lr_decay"]
     names += [
-        name for name in refined if name == "scheduler" or (depth < num_groups and (pretrained or name not in _SPARING))
+        name
+        for name in refined
+        if name == "scheduler" or (trained > 0 and (strategy.pretrained or name not in _SPARING))
     ]
-    return names if pretrained else [*names, "pretrained"]
+    return names if strategy.pretrained else [*names, "pretrained"]
 
 
-def _refined(spec: StudySpec) -> dict[str, Choice | Words]:
-    # The refinements for which a study's space allows anything but the default, and what it allows.
-    given = {name: getattr(spec.space, name) for name in _DEFAULTS}
-    return {name: choice for name, choice in given.items() if set(ends(choice)) - {_DEFAULTS[name]}}
+def _refined(spec: StudySpec) -> list[str]:
+    """Return the refinements for which a study's space allows more than the default."""
+    return [name for name, default in _DEFAULTS.items() if {*ends(getattr(spec.space, name))} - {default}]
 
 
-def _suggest(trial: optuna.Trial, name: str, choice: Choice | Words) -> Any:
-    if not isinstance(choice, Range):
-        return trial.suggest_categorical(name, choice if isinstance(choice, list) else [choice])
+def _suggest(trial: optuna.Trial, name: str, choice: Choices) -> Any:
+    if isinstance(choice, list):
+        return trial.suggest_categorical(name, choice)
     if name in _COUNTS:
         return trial.suggest_int(name, int(choice.low), int(choice.high), log=choice.log)
     return trial.suggest_float(name, choice.low, choice.high, log=choice.log)
 
 
-def _contains(choice: Choice | Words, value: Any) -> bool:
-    if isinstance(choice, Range):
-        return bool(choice.low <= value <= choice.high)
-    return bool(value in choice if isinstance(choice, list) else value == choice)
+def _contains(choice: Choices, value: Any) -> bool:
+    return value in choice if isinstance(choice, list) else bool(choice.low <= value <= choice.high)
 
 
-def _nearest(choice: Choice | Words, value: Any) -> Any:
+def _nearest(choice: Choices, value: Any) -> Any:
     if isinstance(choice, Range):
         return min(max(value, choice.low), choice.high)
-    if not isinstance(choice, list):
-        return choice
-    # Of words, which have no distance, the first.
+    # Words have no distance: else the first.
     return min(choice, key=lambda option: option != value if isinstance(option, str) else abs(option - value))

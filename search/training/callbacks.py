@@ -1,4 +1,4 @@
-"""Callbacks of a run: its best epoch, its pruning, its progress, and its random number generators."""
+"""Callbacks of a run: best epoch, pruning, progress, and random number generators."""
 
 import math
 import random
@@ -14,10 +14,7 @@ from torch import Tensor
 
 
 class BestEpoch(Callback):
-    """The best epoch by the study's metric, and with `keep_weights` the weights it had.
-
-    Only weights in the optimizer are kept: the others never change.
-    """
+    """The best epoch by the study's metric, and with `keep_weights` its trained weights."""
 
     def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
         self.metric = metric
@@ -49,10 +46,9 @@ class BestEpoch(Callback):
 class PruningCallback(PyTorchLightningPruningCallback):
     """Optuna's pruning callback, which here stops the Trainer instead of raising `TrialPruned`.
 
-    The original raises inside a hook: other callbacks, `on_train_end` and `teardown` never run. It only warns
-    about a missing metric. Of a resumed trial it judges every epoch by the value reported last. This one raises
-    `ValueError` for a missing metric, and skips the epochs before the last one reported. That epoch it judges: the
-    trial's process may have died between its report and its judgement.
+    The original raises inside a hook, so other callbacks, `on_train_end` and `teardown` never run. It only warns of a
+    missing metric, and judges a resumed trial's old epochs by its last report. This one raises `ValueError`, and skips
+    the epochs before the last one reported. It judges that one: the process may have died just after its report.
     """
 
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:
@@ -88,7 +84,7 @@ class ProgressCallback(Callback):
 
 
 class RngState(Callback):
-    """The states of torch's, numpy's and Python's global random number generators, as a part of a checkpoint.
+    """The states of torch's, numpy's and Python's global generators, for checkpoints.
 
     They are restored when the next epoch starts, because setting up a fit may draw from them. This callback must
     precede any other that draws.
@@ -114,7 +110,7 @@ class RngState(Callback):
 
 
 def logged(trainer: Trainer, metric: str) -> float:
-    """Return the metric's value in the current epoch. Raises `ValueError` if the module does not log it."""
+    """Return the metric's value in this epoch. Raises `ValueError` if it is not logged."""
     if metric not in trainer.callback_metrics:
         known = ", ".join(sorted(trainer.callback_metrics)) or "none"
         raise ValueError(f"The metric {metric!r} is not logged; logged: {known}.")
@@ -122,6 +118,6 @@ def logged(trainer: Trainer, metric: str) -> float:
 
 
 def last_reported(trial: optuna.Trial) -> int:
-    """Return the last epoch for which the trial has stored a value, -1 if there is none."""
+    """Return the last epoch whose value the trial has stored, -1 for none."""
     step = trial.storage.get_trial(trial._trial_id).last_step
     return -1 if step is None else step

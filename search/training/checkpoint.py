@@ -1,4 +1,4 @@
-"""A trial's checkpoint: one file, written at epoch ends, from which it resumes if its process dies.
+"""Checkpoints: one file a trial, from which it resumes if its process dies.
 
 checkpoints/000012-3f2a9c01.ckpt                a trial's, named in its user attribute "checkpoint"
 checkpoints/000012-3f2a9c01.ckpt.<8>.partial    one that is being written, or that a killed process left
@@ -30,9 +30,9 @@ from search.training.callbacks import last_reported
 from search.user_code import one_line
 
 INTERVAL_SECONDS = 30.0
-"""Seconds between two checkpoints of a trial, and before its first: a shorter trial simply starts again."""
+"""Time between two checkpoints of a trial, and before its first."""
 MAX_TIME_SHARE = 0.02
-"""The share of a run's time that its checkpoints may take: those of a large network are further apart."""
+"""The share of a run's time that its checkpoints may take."""
 _KEY = "frostline"
 """The key of a checkpoint's own entries beside Lightning's."""
 
@@ -40,11 +40,9 @@ _KEY = "frostline"
 class TrialCheckpoint(Checkpoint):
     """Everything the rest of a trial's run depends on, written at epoch ends.
 
-    That is what Lightning saves, and the seconds spent so far: parameters, buffers, the optimizer, the loops, and each
-    callback's state. A user's own LightningModule saves other state in its `on_save_checkpoint`. As a `Checkpoint` it
-    runs after all other callbacks and the module at an epoch's end.
-
-    A file that is broken, of other code, of another run, or that would execute anything is never resumed.
+    That is Lightning's own checkpoint, each callback's state included, with the seconds spent so far. A user's own
+    LightningModule adds its other state in `on_save_checkpoint`. As a `Checkpoint`, it runs after all other callbacks
+    and the module. A file that is broken, of other code, of another run, or that would execute code is never resumed.
     """
 
     def __init__(self, location: StudyLocation, trial: optuna.Trial) -> None:
@@ -62,11 +60,11 @@ class TrialCheckpoint(Checkpoint):
 
     @property
     def seconds(self) -> float:
-        """Seconds that the run has taken so far, in this process and in those before it."""
+        """Seconds that the run has taken so far, in all its processes."""
         return self._spent + time.perf_counter() - self._started
 
     def attach(self, trainer: Trainer, *, made_by: tuple[str | int, ...]) -> Path | None:
-        """Let a Trainer write this checkpoint, and return the file to resume from, if there is one.
+        """Let a Trainer write this checkpoint, and return the file to resume from, if any.
 
         made_by: what determines the run beside its code, its study and its number.
         """
@@ -107,7 +105,7 @@ class TrialCheckpoint(Checkpoint):
         now = time.perf_counter()
         if ends or now < self._due:
             return
-        if not self._is_named:  # before there is a file, so that none is left without a name
+        if not self._is_named:  # first, so that no file is left that no trial names
             self._trial.set_user_attr("checkpoint", self.file.name)
             self._is_named = True
         try:
@@ -149,7 +147,7 @@ class AtomicCheckpointIO(CheckpointIO):
         if not Path(path).is_file():  # reading a pipe would block
             raise ValueError("it is no plain file")
         with zipfile.ZipFile(path) as archive:
-            # torch neither compresses, so a file that unpacks to more is not torch's, nor checks the checksums.
+            # torch never compresses, and does not check the checksums.
             unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > Path(path).stat().st_size or archive.testzip() is not None:
                 raise ValueError("it is corrupt")
@@ -175,7 +173,7 @@ def _folder(location: StudyLocation) -> Path:
 
 
 def _file_of(location: StudyLocation, trial: optuna.Trial | FrozenTrial) -> Path | None:
-    """Return the trial's file, which may not exist; None if its stored name is missing or might lead elsewhere."""
+    """Return the trial's file, which may not exist; None without a valid stored name."""
     name = str(trial.user_attrs.get("checkpoint"))
     return _folder(location) / name if re.fullmatch(rf"{trial.number:06}-[0-9a-f]{{8}}\.ckpt", name) else None
 

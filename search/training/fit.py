@@ -126,7 +126,7 @@ def _build(
     layers: FrozenPrefix | None,
     compute_format: ComputeFormat,
 ) -> tuple[LightningModule, list[LayerGroup], Reader | None]:
-    """Build a fresh module with its optimizer, its backbone's layer groups, and the reader of cached activations."""
+    """Build a fresh module, its backbone's layer groups, and the reader of cached activations."""
     backbone, head, own = task.start(strategy, repeat=repeat)
     reader = None if layers is None else reader_of(layers, strategy, backbone, repeat=repeat, size=size)
     compute_format.apply_memory_format(backbone)

@@ -16,10 +16,13 @@ from search.device import PLAIN, ComputeFormat
 
 
 class TaskModule(LightningModule):
-    """A backbone (inputs -> features (N, F)) and a head (features -> logits (N, classes) or values (N, K)).
+    """A classifier or regressor of a backbone and a head.
 
-    Integer targets make it a classifier (cross entropy), others a regressor (mean squared error).
-    With `stages`, inputs may be `PartialInputs`: outputs of the backbone's frozen groups.
+    backbone: inputs -> features (N, F).
+    head: features -> logits (N, classes), or values (N, K).
+    stages: lets inputs be `PartialInputs`, outputs of the backbone's frozen groups.
+
+    The loss is cross entropy for integer targets, else mean squared error.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class TaskModule(LightningModule):
 
 
 def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross entropy of logits (N, C), or the mean squared error of values (N, K).
+    """Return logits' (N, C) cross entropy, or values' (N, K) mean squared error.
 
     targets: class indices (N,), or floats (N,) or (N, K).
     """

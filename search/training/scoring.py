@@ -1,4 +1,4 @@
-"""Scores of predictions on the test set, and the description of the test set for the page."""
+"""Scores of predictions on the test set, and a description of the test set."""
 
 import math
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ def _in_turn(targets: Tensor) -> Tensor:
 
 
 def _pixels(inputs: Any, indices: Tensor) -> Tensor | None:
-    """Return images (B, C, H, W) in 0-255, or None if the inputs are not images."""
+    """Return images (B, C, H, W) in 0-255; None if the inputs are none."""
     if hasattr(inputs, "pixels_of"):
         return inputs.pixels_of(indices).float()  # type: ignore[no-any-return]
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):

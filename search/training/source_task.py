@@ -19,6 +19,7 @@ from search.storage.location import StudyLocation
 from search.task.prepare import prepared
 from search.task.task import Task, source_data
 from search.training.module import TaskModule, predict
+from search.training.scoring import score
 from search.training.trainer import build_optimizer, lean_trainer
 
 
@@ -32,12 +33,12 @@ def with_source_weights(task: Task, location: StudyLocation) -> Task:
     file = location.folder / f"source-{_key(task.spec)}.pt"
     with location.lock("source"):
         if not file.is_file():
-            _save(train_source(task.spec, cache=location.folder / "cache"), file)
+            trained = train_source(task.spec, cache=location.folder / "cache")
+            with replacing(file) as stream:
+                torch.save(trained, stream)
     where = f"The source task's weights {file}"
-    state = match_state_dict(
-        read_module(file, "", where=where), build(task.network, task.spec.model).backbone, where=where
-    )
-    return task.with_weights(state)
+    backbone = build(task.network, task.spec.model).backbone
+    return task.with_weights(match_state_dict(read_module(file, "", where=where), backbone, where=where))
 
 
 def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Tensor]:
@@ -60,22 +61,13 @@ def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Ten
         model.train()
         lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
     if len(data.test):
-        _print_score(
-            spec.source.data, predict(model, data.test, batch_size=eval_batch(spec.train.batch_size)), data.test.targets
-        )
+        outputs = predict(model, data.test, batch_size=eval_batch(spec.train.batch_size))
+        scores = score(outputs, data.test.targets).values
+        print(f"Source task {spec.source.data}: {', '.join(f'{name} {value:.4g}' for name, value in scores.items())}.")
     state = model.backbone.state_dict()
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; set a smaller one.")
     return state
-
-
-def _print_score(name: str, outputs: Tensor, targets: Tensor) -> None:
-    if targets.is_floating_point():
-        error = (outputs - targets.reshape(outputs.shape)).square().mean().item()
-        print(f"Source task {name}: mean squared error {error:.4f} on {len(targets)} test examples.")
-    else:
-        accuracy = (outputs.argmax(1) == targets).float().mean().item()
-        print(f"Source task {name}: accuracy {accuracy:.3f} on {len(targets)} test examples.")
 
 
 def _key(spec: StudySpec) -> str:
@@ -84,8 +76,3 @@ def _key(spec: StudySpec) -> str:
     model = spec.model
     made_by = (spec.source, model.backbone, model.options, model.image_size, model.mean, model.std, train)
     return f"{derive_seed(spec.search.seed, made_by):08x}"
-
-
-def _save(state: dict[str, Tensor], file: Path) -> None:
-    with replacing(file) as stream:
-        torch.save(state, stream)

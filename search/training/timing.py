@@ -17,7 +17,7 @@ from strategies import FreezingStrategy
 
 
 def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
-    """Return the number of layer groups, of families to try, and a full fine-tuning trial's seconds.
+    """Return the number of layer groups and of families, and a full fine-tuning trial's seconds.
 
     Raises `FrostlineError` if the task has an error.
     """
@@ -25,15 +25,11 @@ def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(spec.train.threads)
     with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
-        return _seconds(Task.load(spec, cache=Path(cache)), size)
-
-
-def _seconds(task: Task, size: int) -> tuple[int, int, float]:
-    spec = task.spec
-    families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
-    seconds = {}
-    for epochs in (1, 1, 4):  # the first run warms up
-        short = replace(task, spec=spec.changed(train={"epochs": epochs}))
-        seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
+        task = Task.load(spec, cache=Path(cache))
+        families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
+        seconds = {}
+        for epochs in (1, 1, 4):  # the first run warms up
+            short = replace(task, spec=spec.changed(train={"epochs": epochs}))
+            seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
     epoch = max(seconds[4] - seconds[1], 0.0) / 3
     return task.num_groups, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)

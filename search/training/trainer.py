@@ -18,7 +18,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
-    """Give a user's own module the strategy's optimizer; its steps and metrics stay as they are.
+    """Give a user's own module the strategy's optimizer; its steps and metrics stay.
 
     Its callbacks stay too, except `Checkpoint`s: they would write into the working directory at every trial.
     """

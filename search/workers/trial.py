@@ -24,7 +24,7 @@ def run_trial(
     compute_format: ComputeFormat = PLAIN,
     progress: Callable[[], None] = lambda: None,
 ) -> Failure | None:
-    """Run a claimed trial to its end and store it; return a `Failure` if it raised an error.
+    """Run a claimed trial and store its end; return a `Failure` if it raised.
 
     It resumes from the checkpoint of a process that died of it. `progress` may end the run by an exception that is no
     `Exception`. That and `LeaseLost` are raised here too, and then the checkpoint stays for the trial's next process.

@@ -1,4 +1,4 @@
-"""A study's queue of trials that train nothing; as a program, a process of its own that works on one."""
+"""A queue of trials that train nothing; as a program, a process that works on one."""
 
 import json
 import math

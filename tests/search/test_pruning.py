@@ -44,7 +44,7 @@ def prunes(params, *values, pruner=None):
         ({"freeze_depth": 0, "unfreeze_epoch": 2, "epochs_per_group": 6}, 14 + GRACE),
     ],
 )
-def test_no_verdict_before_the_last_unfreezing_and_grace(params, first):
+def test_pruner_waits_for_the_last_unfreezing_and_grace(params, first):
     for step in range(EPOCHS):
         assert prunes(params, *[1.0] * (step + 1)) == (step >= first), step
 
@@ -55,20 +55,20 @@ def test_linear_probing_is_never_pruned():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_a_trial_at_once(value):
+def test_a_loss_that_is_not_finite_prunes_at_once(value):
     assert prunes({"freeze_depth": 0, "unfreeze_epoch": 8}, 1.0, value)
     assert prunes({"freeze_depth": GROUPS}, value)
 
 
-def test_a_trial_that_has_reported_nothing_goes_on():
+def test_a_trial_without_reports_is_not_pruned():
     assert not prunes({"freeze_depth": 0})
 
 
-def test_it_asks_the_pruner_it_wraps():
+def test_pruner_asks_the_one_it_wraps():
     assert not prunes({"freeze_depth": 0}, *[1.0] * EPOCHS, pruner=optuna.pruners.NopPruner())
 
 
-def test_it_works_in_a_plain_optuna_study():
+def test_pruner_works_in_a_plain_optuna_study():
     pruner = PhasePruner(optuna.pruners.MedianPruner(n_startup_trials=1), num_groups=GROUPS, epochs=EPOCHS)
     study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
 
@@ -99,12 +99,12 @@ def test_it_works_in_a_plain_optuna_study():
         ({"pruner": None}, "pruner"),
     ],
 )
-def test_what_makes_no_pruner_is_refused_at_once(options, named):
+def test_pruner_refuses_other_arguments(options, named):
     options = {"pruner": Always(), "num_groups": GROUPS, "epochs": EPOCHS} | options
     with pytest.raises((TypeError, ValueError), match=f"`{named}` must be"):
         PhasePruner(options.pop("pruner"), **options)
 
 
-def test_params_that_make_no_strategy_are_told_by_the_pruners_name():
+def test_pruner_names_itself_for_params_of_no_strategy():
     with pytest.raises(ValueError, match="PhasePruner reads a strategy from trial -1's params: `freeze_depth`"):
         prunes({"head_lr": 0.1}, 1.0)

@@ -1,4 +1,4 @@
-"""A study goes on with what it was begun with, and refuses all else."""
+"""A study resumes only with the spec and the weights that it was created with."""
 
 import pytest
 
@@ -17,13 +17,13 @@ from tests.search.queues import open_queue
         ({"space": {"head_lr": 0.1}}, "space.head_lr is 0.1, stored is None"),
     ],
 )
-def test_another_spec_under_the_same_name_is_refused(location, spec, changes, difference):
+def test_check_stored_refuses_another_spec(location, spec, changes, difference):
     open_queue(location, spec)
     with pytest.raises(StudyError, match=difference):
         check_stored(open_storage(location.database), location, spec.changed(**changes))
 
 
-def test_a_study_goes_on_only_with_the_weights_it_was_begun_with(location, spec):
+def test_check_weights_refuses_other_weights(location, spec):
     open_queue(location, spec).check_weights("one")
     open_queue(location, spec).check_weights("one")
     with pytest.raises(StudyError, match="was created with other weights of its backbone than are here"):

@@ -1,4 +1,4 @@
-"""The queue of trials: exact budgets, one owner a trial, nothing lost when a process dies."""
+"""The queue of trials: exact budgets, and one owner a trial."""
 
 import itertools
 import sqlite3
@@ -20,7 +20,7 @@ from search.verdict.load import read_results
 from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
 
 
-def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(location, spec):
+def test_a_size_is_explored_then_confirmed_to_the_budget(location, spec):
     with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         claims = work(queue, [20, 40])
@@ -41,7 +41,7 @@ def test_every_size_is_explored_to_the_budget_then_confirmed_on_fresh_repeats(lo
             assert row.value == min(rivals), "here values are the same on every repeat"
 
 
-def test_who_was_best_by_luck_loses_the_play_off_to_an_baseline_and_has_no_part_in_the_verdict(location, spec):
+def test_a_winner_by_chance_loses_head_to_head_to_its_baseline(location, spec):
     def seems(number, value, confirms):  # what the search finds itself looks better than anything, while it explores
         return value if confirms or number < len(queue.baselines) else value - 5.0
 
@@ -70,7 +70,7 @@ def test_who_was_best_by_luck_loses_the_play_off_to_an_baseline_and_has_no_part_
     assert any(best.number not in judged for best, _ in pairs)
 
 
-def test_repeats_go_where_they_can_still_decide_however_many_work_and_however_often_it_stops(tmp_path, spec):
+def test_confirm_trials_depend_on_no_worker_count_or_stop(tmp_path, spec):
     def noise(place):
         return 0.035 * np.random.default_rng(place).normal()
 
@@ -100,7 +100,7 @@ def test_the_first_trials_are_the_baselines(location, spec):
     assert [claim.strategy for claim in claims[: len(queue.baselines)]] == queue.baselines
 
 
-def test_a_larger_size_begins_with_what_a_smaller_one_found(location, spec):
+def test_a_larger_size_starts_with_a_smaller_ones_candidates(location, spec):
     with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec.changed(search={"trials": 14}), owner)
         work(queue, [20, 40])
@@ -113,7 +113,7 @@ def test_a_larger_size_begins_with_what_a_smaller_one_found(location, spec):
     assert not {row.strategy for row in learned} & set(others), "what was tried already is not tried again"
 
 
-def test_one_worker_gives_the_same_trials_every_time_and_stopped_halfway_too(tmp_path, spec):
+def test_one_worker_gives_the_same_trials_after_a_stop(tmp_path, spec):
     params = []
     for name, first in (("a", 1000), ("b", 7), ("c", 9)):
         location = StudyLocation.of(name, out=tmp_path, storage=None)
@@ -144,7 +144,7 @@ def test_budgets_may_grow_and_finished_trials_stay(location, spec):
     assert results.spec == grown
 
 
-def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(location, spec):
+def test_finish_raises_lease_lost_for_another_owners_trial(location, spec):
     with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         queue = open_queue(location, spec, one)
         claim = queue.claim([20])
@@ -156,7 +156,7 @@ def test_who_finishes_a_trial_that_went_to_another_meanwhile_has_lost_it(locatio
     assert claim.study.trials[0].value == 1.0
 
 
-def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_trial_too(location, spec, monkeypatch):
+def test_finish_raises_lease_lost_after_the_database_was_away(location, spec, monkeypatch):
     writes = RDBStorage.set_trial_state_values
     with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         queue = open_queue(location, spec, one, patience=10.0)
@@ -175,7 +175,7 @@ def test_who_could_not_tell_of_an_end_while_the_database_was_away_has_lost_the_t
     assert claim.study.trials[0].value == 1.0
 
 
-def test_who_wakes_in_the_midst_of_another_s_claim_has_ended_the_trial_or_lost_it(tmp_path, spec):
+def test_a_suspended_owner_ends_its_trial_or_loses_it(tmp_path, spec):
     ends = []
     for moment in range(100):
         location = StudyLocation.of(f"at-{moment}", out=tmp_path, storage=None)
@@ -221,7 +221,7 @@ def test_the_value_of_a_pruned_trial_is_its_last_report(location, spec, reported
     assert claim.study.trials[0].value == value
 
 
-def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(location, spec):
+def test_a_candidate_again_keeps_its_confirm_trials(location, spec):
     def seems(number, value, confirms):  # of what is tried, the later the better, as it seems
         if not confirms:
             return 5 - number / 100
@@ -248,7 +248,7 @@ def test_who_lost_its_place_in_the_final_and_wins_it_back_goes_on_where_it_was(l
 
 
 @pytest.mark.slow
-def test_many_processes_on_an_empty_database_finish_exactly_the_budget(location, spec):
+def test_many_processes_run_exactly_the_budget(location, spec):
     processes = [in_process("work", location, spec) for _ in range(4)]
     assert [process.wait(600) for process in processes] == [0] * 4
     results = read_results(open_storage(location.database), location)

@@ -1,4 +1,4 @@
-"""Trials whose process is gone come back as themselves, and what kills its process every time is found out."""
+"""Trials of dead processes are requeued; a trial that always kills its process fails."""
 
 import signal
 from collections import Counter
@@ -21,7 +21,7 @@ def die_in_a_trial(location, spec):
     assert in_process("die", location, spec).wait(300) == -signal.SIGKILL
 
 
-def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
+def test_a_killed_processs_trial_is_requeued_as_itself(location, spec):
     with WorkerLease.new().held(location) as owner:
         queue = open_queue(location, spec, owner)
         work(queue, [20], most=9)
@@ -35,7 +35,7 @@ def test_the_trial_of_a_killed_process_comes_back_as_itself(location, spec):
     assert states(location) == {"COMPLETE": 10 + 5 * 6}
 
 
-def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, spec):
+def test_a_trial_whose_process_always_dies_fails_with_a_reason(location, spec):
     for _ in range(MAX_DEATHS):
         die_in_a_trial(location, spec)
     with WorkerLease.new().held(location) as owner:
@@ -45,7 +45,7 @@ def test_a_trial_whose_process_dies_every_time_fails_with_the_reason(location, s
     assert len(read_results(open_storage(location.database), location).explored(20)) == 10
 
 
-def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, spec):
+def test_deaths_with_progress_between_do_not_fail_a_trial(location, spec):
     for _ in range(MAX_DEATHS + 2):
         assert in_process("advance", location, spec).wait(300) == -signal.SIGKILL
     with WorkerLease.new().held(location) as owner:
@@ -56,14 +56,14 @@ def test_deaths_between_which_a_trial_gets_further_say_nothing_of_it(location, s
 
 
 @pytest.mark.parametrize("stored", [7, "x", [1], [["a"]], [["a", "b"]], None])
-def test_what_somebody_else_stored_of_deaths_counts_as_none(location, spec, stored):
+def test_deaths_ignores_what_frostline_did_not_store(location, spec, stored):
     with WorkerLease.new().held(location) as owner:
         trial = open_queue(location, spec, owner).claim([20]).trial
         trial.set_user_attr("died", stored)
         assert deaths(trial.storage.get_trial(trial._trial_id), "a") == [("a", -1)]
 
 
-def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location, spec, monkeypatch):
+def test_a_trial_ended_during_recovery_stays_complete(location, spec, monkeypatch):
     with WorkerLease.new().held(location) as other, WorkerLease.new().held(location) as mine:
         theirs, queue = open_queue(location, spec, other), open_queue(location, spec, mine)
         claim = theirs.claim([20])
@@ -78,7 +78,7 @@ def test_a_trial_that_was_ended_while_it_was_looked_at_stays_what_it_is(location
     assert claim.study.trials[0].state == TrialState.COMPLETE
 
 
-def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason(location, spec):
+def test_recovery_stops_if_all_first_trials_kill_their_process(location, spec):
     # Nine deaths: three of each of the first three trials; the third is not failed but waits.
     for _ in range(3 * MAX_DEATHS):
         die_in_a_trial(location, spec)
@@ -90,7 +90,7 @@ def test_a_study_whose_first_trials_all_kill_their_process_stops_with_the_reason
         assert queue.claim([20]).trial.number == 2
 
 
-def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, database, spec):
+def test_trials_of_stopped_runs_are_requeued_every_time(tmp_path, database, spec):
     # Each time the whole run ends, so nothing speaks against the trial.
     location = StudyLocation.of("tiny", out=tmp_path / "out", storage=database)
     for _ in range(MAX_DEATHS + 1):
@@ -104,7 +104,7 @@ def test_trials_of_a_run_that_was_stopped_come_back_however_often(tmp_path, data
     assert Counter(row.state for row in load_results(location).rows) == {"COMPLETE": 10 + 5 * 6}
 
 
-def test_the_trial_of_a_living_process_is_left_alone(location, spec):
+def test_a_living_processs_trial_is_not_requeued(location, spec):
     with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         mine = open_queue(location, spec, one).claim([20])
         theirs = open_queue(location, spec, other).claim([20])

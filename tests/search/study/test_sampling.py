@@ -1,4 +1,4 @@
-"""What the next exploring trial is, and who may end it."""
+"""Warm start, sampler and pruner of exploring trials."""
 
 import optuna
 import pytest
@@ -44,14 +44,14 @@ OTHERS = [probe(1e-3 + 1e-5 * number) for number in range(BASELINES)]
 def learned(
     smaller: dict[int, list[Row]], tried: list[FreezingStrategy], spec: StudySpec = SPEC
 ) -> list[FreezingStrategy]:
-    """All lessons in their order, from the baselines on."""
+    """Return all strategies of the warm start in order."""
     found: list[FreezingStrategy] = []
     while (one := warm_start(spec, baselines=BASELINES, tried=[*tried, *found], smaller=smaller)) is not None:
         found.append(one.strategy)
     return found
 
 
-def test_the_best_of_each_family_comes_from_the_nearest_size_first_and_the_best_of_them_before_the_others():
+def test_warm_start_takes_the_nearest_size_then_the_best_first():
     smaller = {
         50: [row(0, probe(3e-3), 0.1), row(1, full(3e-3), 0.2)],
         100: [row(0, probe(1e-2), 0.9), row(1, full(1e-2), 0.3), row(2, full(2e-2), 0.4)],
@@ -59,29 +59,29 @@ def test_the_best_of_each_family_comes_from_the_nearest_size_first_and_the_best_
     assert learned(smaller, OTHERS) == [full(1e-2), probe(1e-2), probe(3e-3), full(3e-3)]
 
 
-def test_what_was_tried_here_or_pruned_there_is_not_tried_again():
+def test_warm_start_skips_tried_and_pruned_strategies():
     smaller = {50: [row(0, probe(3e-3), 0.1), row(1, full(3e-3), 0.2), row(2, full(1e-2), 0.1, state="PRUNED")]}
     assert learned(smaller, [*OTHERS[1:], probe(3e-3)]) == [full(3e-3)]
 
 
-def test_a_score_that_is_to_be_high_is_the_best_where_it_is_highest():
+def test_warm_start_maximizes_an_accuracy():
     spec = SPEC.changed(task={"metric": "val_accuracy"})
     smaller = {50: [row(0, probe(3e-3), 0.6), row(1, probe(1e-2), 0.7), row(2, full(3e-3), 0.8)]}
     assert learned(smaller, OTHERS, spec) == [full(3e-3), probe(1e-2)]
 
 
 @pytest.mark.parametrize("trials", [9, 10, 20, 40])
-def test_at_least_half_of_what_the_baselines_leave_is_the_samplers(trials):
+def test_warm_start_leaves_half_of_the_trials_to_the_sampler(trials):
     many = {size: [row(0, probe(size * 1e-5), 0.1, size=size), row(1, full(size * 1e-5), 0.2)] for size in range(1, 30)}
     spec = SPEC.changed(search={"trials": trials})
     assert len(learned(many, OTHERS, spec)) == (trials - BASELINES) // 2
 
 
-def test_without_a_smaller_size_there_is_nothing_to_learn():
+def test_warm_start_needs_a_smaller_size():
     assert learned({}, OTHERS) == []
 
 
-def test_a_trials_sampler_depends_on_seed_size_and_number_alone():
+def test_sampler_depends_on_seed_size_and_number_alone():
     def drawn(spec: StudySpec, size: int, number: int) -> dict[str, float]:
         trial = optuna.create_study(sampler=sampler(spec, size=size, number=number)).ask()
         return {"lr": trial.suggest_float("lr", 0, 1)}
@@ -91,7 +91,7 @@ def test_a_trials_sampler_depends_on_seed_size_and_number_alone():
     assert all(drawn(*other) != drawn(SPEC, 50, 9) for other in others)
 
 
-def test_the_pruner_is_the_study_files():
+def test_pruner_is_the_study_files():
     assert isinstance(pruner(SPEC, num_groups=GROUPS, baselines=BASELINES), PhasePruner)
     none = SPEC.changed(search={"pruner": "none"})
     assert isinstance(pruner(none, num_groups=GROUPS, baselines=BASELINES), optuna.pruners.NopPruner)

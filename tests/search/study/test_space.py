@@ -14,22 +14,12 @@ def spec():
     return StudySpec.from_file(find_study_file("digits"))
 
 
-def test_every_family_is_anchored(spec):
+def test_baselines_include_every_family(spec):
     families = {baseline.family(GROUPS) for baseline in baselines(spec, num_groups=GROUPS)}
     assert families == set(Family)
 
 
-def test_an_enqueued_baseline_is_what_is_trained(spec):
-    for baseline in baselines(spec, num_groups=GROUPS):
-        study = optuna.create_study()
-        study.enqueue_trial(fixed_params(baseline, spec, num_groups=GROUPS))
-        trial = study.ask()
-        assert suggest(trial, spec, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
-        assert strategy_of(trial.params, spec, num_groups=GROUPS) == baseline
-        assert trial.params == fixed_params(baseline, spec, num_groups=GROUPS), "nothing else was asked for"
-
-
-def test_a_field_is_asked_for_only_where_it_means_something(spec):
+def test_suggest_asks_only_for_fields_with_an_effect(spec):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(60):
         trial = study.ask()
@@ -48,7 +38,7 @@ def test_baselines_move_into_the_space_or_stay_out(spec):
     assert {baseline.head_lr for baseline in found} == {0.02}
 
 
-def test_baselines_stay_inside_the_space_when_few_epochs_make_them_shallower(spec):
+def test_baselines_stay_in_the_space_at_few_epochs(spec):
     # In 4 epochs the gradual baseline never reaches the first group, so its canonical depth is 1.
     fixed = spec.changed(space={"freeze_depth": 0}, train={"epochs": 4})
     found = baselines(fixed, num_groups=GROUPS)
@@ -60,7 +50,7 @@ def test_baselines_stay_inside_the_space_when_few_epochs_make_them_shallower(spe
         assert baseline.freeze_depth == 0
 
 
-def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
+def test_from_scratch_is_sampled_only_if_nothing_else_may_be(spec):
     assert samples_pretrained(spec)
     assert samples_pretrained(spec.changed(space={"pretrained": [True, False]}))
     scratch = spec.changed(space={"pretrained": False})
@@ -71,7 +61,7 @@ def test_from_scratch_is_sampled_only_where_the_space_allows_nothing_else(spec):
     assert trial.params["pretrained"] is False
 
 
-def test_a_study_may_fix_a_field_or_list_its_values(spec):
+def test_suggest_takes_constants_and_lists(spec):
     fixed = spec.changed(space={"freeze_depth": [0, 3], "unfreeze_epoch": 2, "layer_lr_decay": {"low": 0.5, "high": 1}})
     space = complete_space(fixed, num_groups=GROUPS)
     assert space["head_lr"] == complete_space(spec, num_groups=GROUPS)["head_lr"]
@@ -84,7 +74,7 @@ def test_a_study_may_fix_a_field_or_list_its_values(spec):
         assert 0.5 <= trial.params.get("layer_lr_decay", 1.0) <= 1.0
 
 
-def test_without_weights_there_is_no_from_scratch_arm(spec):
+def test_baselines_without_weights_have_no_from_scratch(spec):
     content = spec.model_dump(mode="json", exclude_none=True) | {"model": {"backbone": "small_cnn", "weights": "none"}}
     del content["source"]
     bare = StudySpec.from_dict(content, where="test")
@@ -101,7 +91,7 @@ REFINEMENTS = {
 }
 
 
-def test_a_study_that_names_no_refinement_asks_for_none(spec):
+def test_suggest_asks_for_no_refinement_by_default(spec):
     explicit = {"lr_growth": 1, "warmup_steps": [0], "scheduler": "constant", "l2_sp": {"low": 0, "high": 0}}
     for silent in (spec, spec.changed(space=explicit)):
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -111,7 +101,7 @@ def test_a_study_that_names_no_refinement_asks_for_none(spec):
             assert not trial.params.keys() & REFINEMENTS.keys()
 
 
-def test_a_refinement_is_asked_for_only_where_it_means_something(spec):
+def test_suggest_asks_for_refinements_only_with_an_effect(spec):
     refined = spec.changed(space=REFINEMENTS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(80):
@@ -126,21 +116,24 @@ def test_a_refinement_is_asked_for_only_where_it_means_something(spec):
         assert strategy_of(trial.params, refined, num_groups=GROUPS) == strategy
 
 
-def test_enqueued_baselines_are_what_is_trained_with_refinements_too(spec):
-    steep = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
-    for space in (REFINEMENTS, steep):
-        refined = spec.changed(space=space)
-        found = baselines(refined, num_groups=GROUPS)
-        assert {baseline.family(GROUPS) for baseline in found} >= set(Family) - {Family.FULL_FINE_TUNING}
-        for baseline in found:
-            study = optuna.create_study()
-            study.enqueue_trial(fixed_params(baseline, refined, num_groups=GROUPS))
-            trial = study.ask()
-            assert suggest(trial, refined, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
-            assert trial.params == fixed_params(baseline, refined, num_groups=GROUPS)
+STEEP = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
 
 
-def test_baselines_take_the_refinements_of_the_space(spec):
+@pytest.mark.parametrize("space", [{}, REFINEMENTS, STEEP])
+def test_an_enqueued_baseline_is_what_is_trained(spec, space):
+    refined = spec.changed(space=space)
+    found = baselines(refined, num_groups=GROUPS)
+    assert {baseline.family(GROUPS) for baseline in found} >= set(Family) - {Family.FULL_FINE_TUNING}
+    for baseline in found:
+        study = optuna.create_study()
+        study.enqueue_trial(fixed_params(baseline, refined, num_groups=GROUPS))
+        trial = study.ask()
+        assert suggest(trial, refined, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
+        assert strategy_of(trial.params, refined, num_groups=GROUPS) == baseline
+        assert trial.params == fixed_params(baseline, refined, num_groups=GROUPS), "nothing else was asked for"
+
+
+def test_baselines_take_the_spaces_refinements(spec):
     found = baselines(spec.changed(space={"scheduler": "cosine", "parameters": "bias"}), num_groups=GROUPS)
     assert {baseline.scheduler for baseline in found} == {"cosine"}
     unfreezing = [baseline for baseline in found if baseline.freeze_depth < GROUPS and baseline.pretrained]
@@ -160,7 +153,7 @@ def test_baselines_take_the_refinements_of_the_space(spec):
         ({"l2_sp": "x"}, "[space] l2_sp = 'x': must be a number, a list of numbers, or a range"),
     ],
 )
-def test_what_is_no_refinement_is_named(spec, space, message):
+def test_space_refuses_other_refinements(spec, space, message):
     with pytest.raises(SpecError) as caught:
         spec.changed(space=space)
     assert message in str(caught.value)

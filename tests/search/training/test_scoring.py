@@ -15,7 +15,7 @@ def logits_and_targets(classes, *, examples=200):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_a_classifier_is_scored_by_class_and_by_example(classes):
+def test_score_of_a_classifier_matches_sklearn(classes):
     logits, targets = logits_and_targets(classes)
     scores = score(logits, targets)
     assert scores.example_scores.tolist() == (logits.argmax(1) == targets).tolist()
@@ -27,20 +27,20 @@ def test_a_classifier_is_scored_by_class_and_by_example(classes):
     assert scores.predicted.sum(1).tolist() == pytest.approx([1.0] * 200, abs=1e-2)
 
 
-def test_auroc_is_left_out_where_it_is_not_defined():
+def test_score_omits_an_undefined_auroc():
     logits, targets = logits_and_targets(3)
     assert "test_auroc" not in score(logits[targets != 2], targets[targets != 2]).values
     assert "test_auroc" not in score(torch.full_like(logits, torch.nan), targets).values
 
 
-def test_half_precision_outputs_are_scored_too():
+def test_score_takes_half_precision_outputs():
     logits, targets = logits_and_targets(3)
     half = score(logits.bfloat16(), targets)
     assert half.values["test_loss"] == pytest.approx(score(logits, targets).values["test_loss"], rel=1e-2)
 
 
 @pytest.mark.parametrize("columns", [1, 5])
-def test_a_regressor_is_scored_by_its_errors(columns):
+def test_score_of_a_regressor_matches_sklearn(columns):
     generator = torch.Generator().manual_seed(0)
     targets = torch.randn(100, columns, generator=generator)
     outputs = targets + 0.5 * torch.randn(100, columns, generator=generator)
@@ -54,14 +54,14 @@ def test_a_regressor_is_scored_by_its_errors(columns):
     assert scores.predicted.shape == (100, columns)
 
 
-def test_one_output_may_be_a_column_or_none():
+def test_score_takes_one_output_as_a_column_or_flat():
     targets = torch.arange(10.0)
     flat, column = score(targets + 1, targets), score((targets + 1)[:, None], targets)
     assert flat.values == column.values
     assert flat.values["test_mse"] == 1.0
 
 
-def test_outputs_that_do_not_vary_have_no_share_of_variance():
+def test_score_omits_r2_for_constant_targets():
     targets = torch.stack([torch.ones(10), torch.arange(10.0)], dim=1)
     assert score(targets + 0.1, targets).values["test_r2"] == pytest.approx(
         r2_score(targets[:, 1:], targets[:, 1:] + 0.1)
@@ -69,13 +69,13 @@ def test_outputs_that_do_not_vary_have_no_share_of_variance():
     assert "test_r2" not in score(targets[:, :1], targets[:, :1]).values
 
 
-def test_outputs_of_another_shape_are_refused():
+def test_score_refuses_outputs_of_another_shape():
     with pytest.raises(ValueError, match=r"Outputs of shape \(10, 3\) can't be scored on targets \(10, 2\)"):
         score(torch.zeros(10, 3), torch.zeros(10, 2))
 
 
 class PreparedImages:
-    """What image data brings: pixels on demand."""
+    """Image data: pixels on demand."""
 
     def __init__(self, pixels):
         self.pixels = pixels
@@ -84,7 +84,7 @@ class PreparedImages:
         return self.pixels[indices]
 
 
-def test_the_examples_shown_are_the_same_for_everybody_and_of_every_class():
+def test_describe_test_shows_the_same_examples_of_every_class():
     targets = torch.arange(300) % 10
     pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8)
     kept, again = (describe_test(PreparedImages(pixels), targets, list("abcdefghij")) for _ in range(2))
@@ -105,18 +105,18 @@ def test_thumbnails_are_small_and_keep_their_shape():
     assert (thumbnails[:, -1] == 0).all()
 
 
-def test_tensors_of_images_are_shown_over_their_own_range():
+def test_thumbnails_of_tensors_span_their_own_range():
     inputs = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)
     thumbnails = describe_test(inputs, torch.tensor([0, 1]), ["a", "b"])["thumbnails"]
     assert (thumbnails.min(), thumbnails.max()) == (0, 255)
 
 
 @pytest.mark.parametrize("inputs", [torch.zeros(4, 16), torch.zeros(4, 12, 30), {"ids": torch.zeros(4, 7)}, object()])
-def test_what_is_no_image_is_not_shown(inputs):
+def test_describe_test_shows_no_other_inputs_than_images(inputs):
     assert set(describe_test(inputs, torch.tensor([0, 1, 0, 1]), ["a", "b"])) == {"targets", "classes"}
 
 
-def test_of_a_regression_task_the_targets_are_kept():
+def test_describe_test_keeps_a_regressions_targets():
     kept = describe_test(torch.zeros(4, 3, 8, 8), torch.arange(4.0), ())
     assert kept["targets"].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert set(kept) == {"targets", "classes"}

@@ -1,4 +1,4 @@
-"""What the tests of checkpoints stand on."""
+"""Fixtures for the tests of checkpoints."""
 
 import pytest
 from optuna.trial import TrialState
@@ -30,7 +30,7 @@ def always(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(task, tmp_path_factory):
-    """What a gradual unfreezing comes to that nothing happens to."""
+    """The result of gradual unfreezing without interruption."""
     queue = Queue(tmp_path_factory.mktemp("whole"), task)
     claim = queue.claim(GRADUAL)
     assert run_trial(queue, claim, task) is None

@@ -1,4 +1,4 @@
-"""Trials whose process dies: code to train, and a queue that lets it happen; as a program, a process that is killed."""
+"""Trials whose process dies: code to train, and a queue; as a program, a process that is killed."""
 
 import os
 import signal
@@ -88,11 +88,11 @@ class Mine(LightningModule):
 
 
 class Died(BaseException):
-    """The process is gone: nothing catches that."""
+    """The death of a process, which nothing catches."""
 
 
 class Queue:
-    """What a trial's run needs of a `TrialQueue`, and a study in which every trial is claimed by hand."""
+    """A `TrialQueue` as a trial's run uses it, with trials claimed by hand."""
 
     def __init__(self, folder, task, *, storage=None, pruner=None):
         self.storage = optuna.storages.get_storage(storage or optuna.storages.InMemoryStorage())
@@ -125,7 +125,7 @@ class Queue:
         return sorted(file.name for file in (self.location.folder / "checkpoints").glob("*"))
 
     def dies(self, task, claim, *, batches=2, **options):
-        """Run it; the process dies so many batches after the next new value was reported, if there is another."""
+        """Run a trial whose process dies so many batches after the next new report."""
         known, left = len(self.stored(claim).intermediate_values), [batches]
 
         def progress():
@@ -158,7 +158,7 @@ def task_of(**tables):
 
 
 def come_to(queue, claim):
-    """All that is stored of a trial in the end, but for what two runs may differ in."""
+    """Return all that is stored of a trial, except what two runs may differ in."""
     stored = queue.stored(claim)
     attributes = {key: one for key, one in stored.user_attrs.items() if key not in ("seconds", "checkpoint")}
     if (name := attributes.pop("predictions_file", None)) is not None:

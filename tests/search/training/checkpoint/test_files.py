@@ -1,4 +1,4 @@
-"""When checkpoints are written, which of them is gone on from, and when they go."""
+"""When checkpoints are written, which of them are resumed, and when they are removed."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ from tests.search.training.checkpoint.dying import EPOCHS, GRADUAL, NETS, STEPS,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_trial_that_raises_an_error_leaves_nothing(task, tmp_path, always):
+def test_a_trial_that_raises_leaves_no_checkpoint(task, tmp_path, always):
     queue = Queue(tmp_path, task)
 
     def progress():
@@ -33,7 +33,7 @@ def test_a_trial_that_raises_an_error_leaves_nothing(task, tmp_path, always):
     assert queue.files == []
 
 
-def test_a_diverging_trial_leaves_nothing(task, tmp_path, always):
+def test_a_diverging_trial_leaves_no_checkpoint(task, tmp_path, always):
     queue = Queue(tmp_path, task)
     run_trial(queue, claim := queue.claim(replace(GRADUAL, head_lr=1e30)), task)
     assert queue.stored(claim).state == TrialState.FAIL
@@ -42,7 +42,7 @@ def test_a_diverging_trial_leaves_nothing(task, tmp_path, always):
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(0.0, [1, 3, 5, 7]), (1.0, [1, 5])])
-def test_checkpoints_are_half_a_minute_apart_or_a_fiftieth_of_the_time(cost, expected, task, tmp_path, monkeypatch):
+def test_checkpoints_keep_their_interval_and_share_of_time(cost, expected, task, tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: now[0])
     queue, saved = Queue(tmp_path, task), []
@@ -146,9 +146,7 @@ BROKEN = {
 
 @pytest.mark.fault
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_can_not_be_gone_on_from_is_said_and_the_trial_starts_again(
-    how, task, whole, tmp_path, always, capfd, monkeypatch, tell
-):
+def test_a_broken_checkpoint_starts_the_trial_again(how, task, whole, tmp_path, always, capfd, monkeypatch, tell):
     monkeypatch.chdir(tmp_path)
     queue = Queue(tmp_path / "study", task)
     claim = queue.claim(GRADUAL)
@@ -181,9 +179,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_a_checkpoint_of_another_run_or_of_other_code_is_not_gone_on_from(
-    what, nets, tmp_path, always, capfd, monkeypatch
-):
+def test_a_checkpoint_of_other_code_or_run_is_not_resumed(what, nets, tmp_path, always, capfd, monkeypatch):
     mine = task_of(model={"backbone": "nets:Mine", "weights": "none"})
     queue = Queue(tmp_path, mine)
     claim = queue.claim(GRADUAL)
@@ -199,7 +195,7 @@ def test_a_checkpoint_of_another_run_or_of_other_code_is_not_gone_on_from(
 @pytest.mark.parametrize(
     "name", ["../../victim", "/victim", "victim", "..", "", "000001-00000000.ckpt", 7, None, ["000000-00000000.ckpt"]]
 )
-def test_a_stored_name_leads_nowhere_but_to_the_trials_own_file(name, task, tmp_path, always):
+def test_a_stored_name_touches_only_the_trials_own_file(name, task, tmp_path, always):
     (tmp_path / "a").mkdir()
     queue = Queue(tmp_path / "a" / "study", task)
     (queue.location.folder / "checkpoints").mkdir()
@@ -215,7 +211,7 @@ def test_a_stored_name_leads_nowhere_but_to_the_trials_own_file(name, task, tmp_
 
 
 @pytest.mark.fault
-def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_path, always, capfd, tell):
+def test_a_full_disk_costs_the_checkpoint_not_the_trial(task, whole, tmp_path, always, capfd, tell):
     queue, limits = Queue(tmp_path, task), resource.getrlimit(resource.RLIMIT_FSIZE)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
@@ -239,7 +235,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(task, whole, tmp_pat
     tell("the disk is full in a checkpoint", "said; the checkpoint before stays, the trial goes on")
 
 
-def test_what_ended_trials_left_is_swept_and_nothing_else(task, tmp_path, always):
+def test_sweep_removes_ended_trials_checkpoints_alone(task, tmp_path, always):
     queue = Queue(tmp_path, task)
     folder = tmp_path / "checkpoints"
     given_up, running = queue.claim(GRADUAL), queue.claim(GRADUAL)
@@ -255,7 +251,7 @@ def test_what_ended_trials_left_is_swept_and_nothing_else(task, tmp_path, always
     assert queue.files == sorted(others)
 
 
-def test_progress_is_told_of_every_batch(task, tmp_path):
+def test_progress_is_called_after_every_batch(task, tmp_path):
     told = []
     for cached in (False, True):
         queue, count = Queue(tmp_path / str(cached), task), [0]

@@ -1,4 +1,4 @@
-"""A trial whose process dies goes on from its last epoch's checkpoint, and nobody can tell from what it comes to."""
+"""A trial resumed from its checkpoint ends as if its process had not died."""
 
 import signal
 import subprocess
@@ -63,7 +63,7 @@ def task_for(case, folder):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, nets, tmp_path, always, capfd):
+def test_a_trial_that_dies_every_epoch_ends_the_same_to_the_bit(case, nets, tmp_path, always, capfd):
     _, strategy, wanted = CASES[case]
     task = task_for(case, tmp_path)
 
@@ -90,7 +90,7 @@ def test_a_trial_that_dies_after_every_epoch_comes_to_the_same_to_the_bit(case, 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_may_die_at_any_batch(seed, task, whole, tmp_path, always, capfd):
+def test_a_trial_may_die_at_any_batch(seed, task, whole, tmp_path, always, capfd):
     queue, chance = Queue(tmp_path, task), np.random.default_rng(seed)
     claim, deaths, dies = queue.claim(GRADUAL), 0, True
     while dies:
@@ -125,7 +125,7 @@ class PruneAt(optuna.pruners.BasePruner):
 
 
 @pytest.mark.fault
-def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_same(task, tmp_path, always, tell):
+def test_a_trial_that_dies_before_its_judgement_is_pruned(task, tmp_path, always, tell):
     pruner = PruneAt(2)
     whole, queue = Queue(tmp_path / "whole", task, pruner=pruner), Queue(tmp_path / "broken", task, pruner=pruner)
     run_trial(whole, unbroken := whole.claim(GRADUAL), task)
@@ -140,7 +140,7 @@ def test_one_that_dies_between_its_report_and_its_judgement_is_pruned_all_the_sa
     tell("dies in the midst of a report", "judged at that epoch when it comes back")
 
 
-def test_what_was_reported_stays_and_is_neither_reported_nor_judged_again(task, whole, tmp_path, always):
+def test_a_resumed_trial_reports_and_judges_no_epoch_twice(task, whole, tmp_path, always):
     pruner = PruneAt(99)
     queue = Queue(tmp_path, task, pruner=pruner)
     claim = queue.claim(GRADUAL)
@@ -150,7 +150,7 @@ def test_what_was_reported_stays_and_is_neither_reported_nor_judged_again(task, 
     assert queue.stored(claim).intermediate_values == whole[2]
 
 
-def test_its_seconds_are_those_of_all_its_processes(task, tmp_path, always):
+def test_seconds_are_those_of_all_processes(task, tmp_path, always):
     queue = Queue(tmp_path, task)
     claim = queue.claim(GRADUAL)
     assert queue.dies(task, claim)
@@ -163,7 +163,7 @@ def test_its_seconds_are_those_of_all_its_processes(task, tmp_path, always):
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_a_kill_in_the_midst_of_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd, tell):
+def test_a_kill_during_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd, tell):
     database = f"sqlite:///{tmp_path / 'study.db'}"
     done = subprocess.run([sys.executable, dying.__file__, nets, tmp_path, database], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
