@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from search.digest import digest
 from search.errors import TaskError, printable
 from search.files import replacing
 
@@ -101,16 +101,13 @@ class Pixels:
         return pixels.shape, pixels.tobytes()
 
     def key(self) -> str:
-        return blake2b(np.ascontiguousarray(self.array).data, digest_size=16).hexdigest() + str(self.array.shape)
+        return digest(self.array)
 
 
 def stamp(paths: Iterable[Path]) -> str:
     """What changes when a file is added, taken away, renamed or written to."""
-    known = blake2b(digest_size=16)
-    for path in paths:
-        stat = _stat(path)
-        known.update(os.fsencode(path.absolute()) + f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
-    return known.hexdigest()
+    stats = ((path, _stat(path)) for path in paths)
+    return digest(*((os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
 
 def _stat(path: Path) -> os.stat_result:
@@ -197,10 +194,9 @@ def decoded(
     if cache is None or key is None or len(rows) == 0:
         pixels = np.empty(shape, dtype=np.uint8)
         return pixels, read(pixels.__setitem__)
-    known = (_VERSION, key, channels, side, interpolation)
-    digest = blake2b(repr(known).encode() + rows.tobytes(), digest_size=12).hexdigest()
+    name = digest(_VERSION, key, channels, side, interpolation, rows)
     try:
-        return _kept(cache / f"images-{digest}.npy", shape, read)
+        return _kept(cache / f"images-{name}.npy", shape, read)
     except OSError as error:
         raise TaskError(f"{where}: the decoded images can't be kept in {cache}: {error.strerror or error}.") from error
 

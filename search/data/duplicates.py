@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from search.data.decoding import Files
 from search.data.examples import Examples, Inputs, TaskData
 from search.data.images import Images
 from search.data.texts import Texts
+from search.digest import Part, digest
 from search.errors import TaskError
 
 
@@ -47,22 +47,19 @@ def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
 
     Numbers that were computed count by their shape only, for another machine may round them otherwise.
     """
-    known = blake2b(repr(data.classes).encode(errors="surrogateescape"), digest_size=12)
-    for file in files:
-        known.update(file.read_bytes())
+    parts: list[Part] = [repr(data.classes), *(digest(file.read_bytes()) for file in files)]
     for examples in (data.pool, data.test):
         targets, inputs = examples.targets, examples.inputs
-        known.update(repr(targets.shape).encode() if targets.is_floating_point() else targets.numpy().tobytes())
+        parts.append(tuple(targets.shape) if targets.is_floating_point() else targets)
         if isinstance(inputs, Images) and isinstance(inputs.source, Files):
             paths = [inputs.source.paths[row] for row in inputs.rows.tolist()]
-            names = [f"{path.parent.name}/{path.name} {path.lstat().st_size}\n" for path in paths]
-            known.update("".join(names).encode(errors="surrogateescape"))
-    return known.hexdigest()
+            parts += [(path.parent.name, path.name, path.lstat().st_size) for path in paths]
+    return digest(*parts)
 
 
 def _identities(inputs: Inputs) -> list[Hashable]:
     if isinstance(inputs, Tensor):
-        return [blake2b(row.tobytes(), digest_size=16).digest() for row in inputs.numpy()]
+        return [digest(row) for row in inputs.numpy()]
     if isinstance(inputs, dict):
         return list(zip(*(_identities(tensor) for tensor in inputs.values()), strict=True))
     # Raw inputs of ours can tell their files and texts; of others nothing is known.

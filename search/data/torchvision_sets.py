@@ -5,7 +5,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from search.data.examples import Examples, TaskData
 from search.data.images import Images
 from search.data.options import check_known
 from search.data.splits import Classes, Part, Share, apply_splits, share
+from search.digest import digest
 from search.errors import TaskError
 from search.user_code import one_line
 
@@ -180,15 +180,12 @@ def _stamp(dataset: Any, root: str) -> str:
     """What changes with the images: the arrays that the data set keeps, the files that it names, or its folder."""
     kept = list(vars(dataset).values())
     arrays = [array for array in map(_numbers, kept) if array is not None]
-    known = blake2b(digest_size=16)
-    for array in arrays:
-        known.update(array.data)
     named = [one[0] if isinstance(one, tuple) else one for part in kept if isinstance(part, list) for one in part]
     files = [Path(one) for one in named if isinstance(one, str | Path)]
     folder = Path(dataset.root or root)
     if not arrays and not any(map(Path.is_file, files)) and folder.resolve() != Path(root).resolve():
         files = sorted(folder.rglob("*"))
-    return known.hexdigest() + stamp(filter(Path.is_file, files))
+    return digest(*arrays) + stamp(filter(Path.is_file, files))
 
 
 def _numbers(kept: Any) -> NDArray[Any] | None:

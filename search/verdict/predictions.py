@@ -8,7 +8,6 @@ numpy only; nothing pickled is ever read.
 
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from search.digest import digest
 from search.files import BrokenArchive, read_arrays, replacing
 from search.storage.location import StudyLocation
 from search.verdict.results import Results
@@ -64,10 +64,7 @@ def save_predictions(
     location: StudyLocation, number: int, *, example_scores: NDArray[Any], predicted: NDArray[Any], test: Arrays
 ) -> str:
     """Write a confirm trial's file, and the test set's where it is not there yet. Return the trial file's name."""
-    known = blake2b(repr([(key, test[key].dtype, test[key].shape) for key in test]).encode(), digest_size=4)
-    for content in test.values():
-        known.update(content.tobytes())
-    name = f"test-{known.hexdigest()}.npz"
+    name = f"test-{digest(*test.items())[:8]}.npz"
     if not location.predictions_path(name).is_file():
         _write(location.predictions_path(name), test)
     # A name of its own: the same folder may serve several databases, each with a trial of this number.
