@@ -1,4 +1,4 @@
-"""The command line: thin, and quick to start; what is heavy is imported inside the commands."""
+"""The command line. It starts quickly, so commands import heavy modules themselves."""
 
 import os
 import shlex
@@ -18,13 +18,13 @@ app = typer.Typer(
     name="frostline",
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Finds which freezing strategy wins at each data-set size, and how sure that is.",
+    help="Find which freezing strategy wins at each data-set size, and how sure that is.",
     epilog="`frostline ...` and `python -m search ...` are the same.",
 )
 
 
 class Format(StrEnum):
-    """How `best` prints a strategy."""
+    """Formats in which `best` prints a strategy."""
 
     TOML = "toml"
     JSON = "json"
@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 
 class Engine(StrEnum):
-    """Where `run` has its trials run."""
+    """Places where `run` runs its trials."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -42,10 +42,11 @@ Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or i
 Storage = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="The database, if not the study's own SQLite file: a URL, or env:VARIABLE that holds it."
+        metavar="URL",
+        help="The database, if not the study's own SQLite file: a URL, or env:VARIABLE with the URL in it.",
     ),
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Where studies live: results are in DIR/<name>/.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
 
 
@@ -58,22 +59,26 @@ def run(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
-    engine: Annotated[Engine, typer.Option(help="Where trials run: local workers, or tasks of a Ray cluster.")] = (
+    engine: Annotated[Engine, typer.Option(help="Run trials in local workers, or in tasks of a Ray cluster.")] = (
         Engine.LOCAL
     ),
     address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help='The Ray cluster: "auto" or HOST:PORT; else one made here.')
+        str | None,
+        typer.Option(metavar="ADDRESS", help='The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and for how long.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and for how long.")] = False,
 ) -> None:
-    """Run a study: explore every size, confirm the candidates, say who wins. Stopped anywhere, it goes on."""
-    with _stopped_in_peace():
+    """Run a study: explore every size, confirm the candidates, print the verdicts.
+
+    Safe to interrupt: run the same command again to resume.
+    """
+    with _stoppable():
         from rich.console import Console
 
         from search.run import estimate, run_study
         from search.run_config import RunConfig
 
-        job = RunConfig.of(
+        config = RunConfig.of(
             spec,
             storage=storage,
             sizes=_sizes(sizes),
@@ -84,7 +89,7 @@ def run(
             engine=engine.value,
             address=address,
         )
-        (estimate if dry_run else run_study)(job, console=Console())
+        (estimate if dry_run else run_study)(config, console=Console())
 
 
 @app.command()
@@ -95,24 +100,27 @@ def worker(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 1,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Join a study from any machine that reaches its database, until no trial is left; leave it at any time."""
-    with _stopped_in_peace():
+    """Join a study from any machine that reaches its database, and run trials until none is left.
+
+    Safe to interrupt: its trials go back into the queue.
+    """
+    with _stoppable():
         from rich.console import Console
 
         from search.run import train
         from search.run_config import RunConfig
         from search.storage.retry import FIRST_PATIENCE_SECONDS, PATIENCE_SECONDS, retrying
 
-        job = RunConfig.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
-        # Nobody may be there to start it again when it comes up while the database is restarted.
-        job = retrying(job.joining, patience=FIRST_PATIENCE_SECONDS, notify=print)
-        train(job, console=Console(), patience=PATIENCE_SECONDS)
-    print(f"No trial is left of {job.location.name!r} at sizes {', '.join(map(str, job.sizes))}.")
+        config = RunConfig.of(spec, storage=storage, sizes=_sizes(sizes), workers=workers, out=out)
+        # Nobody may be there to start it again if it comes up while the database is restarted.
+        config = retrying(config.joining, patience=FIRST_PATIENCE_SECONDS, notify=print)
+        train(config, console=Console(), patience=PATIENCE_SECONDS)
+    print(f"No trial is left of {config.location.name!r} at sizes {', '.join(map(str, config.sizes))}.")
 
 
 @app.command()
 def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
-    """Write a study's page (report.html) and its trials (trials.csv) anew."""
+    """Write a study's page (report.html) and its trials (trials.csv) again."""
     from search.report.page import write_report
     from search.storage.location import StudyLocation
     from search.verdict.judge import judge_all
@@ -127,15 +135,15 @@ def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_
 @app.command()
 def best(
     study: Study,
-    size: Annotated[int, typer.Option(min=1, help="How many labelled examples, the validation ones included.")],
-    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TOML,
+    size: Annotated[int, typer.Option(min=1, help="Labelled examples, the validation ones included.")],
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.TOML,
     unconfirmed: Annotated[
-        bool, typer.Option("--unconfirmed", help="Take the search's best trial where nothing is confirmed yet.")
+        bool, typer.Option("--unconfirmed", help="Use the search's best trial where nothing is confirmed yet.")
     ] = False,
     storage: Storage = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Print the recommended strategy at a size, run or between those that were, to save or to paste."""
+    """Print the recommended strategy at a size of the study, or at one between its sizes, to save or to paste."""
     from search.storage.location import StudyLocation
     from search.verdict.best import find_best
     from search.verdict.load import load_results
@@ -154,10 +162,10 @@ def dashboard(
     out: Out = DEFAULT_OUT,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8080,
     allow_writes: Annotated[
-        bool, typer.Option("--allow-writes", help="Let it delete studies and write notes.")
+        bool, typer.Option("--allow-writes", help="Allow deleting studies and writing notes.")
     ] = False,
 ) -> None:
-    """Open optuna-dashboard on a study's database, on this machine only, to read."""
+    """Serve optuna-dashboard on a study's database, on this machine only and read-only."""
     from search.report.dashboard import serve
     from search.storage.location import StudyLocation
 
@@ -171,7 +179,7 @@ def dashboard(
 def groups(
     spec: Annotated[str, typer.Argument(metavar="[SPEC]", help="A study file, or the name of one.")] = "digits",
 ) -> None:
-    """Show a study's layer groups: what each holds and costs, and what each freeze depth would train."""
+    """Show a study's layer groups: contents, cost, and the parameters that each freeze depth trains."""
     import warnings
 
     from rich.console import Console
@@ -192,15 +200,15 @@ def groups(
 
 @app.command(name="list")
 def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
-    """List the studies there are, and how far each is."""
+    """List the studies with their progress."""
     from search.storage.url import redacted
     from search.verdict.judge import judge_all
     from search.verdict.load import list_studies, load_results
 
-    homes = list_studies(out=out, storage=storage)
-    if not homes:
+    locations = list_studies(out=out, storage=storage)
+    if not locations:
         print(f"No studies in {redacted(storage) if storage else out}.")
-    for location in homes:
+    for location in locations:
         try:
             results = load_results(location)
         except FrostlineError as error:
@@ -216,7 +224,7 @@ def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The study's name; writes studies/NAME.toml.")],
 ) -> None:
-    """Write a commented study file to start from."""
+    """Write a commented study file as a starting point."""
     from search.spec.starter import starter
     from search.spec.study_spec import NAME, NAMES
 
@@ -224,7 +232,7 @@ def new(
     if not NAME.fullmatch(file.stem) or (file.parent != Path("studies") and not name.endswith(".toml")):
         raise SpecError(f"{name[:120]!r} can't name a study: {NAMES}.")
     if file.exists():
-        raise SpecError(f"{file} is there already; nothing was written.")
+        raise SpecError(f"{file} exists already; nothing was written. Choose another name, or delete the file.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(starter(printable(name)), encoding="utf-8")
@@ -234,7 +242,7 @@ def new(
 
 
 def main() -> NoReturn:
-    """Run the command line; what a user got wrong is one line on stderr and exit code 2."""
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     code: int | None = 0
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -246,7 +254,7 @@ def main() -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = 1
-    except OSError as error:  # a page or a table that finds no room
+    except OSError as error:  # no room for a page or a table
         from search.files import is_refused
 
         if not is_refused(error):
@@ -257,32 +265,32 @@ def main() -> NoReturn:
 
 
 @contextmanager
-def _stopped_in_peace() -> Iterator[None]:
-    """Say how to go on where the command is stopped by Ctrl-C or SIGTERM.
+def _stoppable() -> Iterator[None]:
+    """Print how to resume when Ctrl-C or SIGTERM stops the command.
 
-    Before and after it trains there is nothing to put back, so it leaves at once, in the midst of whatever it does.
+    Before and after training no trial runs, so the process ends at once.
     """
     from search.workers.signals import Stopped
 
     def leave(number: int, frame: object) -> None:
-        _say_how_to_go_on()
+        _print_how_to_resume()
         os._exit(128 + number)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Stopped as stopped:
-        _say_how_to_go_on()
+        _print_how_to_resume()
         raise typer.Exit(stopped.code) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _say_how_to_go_on() -> None:
-    # From a signal's handler, in the midst of anything: no import, and not through a stream that may be at work.
+def _print_how_to_resume() -> None:
+    # Called from a signal handler at any point: no import, and not through a stream that may be in use.
     again = shlex.join(["python", "-m", "search", *map(without_passwords, sys.argv[1:])])
-    os.write(2, f"Stopped; nothing is lost. To go on: {printable(again)}\n".encode())
+    os.write(2, f"Stopped; nothing is lost. To resume: {printable(again)}\n".encode())
 
 
 def _name(study: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a study is, shown while others work on it."""
+"""Progress of a study, shown while workers run its trials."""
 
 import time
 from collections.abc import Callable
@@ -13,37 +13,41 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import FrostlineError, StorageError
 from search.report.terminal import Progress
-from search.run_config import RunConfig
+from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
+from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
 from search.verdict.load import read_results
 
-EVERY = 1.0
-"""Seconds between two looks."""
-SILENCE = 30.0
-"""Seconds for which a look may go without an answer before the user is told."""
-LAST_LOOK = 10.0
-"""Seconds for the look at what there is in the end."""
+POLL_SECONDS = 1.0
+"""Time between two reads of the study."""
+SILENCE_SECONDS = 30.0
+"""Time for which the database may not answer before the user is notified."""
+FINAL_READ_SECONDS = 10.0
+"""Time for the last read, after the workers have ended."""
 
 
 class ProgressPoller:
-    """Shows a study's progress from a thread of its own, over one connection that keeps what is finished.
+    """A thread that reads a study over its own connection and shows its progress.
 
-    Used as a context, in which its owner calls `check` now and then. What a database does not answer, or is slow to,
-    then holds up neither Ctrl-C nor whatever else its owner does.
+    Used as a context, whose owner calls `check` about twice a second. A database that does not answer, or is slow, then
+    delays neither Ctrl-C nor anything else its owner does. `spec` has this run's budgets, which the study stores later.
     """
 
-    def __init__(self, job: RunConfig, progress: Progress, say: Callable[[str], None]) -> None:
-        self.job = job
+    def __init__(
+        self, location: StudyLocation, spec: StudySpec, progress: Progress, *, notify: Callable[[str], None]
+    ) -> None:
+        self.location = location
+        self.spec = spec
         self.progress = progress
-        self.say = say
-        self.file = job.location.database.file
-        self._inode: int | None = None  # of the file as it was first seen
+        self.notify = notify
+        self.file = location.database.file
+        self._inode: int | None = None  # of the file when it was first seen
         self._answered = time.monotonic()
         self._silent = False
         self._error: Exception | None = None
         self._ended = Event()
-        self._thread = Thread(target=self._run, name="watch", daemon=True)
+        self._thread = Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -51,37 +55,37 @@ class ProgressPoller:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._ended.set()
-        self._thread.join(timeout=LAST_LOOK if kind is None else 0.1)
+        self._thread.join(timeout=FINAL_READ_SECONDS if kind is None else 0.1)
 
     def check(self) -> None:
-        """Say where the database is silent. Raises `StorageError` where its file has gone, and what the thread met."""
+        """Notify the user of a silent database. Raises `StorageError` if its file is gone, and the thread's error."""
         if self._error is not None:
             raise self._error
         self._check_file()
-        silent = time.monotonic() - self._answered > SILENCE
+        silent = time.monotonic() - self._answered > SILENCE_SECONDS
         if silent != self._silent:
             self._silent = silent
-            self.say(f"the database has not answered for {SILENCE:.0f} s." if silent else "the database answers again.")
+            missing = f"the database has not answered for {SILENCE_SECONDS:.0f} s."
+            self.notify(missing if silent else "the database answers again.")
 
     def _check_file(self) -> None:
-        # Processes that have it open would write on into what nobody will ever read.
+        # Processes that have the file open would write on into what nobody will ever read.
         if self.file is None:
             return
-        there = self.file.stat().st_ino if self.file.exists() else None
-        if self._inode is not None and there != self._inode:
-            raise StorageError(f"{self.file} was deleted or replaced while the study ran; what it held is lost.")
-        self._inode = there
+        inode = self.file.stat().st_ino if self.file.exists() else None
+        if self._inode is not None and inode != self._inode:
+            raise StorageError(f"{self.file} was deleted or replaced while the study ran; its trials are lost.")
+        self._inode = inode
 
     def _run(self) -> None:
         storage: BaseStorage | None = None
         ended = False
         try:
             while not ended:
-                ended = self._ended.wait(EVERY)
-                with suppress(
-                    FrostlineError, SQLAlchemyError, StorageInternalError
-                ):  # not made yet, or busy: next time
-                    storage = storage or open_storage(self.job.location.database)
+                ended = self._ended.wait(POLL_SECONDS)
+                # Not made yet, or busy: shown at the next read.
+                with suppress(FrostlineError, SQLAlchemyError, StorageInternalError):
+                    storage = storage or open_storage(self.location.database)
                     self._show(storage)
                 self._answered = time.monotonic()
         except Exception as error:
@@ -91,5 +95,5 @@ class ProgressPoller:
                 leased_storage(storage).engine.dispose()
 
     def _show(self, storage: BaseStorage) -> None:
-        # With this run's budgets: the stored ones are still the old ones when it begins.
-        self.progress.update(replace(read_results(storage, self.job.location), spec=self.job.spec))
+        stored = read_results(storage, self.location)
+        self.progress.update(replace(stored, spec=self.spec))

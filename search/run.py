@@ -1,8 +1,7 @@
-"""The main job: a study file in; a study, a verdict per size, a page and a strategy to import out."""
+"""The main command: from a study file to a study, a verdict per size, a page and a strategy to import."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -17,7 +16,7 @@ from search.report.page import write_report
 from search.report.terminal import Progress, answer
 from search.run_config import RunConfig
 from search.storage.database import connected
-from search.storage.location import OUT
+from search.storage.location import OUT, StudyLocation
 from search.storage.owner import sweep
 from search.storage.retry import PATIENCE_SECONDS, retrying
 from search.study.recovery import requeue_dead
@@ -27,82 +26,80 @@ from search.verdict.results import Results
 from search.workers.local import run_workers
 from search.workers.signals import stopping
 
-AT_THE_END = 4.0
-"""Seconds in which a run that was stopped may put its trials back."""
+REQUEUE_SECONDS = 4.0
+"""Time in which a run that was stopped may requeue its trials."""
 
 
-def run_study(job: RunConfig, *, console: Console) -> None:
-    """Run a study to its end, or go on where it stopped, and say what it found.
+def run_study(config: RunConfig, *, console: Console) -> None:
+    """Run a study to its end, or resume it, and print its verdicts.
 
-    Raises `FrostlineError` before anything is written where the task or the storage is not right, and
-    `Stopped` after Ctrl-C or SIGTERM, with the trials in flight back in the queue.
+    Raises `FrostlineError` before anything is written where the task or the storage is not right, and `Stopped` after
+    Ctrl-C or SIGTERM, with its running trials requeued.
     """
-    train(job, console=console)
-    say = partial(_note, console)
-    # A study of days is not to end without its page for a connection that breaks now.
-    results = retrying(lambda: load_results(job.location), patience=PATIENCE_SECONDS, notify=say)
+    train(config, console=console)
+    # A study of days must not end without its page because a connection breaks now.
+    notify = partial(_note, console)
+    results = retrying(lambda: load_results(config.location), patience=PATIENCE_SECONDS, notify=notify)
     verdicts = judge_all(results)
     page = write_report(results, verdicts)
-    from search.report.dashboard import publish  # a second to import, which a run that begins need not wait for
+    from search.report.dashboard import publish  # takes a second, which the start of a run need not wait for
 
     publish(results, verdicts)
-    _say(console, results, verdicts, page)
+    _print_verdicts(console, results, verdicts, page)
 
 
-def train(job: RunConfig, *, console: Console, patience: float = 0.0) -> None:
-    """Run trials until none is left at the job's sizes, here and wherever else workers have joined the study.
+def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None:
+    """Run trials until none is left at these sizes, here or at any worker that has joined the study.
 
-    The first look at the database waits for it for `patience` seconds. Raises as `run_study` does.
+    patience: seconds for which the first read waits for the database. Raises as `run_study` does.
     """
-    say = partial(_note, console)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a database that is busy it warns, with the SQL
-    stored = retrying(job.stored, patience=patience, notify=say)
-    if stored is None or not stored.is_finished(job.sizes):
-        with (
-            stopping() as check_stopped,
-            Progress(console, job.sizes) as progress,
-            ProgressPoller(job, progress, say) as watch,
-        ):
+    notify = partial(_note, console)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings of a busy database show the SQL
+    stored = retrying(config.stored, patience=patience, notify=notify)
+    if stored is not None and stored.is_finished(config.sizes):
+        return
+    with (
+        stopping() as check_stopped,
+        Progress(console, config.sizes) as progress,
+        ProgressPoller(config.location, config.spec, progress, notify=notify) as poller,
+    ):
 
-            def tick() -> None:
-                check_stopped()
-                watch.check()
+        def tick() -> None:
+            check_stopped()
+            poller.check()
 
-            try:
-                with _naming(job.file):
-                    _engine(job)(job.spec, job.location, job.sizes, tick=tick, say=say)
-            except BaseException:  # stopped, or an error: the workers are gone, what they had in hand goes back
-                # If the database answers; if not, the next run finds what is left of them.
-                requeue = Thread(target=_requeue, args=[job], daemon=True)
-                requeue.start()
-                requeue.join(timeout=AT_THE_END)
-                raise
-    sweep(job.location)
+        try:
+            with _naming(config.file):
+                _engine(config)(config.spec, config.location, config.sizes, tick=tick, notify=notify)
+        except BaseException:  # stopped, or an error: the workers have ended
+            # Where the database does not answer in time, the next run requeues their trials.
+            requeue = Thread(target=_requeue, args=[config.location], daemon=True)
+            requeue.start()
+            requeue.join(timeout=REQUEUE_SECONDS)
+            raise
+    sweep(config.location)
 
 
-def estimate(job: RunConfig, *, console: Console) -> None:
-    """Say what a run would do and about how long it would take, from a few epochs trained here; writes nothing."""
+def estimate(config: RunConfig, *, console: Console) -> None:
+    """Print what a run would do and about how long it would take, from a few epochs trained here; write nothing."""
     from search.training.timing import seconds_per_trial
 
-    spec, sizes, stored = job.spec, job.sizes, job.stored()
-    with _naming(job.file):
+    spec, sizes, stored = config.spec, config.sizes, config.stored()
+    with _naming(config.file):
         num_groups, families, seconds = seconds_per_trial(spec, max(sizes))
     explore = len(sizes) * spec.search.trials
-    results = (
-        replace(stored, spec=spec)
-        if stored
-        else Results(location=job.location, spec=spec, num_groups=num_groups, rows=())
-    )
+    results = stored or Results(location=config.location, spec=spec, num_groups=num_groups, rows=())
     confirm = sum(results.most_confirms(size, families=families) for size in sizes)
-    how = f" ({spec.confirm.repeats} repeats of each family, play-offs)" if confirm else ""
+    how = f" ({spec.confirm.repeats} repeats of each family, head-to-head re-runs)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
-    time_left = f"about {max(left * seconds / job.workers / 60, 0.1):.1f} minutes, less what is pruned or frozen"
+    minutes = max(left * seconds / config.workers / 60, 0.1)
+    time_left = f"about {minutes:.1f} minutes, less for pruned trials and frozen layers"
     console.print(
-        f"Study {job.location.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} layer "
-        f"groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm "
+        f"Study {config.location.name!r}: data {spec.task.data}, backbone {spec.model.backbone} with {num_groups} "
+        f"layer groups.\nSizes {', '.join(map(str, sizes))}: {explore} exploring trials and up to {confirm} confirm "
         f"trials{how}; {done} are done.\n"
-        f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {job.workers} "
+        f"A full fine-tuning trial at {max(sizes)} labels takes about {seconds:.1f} s here. With {config.workers} "
         f"workers: {time_left if left else 'nothing is left to do'}.",
         soft_wrap=True,
         highlight=False,
@@ -113,22 +110,21 @@ def _note(console: Console, note: str) -> None:
     console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _engine(job: RunConfig) -> Callable[..., None]:
-    if job.engine == "local":
-        return partial(run_workers, count=job.workers)
+def _engine(config: RunConfig) -> Callable[..., None]:
+    if config.engine == "local":
+        return partial(run_workers, count=config.workers)
     from search.workers.ray_engine import run_on_ray
 
-    return partial(run_on_ray, address=job.address)
+    return partial(run_on_ray, address=config.address)
 
 
-def _requeue(job: RunConfig) -> None:
-    with suppress(FrostlineError), connected(job.location.database) as storage:
+def _requeue(location: StudyLocation) -> None:
+    with suppress(FrostlineError), connected(location.database) as storage:
         if storage is not None:
-            requeue_dead(storage, job.location)
-        sweep(job.location)
+            requeue_dead(storage, location)
 
 
-def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:
+def _print_verdicts(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:
     name, out = results.location.name, results.location.folder.parent
     storage = results.location.storage
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
@@ -137,11 +133,11 @@ def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], pa
     for size in sorted(verdicts):
         console.print(answer(verdicts[size], width=width), soft_wrap=True, highlight=False, markup=False)
     if not any(row.state == "COMPLETE" for row in results.rows):
-        raise StudyError(f"Study {name!r} has no complete trial to tell from; {page} shows why.")
+        raise StudyError(f"Study {name!r} has no complete trial; {page} shows why.")
     if not verdicts:
         failed = results.spec.confirm.repeats > 0 and results.is_finished(results.sizes)
-        way = "all candidates failed, and the page says why" if failed else "there are only the search's own scores"
-        console.print(f"No size is confirmed: {way}.")
+        reason = "all candidates failed, and the page says why" if failed else "there are only the search's own scores"
+        console.print(f"No size is confirmed: {reason}.")
     size = max(verdicts or results.sizes)
     flag = "" if verdicts else ", unconfirmed=True"
     for label, text in (
@@ -155,7 +151,7 @@ def _say(console: Console, results: Results, verdicts: Mapping[int, Verdict], pa
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    # What a worker finds wrong with the task, it finds wrong with this file.
+    """Put the study file's name before the message of an error that a worker found in it."""
     try:
         yield
     except (SpecError, TaskError, StudyError) as error:

@@ -1,4 +1,4 @@
-"""What is asked of a run: a study file and options, checked as far as nothing must be loaded for it."""
+"""Settings of a run: a study file and options, checked without loading data or network."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """A study file and the options of a run, checked as far as nothing must be loaded for it."""
+    """A study file and the options of a run."""
 
     file: Path
     spec: StudySpec
@@ -42,7 +42,7 @@ class RunConfig:
         engine: Engine = "local",
         address: str | None = None,
     ) -> Self:
-        """The job of that study file or name. Raises `SpecError` and `StorageError`."""
+        """Return the settings for that study file or name. Raises `SpecError` and `StorageError`."""
         file = find_study_file(study)
         spec = StudySpec.from_file(file)
         search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
@@ -54,7 +54,7 @@ class RunConfig:
                 raise SpecError(f"--sizes {size} is not among the sizes of {file}; allowed: {allowed}.")
         location = StudyLocation.of(file.stem, out=out, storage=storage)
         if address is not None and engine == "local":
-            raise SpecError("--address is that of a Ray cluster; it goes with --engine ray.")
+            raise SpecError("--address is that of a Ray cluster: add --engine ray, or leave it out.")
         return cls(
             file=file,
             spec=spec,
@@ -66,21 +66,21 @@ class RunConfig:
         )
 
     def joining(self) -> Self:
-        """The job with the budgets of the study as it is stored, where those have grown."""
+        """Return these settings with the budgets of the stored study, where those are larger."""
         with connected(self.location.database) as storage:
             stored = None if storage is None else stored_spec(storage, self.location)
         if stored is None:
             return self
-        ours = self.spec
-        spec = ours.changed(
-            task={"sizes": sorted({*ours.task.sizes, *stored.task.sizes})},
-            search={"trials": max(ours.search.trials, stored.search.trials)},
-            confirm={"repeats": max(ours.confirm.repeats, stored.confirm.repeats)},
+        own = self.spec
+        spec = own.changed(
+            task={"sizes": sorted({*own.task.sizes, *stored.task.sizes})},
+            search={"trials": max(own.search.trials, stored.search.trials)},
+            confirm={"repeats": max(own.confirm.repeats, stored.confirm.repeats)},
         )
-        return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == ours.task.sizes else self.sizes)
+        return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == own.task.sizes else self.sizes)
 
     def stored(self) -> Results | None:
-        """What is stored of the study, seen with the budgets of this job; None if there is nothing yet.
+        """Return the stored study, with the budgets of this run; None if there is none yet.
 
         Raises `StudyError` where it was stored with another spec.
         """

@@ -173,13 +173,6 @@ class TrialQueue:
             )
         self.shared.release(claim.trial._trial_id)
 
-    def adopt(self, trial_id: int, *, strategy: FreezingStrategy, size: int, repeat: int, confirms: bool) -> Claim:
-        """Return a trial to run that another process has claimed under this queue's owner."""
-        study = self._confirm if confirms else self._explore[size]
-        self.shared.acquire(trial_id, str(self.owner))
-        trial = optuna.Trial(study, trial_id)
-        return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=repeat, confirms=confirms)
-
     def let_go(self, claim: Claim) -> None:
         """Give up a trial that another process has now."""
         self.shared.release(claim.trial._trial_id)

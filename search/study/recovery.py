@@ -75,9 +75,21 @@ class Recovery:
                 self._requeue(trial, trials)
         return study.get_trials(deepcopy=False) if gone else trials
 
-    def _requeue(self, trial: FrozenTrial, peers: list[FrozenTrial]) -> None:
+    def release(self, owner: WorkerLease, *, counts: bool) -> None:
+        """Requeue the running trials of an owner that is known to have ended.
+
+        counts: whether its death may be the trial's fault; the loss of its whole machine is not.
+        Raises as `trials` does.
+        """
+        for study in self.studies:
+            trials = study.get_trials(deepcopy=False)
+            for trial in trials:
+                if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner") == str(owner):
+                    self._requeue(trial, trials, counts=counts)
+
+    def _requeue(self, trial: FrozenTrial, peers: list[FrozenTrial], *, counts: bool = True) -> None:
         """Requeue a trial in place, or fail it if its process died too often."""
-        died = self._died(trial)
+        died = self._died(trial) if counts else deaths(trial)
         here = sum(epoch == died[-1][1] for _, epoch in died)
         last = trial.user_attrs.get("hung", "")
         reason = f"its process died {here} times{last and f', the last time {last}'}"
@@ -125,15 +137,22 @@ def requeue_dead(storage: BaseStorage, location: StudyLocation) -> None:
     """Requeue all trials of a location whose process has died. Raises as `Recovery.trials` does."""
 
     def requeue() -> None:
-        names = [study.study_name for study in storage.get_all_studies()]
-        studies = [
-            optuna.load_study(study_name=name, storage=storage) for name in names if name_of(name) == location.name
-        ]
-        recovery = Recovery(leased_storage(storage), location, studies)
-        for study in studies:
+        recovery = _recovery(storage, location)
+        for study in recovery.studies:
             recovery.trials(study)
 
     under_lock(leased_storage(storage), location, requeue)
+
+
+def release(storage: BaseStorage, location: StudyLocation, owner: WorkerLease, *, counts: bool) -> None:
+    """Requeue the running trials of one owner, as `Recovery.release` does."""
+    under_lock(shared(storage), location, lambda: _recovery(storage, location).release(owner, counts=counts))
+
+
+def _recovery(storage: BaseStorage, location: StudyLocation) -> Recovery:
+    names = [study.study_name for study in storage.get_all_studies()]
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names if name_of(name) == location.name]
+    return Recovery(shared(storage), location, studies)
 
 
 def under_lock(storage: LeasedStorage, location: StudyLocation, act: Callable[[], T]) -> T:

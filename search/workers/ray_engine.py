@@ -1,34 +1,38 @@
-"""Trials on many machines: one Ray task a trial, and one process, the driver, that owns the study's queue.
+"""Workers on many machines, as tasks of a Ray cluster.
 
 All nodes have Frostline installed, see the working directory under the same path and in it the same folder of the study
-(a network file system), and reach the database. Code of the user's own that a study file names is imported from there.
+(a network file system), and reach the database. User code that a study file names is imported from there.
 """
 
+import json
+import logging
 import os
-import shutil
+import secrets
+import signal
+import socket
 import time
-import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
-
-from search.errors import FrostlineError
+from search.errors import FrostlineError, SpecError, StorageError, StudyError
 from search.spec.study_spec import StudySpec
-from search.storage.database import storage_errors
+from search.spec.tables import Train
+from search.storage.database import connected
 from search.storage.location import StudyLocation
-from search.storage.owner import WorkerLease, sweep
-from search.storage.rdb import LeaseLost
-from search.study.recovery import deaths
-from search.workers.bench import set_utc
-from search.workers.cluster import Cluster, check_resources, cluster
-from search.workers.ray_tasks import Ended, Errand, Order, look, trial, warm
-from search.workers.worker import FAILURES, TICK, StartupFailures, joined
+from search.storage.owner import WorkerLease
+from search.study.recovery import release
+from search.workers.supervisor import Event, supervise
+from search.workers.worker import run_worker
 
-if TYPE_CHECKING:
-    from search.study.queue import Claim, TrialQueue
+ALLOWED_ADDRESSES = 'allowed: "auto" (the cluster that this machine is a node of), or HOST:PORT of its head'
+CONNECT_SECONDS = 5.0
+"""Time in which the head of a cluster must answer a connection."""
+CANCEL_SECONDS = 5.0
+"""Time that cancelled tasks get to end."""
 
 
 def run_on_ray(
@@ -38,156 +42,252 @@ def run_on_ray(
     *,
     address: str | None = None,
     tick: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
 ) -> None:
-    """Run trials as Ray tasks until nothing is left to do at these sizes; one whose process or node dies comes back.
+    """Run as many workers as a Ray cluster has room for, until nothing is left to do at these sizes.
 
-    Without `address` they run in a cluster of this machine's own, all its CPUs. The contract is that of `run_workers`:
-    the task is checked before anything is written, the first error ends all, and so does what `tick` raises; then the
-    trials in flight are back in the queue. Only what dies with its node, which others' work or a spot market's price
-    may have ended, is not counted against a trial.
+    Without `address` they run in a cluster of this machine's own, on all its CPUs. The trials of a worker that dies, or
+    is lost with its node, are released at once. Only a death that may be the trial's fault counts against it: losing a
+    node does not. Raises as `supervise` does.
     """
     check_resources(spec.train, location, address)
-    set_utc()
-    said: set[str] = set()
-
-    def tell(note: str) -> None:
-        if note not in said:
-            said.add(note)
-            say(note)
-
-    errand = Errand(spec=spec.model_dump_json(exclude_unset=True), location=location, folder=os.getcwd())
-    with ExitStack() as at_work:
-        ray = at_work.enter_context(cluster(address, spec.train))
-        unwritten = at_work.enter_context(ExitStack())
-        if not location.folder.exists():
-            unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
-        facts = _facts(ray, errand, tick, tell)
-        unwritten.pop_all()
-        run = at_work.enter_context(WorkerLease.new().held(location))
-        at_work.enter_context(storage_errors(location.database))
-        # Known and meant: the sampler is TPE with groups.
-        at_work.enter_context(warnings.catch_warnings(category=ExperimentalWarning, action="ignore"))
-        queue = at_work.enter_context(joined(location, spec, run=run.token, notify=tell, **facts))
-        _Driver(ray, queue, errand, tell).run(sizes, tick)
+    run = WorkerLease.new()
+    with joined_cluster(address, spec.train) as ray:
+        engine = RayTasks(ray, spec, location, sizes, run=run, notify=notify)
+        supervise(engine, location, run=run, tick=tick, notify=notify)
 
 
-def _facts(ray: Cluster, errand: Errand, tick: Callable[[], None], say: Callable[[str], None]) -> dict[str, Any]:
-    """What the study stores of its task, as the first process found it that has loaded and checked it."""
-    looking = ray.remote(look)
-    # One for each place: the processes that load now are those that will train.
-    tasks = [looking(errand) for _ in range(ray.room())]
-    for _ in range(FAILURES):
-        while not (done := ray.ended(tasks, within=TICK)):
-            tick()
-        ended = _outcome(ray, done[0])
-        if isinstance(ended, Ended):
-            for note in ended.notes:
-                say(note)
-            assert ended.facts is not None
-            return ended.facts
-        tasks = [*(task for task in tasks if task != done[0]), looking(errand)]
-    reason = " ".join(str(ended).split())[:300]
-    raise RuntimeError(f"{FAILURES} Ray tasks in a row ended before they began, the last with: {reason}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worker:
+    """A task that runs a worker, and the lease that this process holds for it."""
+
+    index: int
+    lease: WorkerLease
+    held: ExitStack
 
 
-def _outcome(ray: Cluster, task: Any) -> Ended | Exception:
-    """How a task ended, or the error of Ray's that says how its process did. Raises what the task itself raised."""
-    errors = ray.ray.exceptions
-    try:
-        ended: Ended = ray.ray.get(task)
-    except errors.RayTaskError as error:
-        if isinstance(error.cause, FrostlineError):
-            raise error.cause from None
-        raise RuntimeError(f"A Ray task crashed:\n{error}") from None
-    except errors.RayError as error:
-        return error  # type: ignore[no-any-return]
-    return ended
+class RayTasks:
+    """Workers as Ray tasks, as an `Engine`; one mailbox on this node takes their reports."""
 
+    def __init__(
+        self,
+        ray: Any,
+        spec: StudySpec,
+        location: StudyLocation,
+        sizes: list[int],
+        *,
+        run: WorkerLease,
+        notify: Callable[[str], None],
+    ) -> None:
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-class _Driver:
-    """The process that claims trials, holds their lease, and has a task run each."""
+        self.ray, self.train, self.location, self.run, self.notify = ray, spec.train, location, run, notify
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": -1}
+        self.mailbox = Queue(actor_options=options)
+        self.arguments = (self.mailbox, spec.model_dump_json(exclude_unset=True), location, sizes, os.getcwd())
+        # One worker a process: torch stays with the GPUs it saw first. Ray itself must not retry: a trial would run in
+        # the name of an owner whose trials were released.
+        room = {"num_cpus": spec.train.threads, "num_gpus": spec.train.gpus}
+        self.task = ray.remote(**room, max_retries=0, max_calls=1)(ray_worker)
+        self.workers: dict[Any, _Worker] = {}
+        self.dead: list[tuple[_Worker, bool]] = []
 
-    def __init__(self, ray: Cluster, queue: "TrialQueue", errand: Errand, say: Callable[[str], None]) -> None:
-        self.ray = ray
-        self.queue = queue
-        self.errand = errand
-        self.say = say
-        self.trial = ray.remote(trial)
-        self.first = StartupFailures(queue)
-        self.in_flight: dict[Any, Claim] = {}
+    def room(self) -> int:
+        room = room_of(alive_nodes(self.ray), self.train)
+        if room == 0:
+            self.notify("The Ray cluster has lost every node with room for a worker; waiting for another.")
+        return room
 
-    def run(self, sizes: list[int], tick: Callable[[], None]) -> None:
-        """Keep as many trials in flight as there is room for, until none is left anywhere."""
-        spare_wanted = True
+    def start(self, index: int) -> None:
+        lease, held = WorkerLease.new(run=self.run.token), ExitStack()
+        held.enter_context(lease.present(self.location))
+        task = self.task.remote(*self.arguments, index, str(lease))
+        self.workers[task] = _Worker(index=index, lease=lease, held=held)
+
+    def poll(self, seconds: float) -> list[Event]:
+        if not self.workers:
+            time.sleep(seconds)
+            return []
+        tasks = [*self.workers]
+        self.ray.wait(tasks, num_returns=1, timeout=seconds)
+        ended = self.ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]
+        events: list[Event] = self.mailbox.get_nowait_batch(self.mailbox.qsize())
+        for task in ended:
+            error, worker = self._error(task), self.workers.pop(task)
+            if error is None:
+                worker.held.close()
+                events.append(Event(index=worker.index, kind="finished"))
+                continue
+            is_lost = isinstance(error, self.ray.exceptions.NodeDiedError)
+            self.dead.append((worker, is_lost))
+            reason = " ".join(str(error).split())[:300]
+            events.append(Event(index=worker.index, kind="lost" if is_lost else "died", text=f"with: {reason}"))
+        self._release()
+        return events
+
+    def close(self) -> None:
+        for task in self.workers:
+            self.ray.cancel(task, force=True)
+        if self.workers:
+            self.ray.wait([*self.workers], num_returns=len(self.workers), timeout=CANCEL_SECONDS)
+        for worker in [*self.workers.values(), *(worker for worker, _ in self.dead)]:
+            worker.held.close()
+
+    def _error(self, task: Any) -> Exception | None:
+        """Return Ray's error where the task's process or node died. Raises what the worker itself raised."""
         try:
-            while True:
-                tick()
-                room = self.ray.room()
-                if not room:
-                    self.say("The Ray cluster has lost every node with room for a trial; waiting for another.")
-                while len(self.in_flight) < room and (claim := self.queue.claim(sizes)) is not None:
-                    self.in_flight[self.trial(self._order(claim))] = claim
-                if spare_wanted and self.in_flight:
-                    spare_wanted = False
-                    self.ray.spare(warm, (self.errand, str(self.queue.owner)))
-                if not self.in_flight and room:
-                    self.first.settle()
-                    if self.queue.finished(sizes):
-                        sweep(self.queue.location)
-                        return
-                if not self.in_flight:  # peers are at the last trials, or all nodes are gone
-                    time.sleep(TICK)
-                    continue
-                for task in self.ray.ended([*self.in_flight], within=TICK):
-                    ended = _outcome(self.ray, task)  # before the claim is out of hand: it may raise
-                    claim = self.in_flight.pop(task)
-                    if isinstance(ended, Ended):
-                        self._end(claim, ended)
-                    else:
-                        self._died(claim, ended)
-                        spare_wanted = True
-        finally:
-            self._put_back()
+            self.ray.get(task)
+        except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, FrostlineError):
+                raise error.cause from None
+            raise RuntimeError(f"A worker crashed:\n{error}") from None
+        except self.ray.exceptions.RayError as error:
+            return error  # type: ignore[no-any-return]
+        return None
 
-    def _order(self, claim: "Claim") -> Order:
-        return Order(
-            errand=self.errand,
-            owner=str(self.queue.owner),
-            trial_id=claim.trial._trial_id,
-            strategy=claim.strategy,
-            size=claim.size,
-            repeat=claim.repeat,
-            confirms=claim.confirms,
+    def _release(self) -> None:
+        while self.dead:
+            worker, is_lost = self.dead[0]
+            try:
+                with connected(self.location.database) as storage:
+                    if storage is not None:
+                        release(storage, self.location, worker.lease, counts=not is_lost)
+            except StorageError:  # away: tried again at the next poll
+                return
+            worker.held.close()
+            del self.dead[0]
+
+
+def ray_worker(
+    mailbox: Any, content: str, location: StudyLocation, sizes: list[int], folder: str, index: int, owner: str
+) -> None:
+    """Run a worker in this process of Ray's. Raises `FrostlineError`."""
+    # Lightning ends a fit at SIGTERM as if it were done; its handler calls this one.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise StudyError(
+            f"{folder}: {error.strerror} on {socket.gethostname()}; all nodes must share the working directory."
+        ) from None
+    lease = WorkerLease.parse(owner)
+    assert lease is not None
+    if not Path(lease.lock(location).lock_file).exists():
+        raise StudyError(
+            f"{location.folder} on {socket.gethostname()} is not that of the driver: all nodes must share --out."
+        )
+    spec = StudySpec.from_dict(json.loads(content), where="the study file")
+    if spec.train.gpus == 0:  # Ray hides only the GPUs that it knows
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    run_worker(spec, location, sizes, index=index, lease=lease, report=partial(_report, mailbox, index))
+
+
+def _report(mailbox: Any, index: int, kind: Any, text: str) -> None:
+    mailbox.put(Event(index=index, kind=kind, text=text))
+
+
+@contextmanager
+def joined_cluster(address: str | None, train: Train) -> Iterator[Any]:
+    """Join the Ray cluster at that address, or run one on this machine, on loopback alone, until the block ends.
+
+    Yields Ray. Raises `StudyError` without Ray or a cluster, `SpecError` where no node has room for a worker.
+    """
+    check_address(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {}
+    if address is None:
+        # A process that can talk to a cluster can run code on it, and other users reach this machine's loopback too.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Else Ray takes 127.0.0.1 for the address of the network card, and listens on all of them.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    else:
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # else Ray tries for a quarter of an hour
+    try:
+        import ray
+    except ImportError:
+        raise StudyError("--engine ray needs Ray: pip install 'frostline[ray]'.") from None
+    if not hasattr(ray, "init"):
+        where = getattr(ray, "__file__", None) or [*ray.__path__]
+        raise StudyError(f"--engine ray: {where} hides Ray; run `frostline` in place of `python -m search`.")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        # Workers look for modules first where the driver was: a user's own `search.py` must not shadow this package.
+        with chdir(Path(__file__).parents[2]):
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        where = "a Ray cluster can't be started here" if address is None else f"--address {address}: can't be joined"
+        raise StudyError(f"{where}: {reason}") from None
+    finally:
+        with suppress(ValueError):  # not in the main thread, where Ray leaves it alone as well
+            signal.signal(signal.SIGTERM, handler)
+    ray._private.worker._worker_logs_enabled = False  # Ray's dozens of lines a death pass by `log_to_driver`
+    try:
+        nodes = alive_nodes(ray)
+        if address is None and any(node["NodeManagerAddress"] != "127.0.0.1" for node in nodes):
+            raise RuntimeError("Ray was imported before its settings for loopback were made.")
+        check_room(nodes, train)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def alive_nodes(ray: Any) -> list[dict[str, Any]]:
+    """Return what Ray knows of each node that is alive."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def room_of(nodes: list[dict[str, Any]], train: Train) -> int:
+    """Return how many workers the nodes can run at the same time, if no other task runs there."""
+    room = 0
+    for resources in (node["Resources"] for node in nodes):
+        shares = [resources.get("CPU", 0.0) / train.threads]
+        if train.gpus:
+            shares.append(resources.get("GPU", 0.0) / train.gpus)
+        room += int(min(shares) + 1e-6)  # ten times 0.1 of a GPU are a GPU
+    return room
+
+
+def check_room(nodes: list[dict[str, Any]], train: Train) -> None:
+    """Raise `SpecError` where no node could ever run a worker."""
+    if room_of(nodes, train) == 0:
+        sizes = [node["Resources"] for node in nodes]
+        known = ", ".join(f"{size.get('CPU', 0):g} and {size.get('GPU', 0):g}" for size in sizes)
+        raise SpecError(
+            f"[train] threads = {train.threads}, gpus = {train.gpus:g}: no node of the Ray cluster has that many CPUs "
+            f"and GPUs; they have {known}."
         )
 
-    def _end(self, claim: "Claim", ended: Ended) -> None:
-        from search.study.queue import Failure
 
-        for note in ended.notes:
-            self.say(note)
-        if ended.failure is not None:
-            reason, attributes = ended.failure
-            self.first.ended(Failure(claim=claim, reason=reason, attributes=attributes))
-            return
-        self.queue.let_go(claim)
-        if not ended.lost:
-            self.first.ended(None)
+def check_address(address: str | None) -> None:
+    """Raise `SpecError` for a malformed address of a cluster, `StudyError` where no cluster answers."""
+    if address in (None, "auto"):
+        return
+    host, _, port = str(address).rpartition(":")
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SpecError(f"--address {address!r} is no address of a Ray cluster; {ALLOWED_ADDRESSES}.")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+            answer = connection.recv(9)
+    except OSError as error:
+        raise StudyError(f"--address {address}: nothing answers there ({error.strerror or error}).") from None
+    # A frame of settings is what gRPC says first (RFC 9113, 3.4); Ray itself would try for 40 s and print that.
+    if answer[3:4] != b"\x04" and os.environ.get("RAY_USE_TLS", "0") == "0":
+        raise StudyError(f"--address {address}: what answers there is no head of a Ray cluster; {ALLOWED_ADDRESSES}.")
 
-    def _died(self, claim: "Claim", error: Exception) -> None:
-        # What is RUNNING in our name and not in our hand goes back at the next claim, or fails when too much has died
-        # of it (`TrialQueue`).
-        with suppress(LeaseLost):
-            if not isinstance(error, self.ray.ray.exceptions.NodeDiedError):
-                trial = self.queue.storage.get_trial(claim.trial._trial_id)
-                attempt = f"{self.queue.owner} {len(deaths(trial))}"  # all are the driver's
-                self.queue.note(claim, {"died": deaths(trial, attempt)})
-        self.queue.let_go(claim)
 
-    def _put_back(self) -> None:
-        self.ray.cancel([*self.in_flight])
-        self.queue.shared.patience = 0.0  # who is asked to stop does not wait: their lease expires
-        with suppress(SQLAlchemyError, StorageInternalError):
-            for claim in (*self.in_flight.values(), *(failure.claim for failure in self.first.failures)):
-                if self.queue.shared.has(claim.trial._trial_id):
-                    self.queue.requeue(claim)
+def check_resources(train: Train, location: StudyLocation, address: str | None) -> None:
+    """Raise `SpecError` where Ray's workers would not get the GPUs they need, or not reach their database."""
+    if train.accelerator == "gpu" and train.gpus == 0:
+        raise SpecError(
+            "[train] accelerator = 'gpu', gpus = 0: under Ray a worker sees only the GPUs that it asks for; set "
+            "[train] gpus to 1, or to a share such as 0.5."
+        )
+    if address is not None and location.is_local:
+        raise SpecError("--address: other machines can't use a SQLite file; name a PostgreSQL database by --storage.")

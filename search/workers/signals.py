@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, at a place where they can be answered."""
+"""Ctrl-C and SIGTERM, answered where the program asks for them."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """The user asked us to stop; `code` is the exit code for it."""
+    """The user stopped the program; `code` is its exit code."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -15,10 +15,10 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], None]]:
-    """Yield what raises `Stopped` when it is called after a Ctrl-C or SIGTERM; a second signal leaves at once.
+    """Yield a function that raises `Stopped` once a Ctrl-C or SIGTERM has come; a second signal ends the process.
 
-    The handler itself raises nothing: an exception that strikes inside a library's import leaves half a module behind,
-    and one inside a weak reference's callback is lost.
+    The handler itself raises nothing. An exception inside a library's import would leave half a module behind, and one
+    inside a weak reference's callback is lost.
     """
     stopped: list[Stopped] = []
 

@@ -1,4 +1,4 @@
-"""A deadline on progress: a trial that hangs holds its place for ever, unless its process is ended."""
+"""A time limit on progress: a worker that hangs would keep its trial for ever, unless its process ends."""
 
 import faulthandler
 import os
@@ -8,42 +8,42 @@ from collections.abc import Callable
 from math import inf
 from typing import Self
 
-LATE = 30.0
-"""Seconds after the deadline in which a process may end itself with last words; then it ends without."""
-HUNG = 75
-"""The exit code of a process that ended itself with last words."""
+LAST_WORDS_SECONDS = 30.0
+"""Time after the limit in which a process may end itself with last words; then it ends without."""
+HUNG_EXIT_CODE = 75
+"""Exit code of a process that ended itself with last words."""
 
 
 class Watchdog:
-    """When this process last finished anything, a batch or a block of activations, and how long the next may take.
+    """A thread that ends this process where nothing is finished for `seconds`, neither a batch nor cached activations.
 
-    Used as a context: a thread in it ends the process where nothing is finished for `seconds`, after `last_words`. What
-    hangs with Python's lock in hand stops that thread too: then, `LATE` seconds later, a thread of `faulthandler`'s
-    that needs no such lock ends the process, with exit code 1. Both say where it hangs.
+    Used as a context. `last_words` is called first, with the reason. Native code that hangs while it holds Python's
+    lock stops this thread too. Then, `LAST_WORDS_SECONDS` later, a thread of `faulthandler` that needs no such lock
+    ends the process with exit code 1. Both print where it hangs.
     """
 
     def __init__(self, seconds: float, *, last_words: Callable[[str], None]) -> None:
         self.seconds = seconds
         self.last_words = last_words
         self._last = inf  # time of the last progress; infinite while there is nothing to do
-        self._set = -inf  # when faulthandler was last told
+        self._set = -inf  # when faulthandler's timer was last set
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def moved(self) -> None:
-        """Something was finished."""
+    def kick(self) -> None:
+        """Note progress, and start the time limit again."""
         self._last = time.monotonic()
-        if self._last > self._set + 1.0:  # it takes a thread, so not for every batch
+        if self._last > self._set + 1.0:  # setting the timer starts a thread, so not for every batch
             self._set = self._last
-            faulthandler.dump_traceback_later(self.seconds + LATE, exit=True)
+            faulthandler.dump_traceback_later(self.seconds + LAST_WORDS_SECONDS, exit=True)
 
-    def waits(self) -> None:
-        """What is at work waits for something else than itself."""
+    def pause(self) -> None:
+        """Start the time limit again, if it runs: the process waits for something else than itself."""
         if self._last != inf:
-            self.moved()
+            self.kick()
 
-    def rests(self) -> None:
-        """There is nothing to do just now."""
+    def stop(self) -> None:
+        """Stop the time limit: there is nothing to do."""
         self._last, self._set = inf, -inf
         faulthandler.cancel_dump_traceback_later()
 
@@ -52,16 +52,16 @@ class Watchdog:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.rests()
+        self.stop()
         self._ended.set()
 
     def _watch(self) -> None:
         while not self._ended.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
                 faulthandler.dump_traceback()  # for the worker's log
-                # The words may hang as well: they need the database.
-                words = threading.Thread(target=self.last_words, args=(f"after {self.seconds:g} s without progress",))
-                words.daemon = True
+                # The last words need the database, so they may hang as well.
+                reason = f"after {self.seconds:g} s without progress"
+                words = threading.Thread(target=self.last_words, args=(reason,), daemon=True)
                 words.start()
-                words.join(timeout=LATE / 2)
-                os._exit(HUNG)
+                words.join(timeout=LAST_WORDS_SECONDS / 2)
+                os._exit(HUNG_EXIT_CODE)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.study.result import TrialResult
-from search.workers.worker import joined
+from search.workers.worker import joined_study
 from tests.faults.crew import Crew
 from tests.faults.worker import Work
 from tests.postgres import Postgres, programs
@@ -98,7 +98,7 @@ def ours(url: str, folder: Path) -> Callable[[], bool]:
     """Trials as a worker runs them."""
     count = COUNTS["ours"]
     location = StudyLocation.of("benchmark", out=folder, storage=url)
-    work = joined(location, StudySpec.from_dict(SPEC, where="the benchmark"), num_groups=4)
+    work = joined_study(location, StudySpec.from_dict(SPEC, where="the benchmark"), num_groups=4)
     queue = work.__enter__()
     count.watch(queue.storage)
 

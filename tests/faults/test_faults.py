@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.workers.watchdog import HUNG
+from search.workers.watchdog import HUNG_EXIT_CODE
 from tests.faults.crew import Crew, check
 from tests.faults.worker import STUDY, Work
 
@@ -236,7 +236,7 @@ def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_pa
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:
         crew.finish(within=600)
-        assert crew.codes == {HUNG: 3}
+        assert crew.codes == {HUNG_EXIT_CODE: 3}
         (hung,) = [row for row in check(work, crew).rows if row.state == "FAIL"]
     assert hung.reason == "its process died 3 times, the last time after 0.5 s without progress"
     tell("a trial hangs, three times", f"failed: {hung.reason}; the others are complete")

@@ -120,7 +120,7 @@ def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgr
             took = time.monotonic() - begun
         finally:
             postgres.resume()
-        assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To go on: python -m search run")
+        assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To resume: python -m search run")
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
     rows = load_results(StudyLocation.of("bad", out=tmp_path / OUT, storage="env:DATABASE")).rows

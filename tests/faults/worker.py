@@ -16,7 +16,7 @@ from search.storage.owner import sweep
 from search.study.queue import Claim, TrialQueue
 from search.study.result import TrialResult
 from search.workers.watchdog import Watchdog
-from search.workers.worker import joined, run_trials
+from search.workers.worker import joined_study, run_trials
 
 GROUPS = 4
 STUDY = {
@@ -68,16 +68,16 @@ def main(work: Work) -> None:
     time.tzset()
     heartbeat.HEARTBEAT_SECONDS, heartbeat.GRACE_SECONDS = work.beat, work.grace
     spec = work.study
-    deadline = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
+    watchdog = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
 
     def notify(note: str) -> None:
         say(work, "note", note)
 
     with (
-        joined(work.location, spec, notify=notify, meanwhile=deadline.waits, num_groups=GROUPS) as queue,
-        deadline,
+        joined_study(work.location, spec, notify=notify, meanwhile=watchdog.pause, num_groups=GROUPS) as queue,
+        watchdog,
     ):
-        run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), deadline)
+        run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), watchdog)
     sweep(work.location)
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a study at work, whatever its database does meanwhile."""
+"""The display of a running study, whatever its database does meanwhile."""
 
 import time
 from threading import Event
@@ -14,74 +14,71 @@ from search.run_config import RunConfig
 
 
 @pytest.fixture
-def watched(tiny, monkeypatch):
-    """A watch that looks all the time, and what it says."""
-    monkeypatch.setattr(progress, "EVERY", 0.01)
-    monkeypatch.setattr(progress, "SILENCE", 0.2)
-    job, said = RunConfig.of("tiny.toml"), []
-    return ProgressPoller(job, Progress(Console(quiet=True), job.sizes), said.append), said
+def notes():
+    return []
 
 
-def until(checks, found):
-    limit = time.monotonic() + 300
-    while not found():
-        assert time.monotonic() < limit
-        checks()
-        time.sleep(0.01)
+@pytest.fixture
+def poller(tiny, monkeypatch, notes):
+    """A poller that reads all the time, and notes what it shows the user."""
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.2)
+    config = RunConfig.of("tiny.toml")
+    display = Progress(Console(quiet=True), config.sizes)
+    return ProgressPoller(config.location, config.spec, display, notify=notes.append)
 
 
-def test_a_database_that_hangs_is_told_of_once_and_holds_nobody_up(watched, monkeypatch):
-    ours, said = watched
-    answers = Event()
+@pytest.fixture
+def answers(monkeypatch):
+    """A database that hangs until this event is set."""
+    event = Event()
 
     def hang(url):
-        answers.wait()
+        event.wait()
         raise StorageError("not made yet")
 
     monkeypatch.setattr(progress, "open_storage", hang)
-    with ours:
-        until(ours.check, lambda: said)
+    yield event
+    event.set()
+
+
+def until(check, found):
+    limit = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < limit
+        check()
+        time.sleep(0.01)
+
+
+def test_poller_notes_a_silent_database_once(poller, notes, answers):
+    with poller:
+        until(poller.check, lambda: notes)
         for _ in range(50):
-            ours.check()
-        assert said == ["the database has not answered for 0 s."]
+            poller.check()
+        assert notes == ["the database has not answered for 0 s."]
         answers.set()
-        until(ours.check, lambda: len(said) == 2)
-    assert said[1] == "the database answers again."
+        until(poller.check, lambda: len(notes) == 2)
+    assert notes[1] == "the database answers again."
 
 
-def test_what_the_thread_meets_its_owner_hears(watched, monkeypatch):
-    ours, _ = watched
+def test_poller_check_raises_the_error_of_its_thread(poller, monkeypatch):
     monkeypatch.setattr(progress, "open_storage", lambda url: 1 / 0)
-    with ours, pytest.raises(ZeroDivisionError):
-        until(ours.check, lambda: False)
+    with poller, pytest.raises(ZeroDivisionError):
+        until(poller.check, lambda: False)
 
 
-def test_who_stops_waits_for_no_answer(watched, monkeypatch):
-    ours, _ = watched
-    answers, late = Event(), []
-
-    def hang(url):
-        answers.wait(300)
-        late.append(url)
-        raise StorageError("too late")
-
-    def is_stopped():
-        with ours:
-            time.sleep(0.1)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(progress, "open_storage", hang)
-    with pytest.raises(KeyboardInterrupt):
-        is_stopped()
-    assert late == []
-    answers.set()
+def test_poller_exit_on_an_error_waits_for_no_answer(poller, answers):
+    with pytest.raises(KeyboardInterrupt), poller:
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+    assert not answers.is_set()
+    assert poller._thread.is_alive()
 
 
-def test_a_database_file_that_goes_while_it_is_written_is_told_of(watched):
-    ours, _ = watched
-    ours.file.parent.mkdir(parents=True)
-    ours.file.touch()
-    ours.check()
-    ours.file.unlink()
+def test_poller_reports_a_database_file_that_is_gone(poller):
+    poller.file.parent.mkdir(parents=True)
+    poller.file.touch()
+    poller.check()
+    poller.file.unlink()
     with pytest.raises(StorageError, match=r"study.db was deleted or replaced while the study ran"):
-        ours.check()
+        poller.check()

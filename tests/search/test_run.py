@@ -89,7 +89,7 @@ def test_new_writes_a_study_file_that_is_valid_and_never_overwrites(tmp_path, se
     text = (tmp_path / "studies" / "mine.toml").read_text()
     again = search("new", "mine", cwd=tmp_path)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     assert (tmp_path / "studies" / "mine.toml").read_text() == text
 
 
@@ -206,7 +206,7 @@ def test_stopped_politely_it_leaves_nothing_running_and_says_how_to_go_on(tiny, 
         assert run.process.wait(300) == code, run.text()
         took = time.monotonic() - begun
         last = run.text().strip().splitlines()[-1]
-    assert last == "Stopped; nothing is lost. To go on: python -m search run tiny.toml"
+    assert last == "Stopped; nothing is lost. To resume: python -m search run tiny.toml"
     assert "RUNNING" not in {row.state for row in rows_in(tiny.parent)}
     tell(number.name, f"exit code {code} after {took:.1f} s, nothing left running, how to go on is said")
 

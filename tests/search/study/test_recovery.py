@@ -13,7 +13,7 @@ from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.study.recovery import MAX_DEATHS, deaths
 from search.verdict.load import load_results, read_results
-from search.workers.worker import joined
+from search.workers.worker import joined_study
 from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
 
 
@@ -96,10 +96,10 @@ def test_trials_of_stopped_runs_are_requeued_every_time(tmp_path, database, spec
     for _ in range(MAX_DEATHS + 1):
         with (
             WorkerLease.new().held(location) as run,
-            joined(location, spec, run=run.token, num_groups=GROUPS) as queue,
+            joined_study(location, spec, run=run.token, num_groups=GROUPS) as queue,
         ):
             assert queue.claim([20]).trial.number == 0
-    with joined(location, spec, num_groups=GROUPS) as queue:
+    with joined_study(location, spec, num_groups=GROUPS) as queue:
         work(queue, [20])
     assert Counter(row.state for row in load_results(location).rows) == {"COMPLETE": 10 + 5 * 6}
 

@@ -1,14 +1,14 @@
-"""What a worker does around its trials."""
+"""Failures of a study's first trials: held back, then stored or put back into the queue."""
 
 import pytest
 
 from search.errors import StudyError
 from search.study.queue import Failure
-from search.workers.worker import FAILURES, FRUITLESS, StartupFailures
+from search.workers.worker import MAX_STARTUP_DIVERGED, MAX_STARTUP_FAILURES, StartupFailures
 
 
 class Queue:
-    """Where trials end."""
+    """A queue that notes where trials end."""
 
     def __init__(self, *, complete=False):
         self.complete = complete
@@ -25,46 +25,46 @@ class Queue:
 
 
 def failure(number):
-    return Failure(claim=number, reason="no luck", attributes={})
+    return Failure(claim=number, reason="wrong shape", attributes={})
 
 
-def test_first_trials_that_all_fail_are_put_back_and_end_the_study():
+def test_first_trials_that_all_fail_wait_and_end_the_study():
     queue = Queue()
-    first = StartupFailures(queue)
-    for number in range(FAILURES - 1):
-        first.ended(failure(number))
-    with pytest.raises(StudyError, match="The first 3 trials all failed, and wait to be run again; the last: no luck"):
-        first.ended(failure(FAILURES - 1))
-    assert sorted(queue.waiting) == [*range(FAILURES)]
+    failures = StartupFailures(queue)
+    for number in range(MAX_STARTUP_FAILURES - 1):
+        failures.ended(failure(number))
+    with pytest.raises(StudyError, match="The first 3 trials all failed, and wait to be run again; the last: wrong"):
+        failures.ended(failure(MAX_STARTUP_FAILURES - 1))
+    assert sorted(queue.waiting) == [*range(MAX_STARTUP_FAILURES)]
     assert not queue.failed
-    assert not first.failures, "nobody puts them back twice"
+    assert not failures.failures, "no trial is put back twice"
 
 
-def test_once_a_trial_is_complete_a_failure_is_the_trial_s():
+def test_failures_are_stored_once_a_trial_is_complete():
     queue = Queue()
-    first = StartupFailures(queue)
-    first.ended(failure(0))
+    failures = StartupFailures(queue)
+    failures.ended(failure(0))
     assert not queue.failed
     queue.complete = True
-    first.ended(None)
+    failures.ended(None)
     assert queue.failed == [0]
-    for number in range(1, 3 * FAILURES):
-        first.ended(failure(number))
-    assert queue.failed == [*range(3 * FAILURES)]
+    for number in range(1, 3 * MAX_STARTUP_FAILURES):
+        failures.ended(failure(number))
+    assert queue.failed == [*range(3 * MAX_STARTUP_FAILURES)]
 
 
 def test_first_trials_that_all_diverge_end_the_study():
-    first = StartupFailures(Queue())
-    for _ in range(FRUITLESS - 1):
-        first.ended(None)  # stored as failed or pruned: none is complete
+    failures = StartupFailures(Queue())
+    for _ in range(MAX_STARTUP_DIVERGED - 1):
+        failures.ended(None)  # stored as failed or pruned: none is complete
     with pytest.raises(StudyError, match="The first 10 trials all diverged: their metric was never finite"):
-        first.ended(None)
+        failures.ended(None)
 
 
-def test_one_that_diverges_excuses_no_failures():
-    first = StartupFailures(Queue())
-    first.ended(None)
-    first.ended(failure(1))
-    first.ended(failure(2))
+def test_a_diverged_trial_excuses_no_failures():
+    failures = StartupFailures(Queue())
+    failures.ended(None)
+    failures.ended(failure(1))
+    failures.ended(failure(2))
     with pytest.raises(StudyError, match="The first 3 trials all failed"):
-        first.ended(failure(3))
+        failures.ended(failure(3))

@@ -1,0 +1,102 @@
+"""Supervision of workers: as many as there is room for, and another for each that dies."""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from math import inf
+from typing import Literal, Protocol
+
+from search.errors import StudyError
+from search.storage.location import StudyLocation
+from search.storage.owner import WorkerLease, sweep
+from search.workers.worker import MAX_STARTUP_FAILURES, POLL_SECONDS
+
+FINISH_SECONDS = 30.0
+"""Time in which the others must end once a worker found nothing left to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A report about one worker.
+
+    kind: "ready" when it found the task right, "begun" with its first trial, "note" with a line for the user,
+    "finished" when it found nothing left to do, "died" with how, "lost" with how when its whole machine was lost.
+    """
+
+    index: int
+    kind: Literal["ready", "begun", "note", "finished", "died", "lost"]
+    text: str = ""
+
+
+class Engine(Protocol):
+    """A place where workers run: processes of this machine, or tasks of a Ray cluster."""
+
+    def room(self) -> int:
+        """Return how many workers can run at the same time."""
+
+    def start(self, index: int) -> None:
+        """Start a worker."""
+
+    def poll(self, seconds: float) -> list[Event]:
+        """Return new events, after at most so many seconds. Raises the first error that a worker raised."""
+
+    def close(self) -> None:
+        """End all workers."""
+
+
+def supervise(
+    engine: Engine,
+    location: StudyLocation,
+    *,
+    run: WorkerLease,
+    tick: Callable[[], None],
+    notify: Callable[[str], None],
+) -> None:
+    """Keep workers running until nothing is left to do.
+
+    The first error ends them all: `FrostlineError` for what a user can mend, `RuntimeError` with the worker's traceback
+    for a defect. Nothing stays in a new study's folder before a worker has found the task right.
+
+    run: the lease that is held from then on. tick: called about twice a second; an exception from it ends all workers.
+    notify: called once with each different line for the user.
+    """
+    workers: set[int] = set()
+    begun: set[int] = set()
+    shown: set[str] = set()
+    stillborn, ready, finished = 0, False, inf  # the last is when the first worker found nothing left to do
+    with ExitStack() as stack:
+        unwritten = stack.enter_context(ExitStack())
+        if not location.folder.exists():  # for the cache of decoded images, when the data turn out wrong
+            unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
+        stack.enter_context(closing(engine))
+        while finished == inf or (workers and time.monotonic() < finished + FINISH_SECONDS):
+            while finished == inf and len(workers) < engine.room():
+                index = min(set(range(len(workers) + 1)) - workers)
+                engine.start(index)
+                workers.add(index)
+                begun.discard(index)
+            for event in engine.poll(POLL_SECONDS):
+                if event.kind == "ready" and not ready:
+                    ready = True
+                    unwritten.pop_all()
+                    stack.enter_context(run.present(location))
+                elif event.kind == "begun":
+                    begun.add(event.index)
+                elif event.kind == "note" and event.text not in shown:
+                    shown.add(event.text)
+                    notify(event.text)
+                elif event.kind in ("finished", "died", "lost"):
+                    workers.discard(event.index)
+                if event.kind == "finished":
+                    finished = min(finished, time.monotonic())
+                if event.kind == "died":
+                    stillborn = 0 if event.index in begun else stillborn + 1
+                    if stillborn == MAX_STARTUP_FAILURES:
+                        raise StudyError(
+                            f"{stillborn} workers in a row ended before their first trial, the last {event.text}: out "
+                            f"of memory, or a crash in native code? See {location.folder / 'logs'}."
+                        )
+            tick()
+    sweep(location)
