@@ -68,9 +68,13 @@ def test_poller_check_raises_the_error_of_its_thread(poller, monkeypatch):
 
 
 def test_poller_exit_on_an_error_waits_for_no_answer(poller, answers):
-    with pytest.raises(KeyboardInterrupt), poller:
-        time.sleep(0.1)
-        raise KeyboardInterrupt
+    def interrupted():
+        with poller:
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not answers.is_set()
     assert poller._thread.is_alive()
 
