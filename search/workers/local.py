@@ -18,8 +18,9 @@ from search.errors import FrostlineError
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
+from search.workers.setup import redirect_output
 from search.workers.supervisor import Event, supervise
-from search.workers.worker import redirect_output, run_worker
+from search.workers.worker import run_worker
 
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl(2) for the signal that a process gets when its parent dies."""
