@@ -122,6 +122,7 @@ def _requeue(location: StudyLocation) -> None:
     with suppress(FrostlineError), connected(location.database) as storage:
         if storage is not None:
             requeue_dead(storage, location)
+        sweep(location)
 
 
 def _print_verdicts(console: Console, results: Results, verdicts: Mapping[int, Verdict], page: Path) -> None:

@@ -146,13 +146,13 @@ def requeue_dead(storage: BaseStorage, location: StudyLocation) -> None:
 
 def release(storage: BaseStorage, location: StudyLocation, owner: WorkerLease, *, counts: bool) -> None:
     """Requeue the running trials of one owner, as `Recovery.release` does."""
-    under_lock(shared(storage), location, lambda: _recovery(storage, location).release(owner, counts=counts))
+    under_lock(leased_storage(storage), location, lambda: _recovery(storage, location).release(owner, counts=counts))
 
 
 def _recovery(storage: BaseStorage, location: StudyLocation) -> Recovery:
     names = [study.study_name for study in storage.get_all_studies()]
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names if name_of(name) == location.name]
-    return Recovery(shared(storage), location, studies)
+    return Recovery(leased_storage(storage), location, studies)
 
 
 def under_lock(storage: LeasedStorage, location: StudyLocation, act: Callable[[], T]) -> T:

@@ -114,7 +114,7 @@ def _describe(code: int) -> str:
 
 
 def _work(
-    connection: Connection, index: int, content: dict[str, Any], location: StudyLocation, sizes: list[int], run: str
+    connection: Connection, index: int, content: dict[str, Any], location: StudyLocation, sizes: list[int], parent: str
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -126,7 +126,7 @@ def _work(
     redirect_output(os.devnull)
     try:
         spec = StudySpec.from_dict(content, where="the study file")
-        run_worker(spec, location, sizes, index=index, run=run, report=partial(_report, connection, index))
+        run_worker(spec, location, sizes, index=index, parent=parent, report=partial(_report, connection, index))
     except FrostlineError as error:
         connection.send(error)
     except BaseException:

@@ -101,8 +101,8 @@ class RayTasks:
         return room
 
     def start(self, index: int) -> None:
-        lease, held = WorkerLease.new(run=self.run.token), ExitStack()
-        held.enter_context(lease.present(self.location))
+        lease, held = WorkerLease.new(parent=self.run.token), ExitStack()
+        held.enter_context(lease.held(self.location))
         task = self.task.remote(*self.arguments, index, str(lease))
         self.workers[task] = _Worker(index=index, lease=lease, held=held)
 
@@ -174,7 +174,7 @@ def ray_worker(
         ) from None
     lease = WorkerLease.parse(owner)
     assert lease is not None
-    if not Path(lease.lock(location).lock_file).exists():
+    if not lease.file(location).exists():
         raise StudyError(
             f"{location.folder} on {socket.gethostname()} is not that of the driver: all nodes must share --out."
         )

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from search.errors import StudyError
 from search.storage.location import StudyLocation
-from search.storage.owner import WorkerLease, sweep
+from search.storage.owner import WorkerLease
 from search.workers.worker import MAX_STARTUP_FAILURES, POLL_SECONDS
 
 FINISH_SECONDS = 30.0
@@ -81,7 +81,7 @@ def supervise(
                 if event.kind == "ready" and not ready:
                     ready = True
                     unwritten.pop_all()
-                    stack.enter_context(run.present(location))
+                    stack.enter_context(run.held(location))
                 elif event.kind == "begun":
                     begun.add(event.index)
                 elif event.kind == "note" and event.text not in shown:
@@ -99,4 +99,3 @@ def supervise(
                             f"of memory, or a crash in native code? See {location.folder / 'logs'}."
                         )
             tick()
-    sweep(location)

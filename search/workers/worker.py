@@ -39,7 +39,7 @@ def run_worker(
     *,
     index: int,
     report: Callable[[str, str], None],
-    run: str = "",
+    parent: str = "",
     lease: WorkerLease | None = None,
 ) -> None:
     """Run trials of these sizes in this process until none is left anywhere.
@@ -47,13 +47,14 @@ def run_worker(
     The task is checked before anything is written. From then on output goes to the study's `logs/worker-{index}.log`.
 
     report: called with "ready" once the task is right, "begun" when the first trial begins, and "note" and a line for
-    the user. run: the token of the run that started this worker. lease: one that the starter holds for this worker.
+    the user. parent: the token of the run that started this worker. lease: one that the run holds for this worker.
     Raises `FrostlineError` for what a user can mend.
     """
 
     def notify(line: str) -> None:
         report("note", line)
 
+    watchdog = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
     try:
         task = load_task(spec, location)
         from search.training.checkpoint import sweep as sweep_checkpoints
@@ -64,8 +65,10 @@ def run_worker(
             notify(note)
         with (
             storage_errors(location.database),
-            joined_study(location, spec, run=run, lease=lease, notify=notify, **task.facts) as queue,
-            Watchdog(spec.train.timeout, last_words=queue.mark_hung) as watchdog,
+            joined_study(
+                location, spec, parent=parent, lease=lease, notify=notify, meanwhile=watchdog.pause, **task.facts
+            ) as queue,
+            watchdog,
         ):
             context = TrialContext.of(queue, task, progress=watchdog.kick)
             begun = False
@@ -95,9 +98,9 @@ def run_trials(
     """
     from search.storage.rdb import LeaseLost
 
-    queue.shared.meanwhile = watchdog.pause
     failures = StartupFailures(queue)
     while True:
+        watchdog.stop()
         # A finished trial's Trainer and module refer to each other, and to the network and the optimizer's state: some
         # hundred MB with a BERT, which Python would let pile up.
         gc.collect()
@@ -109,7 +112,6 @@ def run_trials(
             except LeaseLost as lost:
                 print(lost, flush=True)
                 queue.let_go(claim)
-            watchdog.stop()
             continue
         failures.settle()
         if queue.finished(sizes):
@@ -123,14 +125,16 @@ def joined_study(
     location: StudyLocation,
     spec: StudySpec,
     *,
-    run: str = "",
+    parent: str = "",
     lease: WorkerLease | None = None,
     notify: Callable[[str], None] = print,
+    meanwhile: Callable[[], None] = lambda: None,
     **facts: Any,
 ) -> Iterator["TrialQueue"]:
     """Join a study as an owner of trials, present and with a heartbeat as long as the block lasts.
 
-    run: the token of the run that started this process. lease: one that another process holds; by default a new one.
+    parent: the token of the run that started this process. lease: one that the run holds; by default a new one.
+    notify, meanwhile: those of `open_storage`.
     facts: attributes that the study stores of its task, as arguments of `create_studies`.
     """
     from search.storage.rdb import leased_storage
@@ -138,8 +142,10 @@ def joined_study(
     from search.study.create import create_studies
     from search.study.queue import TrialQueue
 
-    held = WorkerLease.new(run=run).present(location) if lease is None else nullcontext(lease)
-    storage = open_storage(location.database, create=True, patience=PATIENCE, say=notify)
+    held = WorkerLease.new(parent=parent).held(location) if lease is None else nullcontext(lease)
+    storage = open_storage(
+        location.database, create=True, patience=PATIENCE_SECONDS, notify=notify, meanwhile=meanwhile
+    )
     try:
         with held as owner, heartbeat_for(location, owner) as heartbeat:
             create_studies(storage, location, spec, **facts)

@@ -96,7 +96,7 @@ def test_trials_of_stopped_runs_are_requeued_every_time(tmp_path, database, spec
     for _ in range(MAX_DEATHS + 1):
         with (
             WorkerLease.new().held(location) as run,
-            joined_study(location, spec, run=run.token, num_groups=GROUPS) as queue,
+            joined_study(location, spec, parent=run.token, num_groups=GROUPS) as queue,
         ):
             assert queue.claim([20]).trial.number == 0
     with joined_study(location, spec, num_groups=GROUPS) as queue:
@@ -116,9 +116,9 @@ def test_a_living_processs_trial_is_not_requeued(location, spec):
 
 
 def test_release_requeues_the_trials_of_one_owner(location, spec):
-    with WorkerLease.new().present(location) as one, WorkerLease.new().present(location) as other:
+    with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         first, second = (open_queue(location, spec, owner).claim([20]) for owner in (one, other))
-        storage = open_storage(location.url)
+        storage = open_storage(location.database)
         release(storage, location, one, counts=True)
         trials = first.study.trials
         assert [trial.state for trial in trials] == [TrialState.WAITING, TrialState.RUNNING]

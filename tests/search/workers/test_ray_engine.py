@@ -17,7 +17,7 @@ from search.spec.tables import Train
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.storage.rdb import shared
+from search.storage.rdb import leased_storage
 from search.verdict.load import read_results
 from search.workers.ray_engine import check_address, check_resources, check_room, ray_worker, room_of, run_on_ray
 from tests.search.sessions import Session
@@ -107,19 +107,19 @@ def workers_of(raylet):
 def trials(place, storage):
     """The study's exploring trials."""
     location = StudyLocation.of("mine", out=place / "studies", storage=storage)
-    database = open_storage(location.url)
+    database = open_storage(location.database)
     found = database.get_all_trials(database.get_study_id_from_name(location.explore_name(40)))
-    shared(database).scoped_session.remove()
-    shared(database).engine.dispose()
+    leased_storage(database).scoped_session.remove()
+    leased_storage(database).engine.dispose()
     return found
 
 
 def check_finished(place, storage, *, deaths):
     """Exactly the budget is complete, and as many processes died of trials as is said."""
     location = StudyLocation.of("mine", out=place / "studies", storage=storage)
-    database = open_storage(location.url)
+    database = open_storage(location.database)
     rows = read_results(database, location).rows
-    shared(database).engine.dispose()
+    leased_storage(database).engine.dispose()
     found = trials(place, storage)
     assert {row.state for row in rows} == {"COMPLETE"}
     spec = StudySpec.from_file(place / "mine.toml")
