@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (
     "strategies",
-    "search search/errors search/files search/digest search/seeds search/user_code search/device search/pruning",
+    "search search/errors search/files search/array_file search/digest search/seeds search/user_code search/device "
+    "search/pruning",
     "search/spec",
     "search/data search/storage",
     "search/models search/verdict",

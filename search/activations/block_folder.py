@@ -1,38 +1,42 @@
-"""The folder that a study's processes share for their blocks of activations, and who may write there.
+"""The folder that a study's processes share for their blocks of activations, and the right to write there.
 
-<key>.act             a block
-<key>.<8>.partial     one that is being written, or that a killed process left
-<key>.lock  room.lock who makes that block; who counts and frees bytes
+<key>.npy               a block
+<key>.npy.<8>.partial   one that is being written, or that a killed process left
+<key>.lock  room.lock   held by the process that makes the block, or that counts and frees bytes
 """
 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.activations.block_file import DiskFull, Layout, Values, refused, write
+from search.array_file import ArrayWriter, Bytes, size_of
+from search.files import replacing
 
-TICK = 1.0
-"""Seconds after which who waits for a block that another process makes says that it waits."""
-SPARE = 256 * 2**20
-"""Bytes of a disk that are left free: for the study's database and results, without which nothing goes on."""
+WAIT_SECONDS = 1.0
+"""Seconds of waiting for another process's block between two calls of `waiting`."""
+MIN_FREE_BYTES = 256 * 2**20
+"""Bytes of a disk that are left free for the study's database and results."""
+
+
+class DiskFull(Exception):
+    """The disk takes no such block: it or its budget is full, or it can't be written or locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFolder:
-    """The blocks in a folder, `room` bytes of them at most. What else lies there is left alone."""
+    """The blocks in a folder, at most `room` bytes together. Other files there are left alone."""
 
     path: Path
     room: int
 
     def file(self, key: str) -> Path:
-        return self.path / f"{key}.act"
+        return self.path / f"{key}.npy"
 
     def touch(self, key: str) -> None:
         """Note that the block is used: the least recently used goes first."""
@@ -40,26 +44,27 @@ class BlockFolder:
             os.utime(self.file(key))
 
     def remove(self, key: str) -> None:
+        """Remove a block, or whatever else has its name."""
         file = self.file(key)
         with suppress(OSError):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
 
-    def tidy(self) -> None:
-        """Remove what killed processes left, and what is more than the room."""
+    def evict(self) -> None:
+        """Remove what killed processes left, and the least recently used blocks beyond the room."""
         with suppress(DiskFull), refused():
             if self.path.is_dir():
                 with self._lock("room"):
                     self._make_room(0)
 
     @contextmanager
-    def claimed(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the right to make that block, as long as this process lives; waits for who has it. Raises `DiskFull`."""
+    def reserve(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the right to make that block as long as this process lives; wait for its holder. Raises `DiskFull`."""
         lock = self._lock(key)
         with refused():
             self.path.mkdir(parents=True, exist_ok=True)
             while not lock.is_locked:
                 try:
-                    lock.acquire(timeout=TICK)
+                    lock.acquire(timeout=WAIT_SECONDS)
                 except Timeout:
                     waiting()
         try:
@@ -67,32 +72,31 @@ class BlockFolder:
         finally:
             _drop(lock)
 
-    def put(self, key: str, chunks: Iterable[Values], layout: Layout) -> None:
-        """Write the block's file, under a claim on its key; the least recently used make room for it.
+    def write(self, key: str, shape: tuple[int, ...], pieces: Iterable[Bytes]) -> None:
+        """Write a reserved block's file, visible once it is whole; the least recently used make room for it.
 
-        Nobody sees it before it is whole. Raises `DiskFull`; what `chunks` raises goes through. Nothing is left then.
+        Raises `DiskFull`; what `pieces` raises goes through. Nothing is left then.
         """
-        partial = self.path / f"{key}.{uuid4().hex[:8]}.partial"
-        size = layout.offsets[-1]
-        try:
-            with refused(), self._lock("room"):
-                self._make_room(size)
-                partial.touch()
-                os.truncate(partial, size)  # so that others count it
-            write(partial, chunks, layout)
+        with ExitStack() as stack:
             with refused():
-                partial.replace(self.file(key))
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+                stream = stack.enter_context(replacing(self.file(key)))
+                with self._lock("room"):
+                    self._make_room(size_of(shape))
+                    os.truncate(stream.fileno(), size_of(shape))  # so that others count it
+                writer = ArrayWriter(stream, shape)
+            for piece in pieces:
+                with refused():
+                    writer.write(piece)
+            with refused():
+                writer.finish()
+                stack.close()
 
     def _make_room(self, size: int) -> None:
         partials = [file for file in self.path.glob("*.partial") if not self._is_left(file)]
         being_written = sum(size for _, size, _ in _known(partials))
-        blocks = sorted(_known(self.path.glob("*.act")))
+        blocks = sorted(_known(self.path.glob("*.npy")))
         used = being_written + sum(size for _, size, _ in blocks)
-        room = min(self.room, used + shutil.disk_usage(self.path).free - SPARE)
+        room = min(self.room, used + shutil.disk_usage(self.path).free - MIN_FREE_BYTES)
         if size and being_written + size > room:
             raise OSError(ENOSPC, "all but a reserve of it is full")
         for _, freed, file in blocks:
@@ -105,7 +109,7 @@ class BlockFolder:
         return FileLock(self.path / f"{name}.lock")
 
     def _is_left(self, partial: Path) -> bool:
-        """Whether who wrote it is gone; it goes too then."""
+        """Return whether its writer is gone; the file is removed then."""
         lock = self._lock(partial.name.split(".")[0])
         try:
             lock.acquire(timeout=0)
@@ -116,8 +120,17 @@ class BlockFolder:
         return True
 
 
+@contextmanager
+def refused() -> Iterator[None]:
+    """Raise `DiskFull` for what the disk refuses."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's, where there are no locks
+        raise DiskFull(getattr(error, "strerror", None) or str(error)) from error
+
+
 def _known(files: Iterable[Path]) -> Iterator[tuple[int, int, Path]]:
-    """When each was used last, its bytes, and itself."""
+    """Yield when each was used last, its bytes, and itself."""
     for file in files:
         with suppress(FileNotFoundError):  # it was removed or renamed meanwhile
             if not file.is_file():
@@ -126,7 +139,7 @@ def _known(files: Iterable[Path]) -> Iterator[tuple[int, int, Path]]:
 
 
 def _drop(lock: FileLock) -> None:
-    # Removed while it is held: who waits for it notices, and begins anew.
+    # Removed while it is held: a process that waits for it notices, and starts over.
     with suppress(OSError):
         Path(lock.lock_file).unlink()
     lock.release()

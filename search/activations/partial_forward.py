@@ -1,238 +1,108 @@
-"""A backbone whose code can't be followed: its own `forward` runs, and what lies before a boundary is skipped.
+"""A backbone's own `forward`, run with the modules before a boundary replaced by placeholders."""
 
-Each module wholly before the boundary returns, instead of running, the value that the last of them gave.
-"""
-
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import nn
 
-from search.activations import rnn_layers
-from search.data.examples import Tensors, index_inputs
-from strategies import LayerGroup
-from strategies.module_names import prefixes
-
-_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
-
-
-class Homes:
-    """Which layer groups a module or parameter belongs to."""
-
-    def __init__(self, groups: Sequence[LayerGroup]) -> None:
-        self._parameters = {parameter: index for index, group in enumerate(groups) for parameter in group.parameters}
-        self._modules: dict[nn.Module, set[int]] = {}
-        for index, group in enumerate(groups):
-            for module in group.modules:
-                self._modules.setdefault(module, set()).add(index)
-
-    def of(self, part: object) -> set[int]:
-        """The indices of its groups. Without parameters, a module is at home where its mode changes what it does."""
-        if isinstance(part, nn.Parameter):
-            return {self._parameters[part]}
-        if isinstance(part, rnn_layers.Layer):
-            return self.of(part.alone)
-        if not isinstance(part, nn.Module):
-            return set()
-        held = {self._parameters[parameter] for parameter in part.parameters()}
-        if held or all(map(_is_constant, part.modules())):
-            return held
-        return {index for module in part.modules() for index in self._modules.get(module, ())}
-
-    def are_several(self, module: nn.Module) -> bool:
-        return len(self.of(module)) > 1
-
-
-def _is_constant(module: nn.Module) -> bool:
-    # One of torch's that does the same in training and in evaluation.
-    native = type(module).__module__.startswith("torch.nn.modules.") and not isinstance(module, _RANDOM)
-    return native and next(module.buffers(recurse=False), None) is None
+from search.activations.recording import Cut, Recording, in_place_of
+from search.activations.rnn_layers import split_rnns
+from search.activations.slots import Filling, Slot, Tree, Values, first_tensor, full_length, mapped
+from search.data.examples import Tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skip:
-    """What is skipped at a boundary.
+class Resume:
+    """A cut to go on from, its values (N, ...), and the content of the placeholders before it."""
 
-    modules: each with what it returns behind the value; None where it returns that alone.
-    last, times: the value is there when that module has run so often.
-    padded: whether it is a sequence (N, T, ...), kept at the full length of the inputs.
-    """
-
-    modules: Mapping[str, tuple[None, ...] | None]
-    last: str
-    times: int
-    padded: bool
+    cut: Cut
+    values: Values
+    filling: Filling
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Skipped:
-    """What a backbone skips, by boundary. Holds names, none of its tensors."""
+class PartialForward:
+    """A backbone that runs from one cut to another."""
 
-    cuts: Mapping[int, Skip]
-
-    @classmethod
-    def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Skipped":
-        """ProgressPoller a backbone run in evaluation. Raises whatever its `forward` raises on one example."""
-        calls = _calls(backbone.eval(), Homes(groups), examples)
-        skips = {boundary: _skip(calls, boundary) for boundary in range(1, len(groups))}
-        return cls(cuts={boundary: skip for boundary, skip in skips.items() if skip})
-
-    @property
-    def is_one_program(self) -> bool:
-        return False
-
-    def needs_inputs(self, boundary: int) -> bool:
-        return True
-
-    def on(self, backbone: nn.Module) -> "Skipping":
-        return Skipping(self, backbone)
-
-
-class Skipping:
-    """A backbone, run from one boundary to another: 0 is its inputs, None its features."""
-
-    def __init__(self, skipped: Skipped, backbone: nn.Module) -> None:
-        self.skipped = skipped
+    def __init__(self, recording: Recording, backbone: nn.Module) -> None:
+        self.recording = recording
         self.backbone = backbone
+        names = {call.name for call in recording.calls}
+        self._split, layers = split_rnns(backbone, names)
+        self._parts = dict(backbone.named_modules()) | layers
 
-    def __call__(
-        self, start: int, values: tuple[Tensor, ...], inputs: Tensors | None, stop: int | None
-    ) -> tuple[Tensor, ...]:
+    def __call__(self, inputs: Tensors | None, *, resume: Resume | None, stop: Cut | None) -> Values:
+        """Return the stop's values, else the features alone; placeholders stand in for inputs that are None."""
         with ExitStack() as stack:
-            if start:
-                skip = self.skipped.cuts[start]
-                for name, rest in skip.modules.items():
-                    stub = _Stub(value=values[0], rest=rest, padded=skip.padded)
-                    stack.enter_context(_in_place_of(self.backbone.get_submodule(name), stub))
+            for rnn, layers in self._split:
+                stack.enter_context(in_place_of(rnn, layers))
+            if resume is not None:
+                rows, device = len(resume.values[0]), resume.values[0].device
+                for name, results in resume.cut.results.items():
+                    part = self._parts[name]
+                    stack.enter_context(in_place_of(part, _Replaced(part.forward, results, resume)))
+                if inputs is None:
+                    inputs = mapped(
+                        self.recording.inputs, lambda slot: slot.placeholder(rows, None, resume.filling, device)
+                    )
             if stop is None:
                 return (self.backbone(inputs),)
-            skip = self.skipped.cuts[stop]
-            hook = self.backbone.get_submodule(skip.last).register_forward_hook(_Stop(skip.times))
-            stack.callback(hook.remove)
+            part = self._parts[stop.call.name]
+            stack.enter_context(in_place_of(part, _Stop(part.forward, self._calls_before(stop, resume))))
+            length = full_length(inputs)
             try:
                 self.backbone(inputs)
             except _Reached as reached:
-                value = reached.value
-                return (_lengthened(value, _full_length(inputs)) if skip.padded else value,)
-        raise RuntimeError(f"The backbone has not run {skip.last!r} as often as before.")
+                found: list[Any] = []
+                mapped(reached.result, found.append)
+                return tuple(slot.stored(found[index], length) for index, slot in stop.kept.items())
+        raise RuntimeError(f"The backbone has not called {stop.call.name!r} as often as before.")
+
+    def _calls_before(self, stop: Cut, resume: Resume | None) -> int:
+        unmade = resume.cut.unmade if resume is not None else frozenset[int]()
+        made = (call for index, call in enumerate(self.recording.calls) if index not in unmade)
+        return sum(call.name == stop.call.name and call.began <= stop.call.began for call in made)
 
 
 class _Reached(BaseException):
-    """The value at a boundary is there. Not an `Exception`: libraries catch those around their layers."""
+    """The end of a pass at a cut. Not an `Exception`: libraries catch those around their layers."""
 
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
 
+@dataclass(slots=True)
 class _Stop:
-    """A forward hook that ends the whole `forward` when its module has run for the last time before a boundary."""
+    """A module's `forward` that ends the whole pass at a call."""
 
-    def __init__(self, times: int) -> None:
-        self.left = times
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise _Reached(output if isinstance(output, Tensor) else output[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stub:
-    """A module's `forward` that only returns a value; a sequence is cut to the length of what comes in."""
-
-    value: Tensor
-    rest: tuple[None, ...] | None
-    padded: bool
+    forward: Callable[..., Any]
+    calls_left: int
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = _first_tensor(args, kwargs)
-        value = self.value[:, : given.size(1)] if self.padded and given is not None else self.value
-        return value if self.rest is None else (value, *self.rest)
+        result = self.forward(*args, **kwargs)
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise _Reached(result)
+        return result
 
 
-@contextmanager
-def _in_place_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    own = vars(module)
-    before = own.get("forward")  # other libraries put theirs there too
-    own["forward"] = forward
-    try:
-        yield
-    finally:
-        del own["forward"]
-        if before is not None:
-            own["forward"] = before
+class _Replaced:
+    """A module's `forward` that returns stored values and placeholders in its first calls."""
 
+    def __init__(self, forward: Callable[..., Any], results: Sequence[Tree], resume: Resume) -> None:
+        self.forward = forward
+        self.results = iter(results)
+        self.resume = resume
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """One call of a module, and the one tensor that it returned, behind which stands nothing but `rest`."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (result := next(self.results, None)) is None:
+            return self.forward(*args, **kwargs)
+        given, values, filling = first_tensor(args, kwargs), self.resume.values, self.resume.filling
 
-    name: str
-    homes: set[int]
-    shape: torch.Size
-    rest: tuple[None, ...] | None
-    padded: bool
+        def made(slot: Slot) -> Any:
+            if slot.value is not None:
+                return slot.restored(values[slot.value], given)
+            return slot.placeholder(len(values[0]), given, filling, values[0].device)
 
-
-def _calls(backbone: nn.Module, homes: Homes, examples: Tensors) -> list[_Call]:
-    """The calls that make one value of each example, in the order in which they end."""
-    several, one = (
-        _watched(backbone, homes, inputs) for inputs in (examples, index_inputs(examples, torch.tensor([0])))
-    )
-    return [call for call, alone in zip(several, one, strict=True) if alone.shape[:1] == (1,) != call.shape[:1]]
-
-
-def _watched(backbone: nn.Module, homes: Homes, inputs: Tensors) -> list[_Call]:
-    calls: list[_Call] = []
-
-    def note(name: str, held: set[int], args: Any, kwargs: Any, output: Any) -> None:
-        value, *rest = output if isinstance(output, tuple) and output else (output,)
-        if not isinstance(value, Tensor) or any(part is not None for part in rest):
-            return
-        given, shape = _first_tensor(args, kwargs), value.shape
-        padded = isinstance(inputs, dict) and len(shape) > 2 and shape[1] <= _full_length(inputs)
-        padded = padded and given is not None and given.shape[1:2] == shape[1:2]
-        behind = tuple(rest) if isinstance(output, tuple) else None
-        calls.append(_Call(name=name, homes=held, shape=shape, rest=behind, padded=padded))
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in backbone.named_modules():
-            held = homes.of(module)
-            hook = module.register_forward_hook(
-                lambda _, args, kwargs, output, name=name, held=held: note(name, held, args, kwargs, output),
-                with_kwargs=True,
-            )
-            stack.callback(hook.remove)
-        backbone(inputs)
-    return calls
-
-
-def _skip(calls: Sequence[_Call], boundary: int) -> Skip | None:
-    early = [call for call in calls if call.homes and max(call.homes) < boundary]
-    names = {call.name for call in early}
-    outer = [call for call in early if names.isdisjoint(prefixes(call.name)[1:])]
-    if not any(boundary - 1 in call.homes for call in outer):
-        return None
-    return Skip(
-        modules={call.name: call.rest for call in outer},
-        last=outer[-1].name,
-        times=Counter(call.name for call in outer)[outer[-1].name],
-        padded=outer[-1].padded,
-    )
-
-
-def _first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
-    return next((given for given in (*args, *kwargs.values()) if isinstance(given, Tensor)), None)
-
-
-def _full_length(inputs: Any) -> int:
-    return max((value.size(1) for value in inputs.values() if value.ndim > 1), default=0)
-
-
-def _lengthened(value: Tensor, length: int) -> Tensor:
-    return pad(value, (0, 0) * (value.ndim - 2) + (0, length - value.size(1)))
+        return mapped(result, made)

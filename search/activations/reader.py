@@ -1,4 +1,4 @@
-"""What a run reads in each epoch: examples as they are, or what its frozen layers make of them."""
+"""The inputs of a run in each epoch: examples as they are, or the outputs of its frozen layers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,37 +8,41 @@ from math import inf
 import torch
 from torch import Tensor, nn
 
-from search.activations.boundaries import PartialBackbone, PartialInputs, Values
+from search.activations.boundaries import PartialBackbone, PartialInputs
 from search.activations.frozen_prefix import FrozenPrefix
+from search.activations.slots import Values
 from search.activations.store import to_float16
 from search.data.batches import Reading
 from search.data.examples import Examples, index_inputs
 from search.device import eval_batch
 from strategies import FreezingStrategy
 
-SMALL = 32 * 10**6
+MAX_COPIED_BYTES = 32 * 10**6
 """Blocks of fewer bytes together are copied for each run rather than looked into one by one."""
 
 
 def reader_of(
     layers: FrozenPrefix, strategy: FreezingStrategy, backbone: nn.Module, *, repeat: int, size: int
 ) -> "Reader | None":
-    """What a run of the strategy on that fresh backbone reads; None if that is the examples alone."""
+    """Return the reader of a run of the strategy on that fresh backbone; None if it reads the examples alone."""
     task, epochs = layers.task, layers.task.spec.train.epochs
     schedule = strategy.schedule(task.num_groups, epochs)
     frozen = [schedule.frozen_prefix(epoch) for epoch in range(epochs)]
-    at = tuple(max((b for b in layers.cuts.boundaries if b <= prefix), default=0) for prefix in frozen)
-    if not any(at) or not strategy.pretrained or not layers.hold(backbone):
+    at = tuple(max((b for b in layers.boundaries.boundaries if b <= prefix), default=0) for prefix in frozen)
+    if not any(at) or not strategy.pretrained or not layers.sync_weights(backbone):
         return None
-    return Reader(layers, at, stages=layers.cuts.on(backbone), repeat=repeat, size=size)
+    partial = layers.boundaries.on(backbone)
+    return Reader(layers, at, partial_backbone=partial, repeat=repeat, size=size)
 
 
-class Part:
+class CachedExamples:
     """Some examples of a task, and their values at the boundaries.
 
     rows: the examples in the steps in which a repeat's subset grows with the sizes; a smaller size's are part of a
-    larger one's. reads: how many examples a run reads at each boundary. expected: how many other runs, at any.
-    views: how many augmented ones of an example take turns; None where it is always read as it is.
+        larger one's.
+    reads: how many examples a run reads at each boundary.
+    expected: how many examples other runs read, at any.
+    views: how many augmented views of an example take turns; None where it is always read as it is.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class Part:
         return self._resumed(boundary, values, indices, passes)
 
     def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> PartialInputs:
-        needed = self.layers.cuts.needs_inputs(boundary)
+        needed = self.layers.boundaries.needs_inputs(boundary)
         return PartialInputs(boundary, values, index_inputs(self.examples.inputs, indices, passes) if needed else None)
 
     def _of(self, boundary: int, indices: Tensor, view: int | None, *, before: int | None = None) -> Values:
@@ -96,9 +100,9 @@ class Part:
             if kept > boundary or (before is not None and kept >= before):
                 continue
             if (blocks := self._kept(kept, view)) is not None:
-                dtypes = self.layers.cuts.dtypes(kept)
+                layouts = self.layers.boundaries.layouts_of(kept, self.examples.inputs)
                 gathered = _gathered(blocks, self.rows, indices)
-                found = tuple(value.to(dtype) for value, dtype in zip(gathered, dtypes, strict=True))
+                found = tuple(value.to(one.dtype) for value, one in zip(gathered, layouts, strict=True))
                 if kept == boundary:
                     return found
                 return self.layers.values(self._resumed(kept, found, indices, passes), boundary)
@@ -124,9 +128,8 @@ class Part:
 
         return layers.store.get(
             layers.key(self.examples, rows, boundary, view, name=self.name),
-            rows=rows.stop - rows.start,
-            compute=compute,
-            nbytes=layers.nbytes(boundary) * (rows.stop - rows.start),
+            layers.layout(boundary, self.examples.inputs, rows=rows.stop - rows.start),
+            compute,
             fill=self.fills[boundary],
         )
 
@@ -135,7 +138,7 @@ class Part:
 class Activations:
     """Inputs of N examples as what a backbone goes on from at a boundary."""
 
-    part: Part
+    part: CachedExamples
     boundary: int
 
     def __len__(self) -> int:
@@ -152,7 +155,7 @@ class Activations:
 class ByEpoch:
     """A part of the data, read in each epoch at the boundary below what trains in it."""
 
-    part: Part
+    part: CachedExamples
     boundaries: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -165,15 +168,22 @@ class ByEpoch:
 class Reader:
     """What one run reads: its training, validation and test examples, in each epoch where its frozen groups end.
 
-    stages: the run's own backbone, to go on from there.
+    boundaries: by epoch.
+    partial_backbone: the run's own, to resume there.
     """
 
     def __init__(
-        self, layers: FrozenPrefix, boundaries: tuple[int, ...], *, stages: PartialBackbone, repeat: int, size: int
+        self,
+        layers: FrozenPrefix,
+        boundaries: tuple[int, ...],
+        *,
+        partial_backbone: PartialBackbone,
+        repeat: int,
+        size: int,
     ) -> None:
         self.layers = layers
         self.boundaries = boundaries
-        self.stages = stages
+        self.partial_backbone = partial_backbone
         task, spec = layers.task, layers.task.spec
         train, validation = task.split(repeat=repeat, size=size)
         epochs = Counter(boundary for boundary in boundaries if boundary)
@@ -183,7 +193,7 @@ class Reader:
         steps = task.added_by_size(repeat=repeat, size=size)
 
         def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> ByEpoch:
-            part = Part(
+            part = CachedExamples(
                 layers,
                 examples,
                 name=(repeat, name),
@@ -205,13 +215,13 @@ class Reader:
         """The test examples, as the weights of that epoch go on from."""
         boundary, test = self.boundaries[epoch], self.layers.task.data.test
         reads = {boundary: len(test) * self.layers.task.spec.confirm.repeats}
-        part = Part(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
+        part = CachedExamples(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
         return part.at(boundary)
 
 
 def _joined(blocks: list[Values]) -> list[Values]:
     """Small blocks end to end: a batch is then found by one indexing."""
-    if sum(tensor.nbytes for block in blocks for tensor in block) > SMALL:
+    if sum(tensor.nbytes for block in blocks for tensor in block) > MAX_COPIED_BYTES:
         return blocks
     return [tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))]
 

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from search.activations.block_file import CorruptBlock, DiskFull, Layout, Values, check, layout_of, mapped, read
-from search.activations.block_folder import BlockFolder
+from search.activations.block import BlockLayout
+from search.activations.block_folder import BlockFolder, DiskFull
+from search.activations.slots import Values
+from search.array_file import BrokenArray, Bytes, map_array
 
 Compute = Callable[[], Iterator[Values]]
 
@@ -34,18 +36,22 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    tensors: Values
-    nbytes: int
+    """A block's values, in memory or mapped from its file."""
+
+    layout: BlockLayout
+    values: Values
     in_memory: bool
-    """Else the tensors lie in their file."""
 
 
 class ActivationStore:
     """Blocks of activations, each computed once: by key, in memory and in files that all processes share.
 
     What fits the memory is held there, the least recently used going first; what does not is mapped from its file.
-    `folder` None: in memory only. `say` hears once of each thing that keeps the store from its work. `waiting` is
-    called now and then while another process makes a block that is asked for. For one thread.
+    For one thread.
+
+    folder: None for memory only.
+    say: is called once with each thing that keeps the store from its work.
+    waiting: is called now and then while another process makes a block that is asked for.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class ActivationStore:
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = budget if folder is not None else replace(budget, disk=0)
-        self._shelf = BlockFolder(folder, budget.disk) if folder is not None and budget.disk else None
+        self._folder = BlockFolder(folder, budget.disk) if folder is not None and budget.disk else None
         self._held: dict[str, _Held] = {}  # the one used last at the end
         self._hopeless: set[str] = set()
         self._being_gathered = 0
@@ -65,60 +71,61 @@ class ActivationStore:
         self._say = say
         self._waiting = waiting
         self._said: set[str] = set()
-        if self._shelf is not None:
-            self._shelf.tidy()
+        if self._folder is not None:
+            self._folder.evict()
 
-    def get(self, key: str, *, rows: int, compute: Compute, nbytes: int, fill: bool = True) -> Values | None:
-        """The block's tensors, each (rows, ...) on the CPU: held, or from its file, or computed now and put away.
+    def get(self, key: str, layout: BlockLayout, compute: Compute, *, fill: bool = True) -> Values | None:
+        """Return a block's values, each (rows, ...) on the CPU: held, or from its file, or computed now and kept.
 
-        None where the block fits no budget or `compute` raises `NotFinite`, or where it is not there and `fill` is
-        off. The tensors are the store's own: index them, never write into them. `nbytes` is what they are expected
-        to take. `compute` yields chunks, examples first, of `rows` rows together (`ValueError` where they are not),
-        and may itself ask the store for other blocks; what else it raises goes through.
+        Returns None where the block fits no budget or `compute` raises `NotFinite`, or where it is not there and
+        `fill` is off. The tensors are the store's own: index them, never write into them.
+
+        compute: yields chunks of values that have `rows` rows together (else `ValueError`). It may ask the store for
+            other blocks; what it raises goes through.
         """
-        held = self._held.pop(key, None) or self._found(key, rows)
+        held = self._held.pop(key, None) or self._found(key, layout)
         if held is None and fill and key not in self._hopeless:
-            self._let_go_of_removed()
-            held = self._filled(key, rows, compute, nbytes)
+            self._drop_removed()
+            held = self._filled(key, layout, compute)
         if held is None:
             return None
         self._held[key] = held
-        if self._shelf is not None:
-            self._shelf.touch(key)
-        return held.tensors
+        if self._folder is not None:
+            self._folder.touch(key)
+        return held.values
 
-    def _found(self, key: str, rows: int) -> _Held | None:
-        """The block from its file, where there is one and it is whole."""
-        if self._shelf is None or not (file := self._shelf.file(key)).exists():
+    def _found(self, key: str, layout: BlockLayout) -> _Held | None:
+        """Return the block from its file, where there is one and it is whole."""
+        if self._folder is None or not (file := self._folder.file(key)).exists():
             return None
         try:
-            nbytes = layout_of(file, rows=rows).nbytes
-            if self._fits(nbytes):
-                self._let_go(nbytes)
-                return _Held(tensors=read(file, rows=rows), nbytes=nbytes, in_memory=True)
-            check(file, rows=rows)
-            return _Held(tensors=mapped(file, rows=rows), nbytes=nbytes, in_memory=False)
+            block = map_array(file, layout.shape)
         except FileNotFoundError:  # another process made room meanwhile
             return None
-        except (CorruptBlock, OSError) as error:
+        except (BrokenArray, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             self._say_once(
                 f"{file}: {reason}: these activations are computed again, as are others like it.", about="file"
             )
-            self._shelf.remove(key)
+            self._folder.remove(key)
             return None
+        in_memory = self._fits(layout.nbytes)
+        if in_memory:
+            self._free(layout.nbytes)
+            block = block.copy()
+        return _Held(layout=layout, values=layout.tensors(block), in_memory=in_memory)
 
-    def _filled(self, key: str, rows: int, compute: Compute, nbytes: int) -> _Held | None:
-        """The block made now, unless another process was faster; None where nothing can hold it."""
-        with self._claimed(key, nbytes) as shelf:
-            if shelf is not None and (found := self._found(key, rows)) is not None:
+    def _filled(self, key: str, layout: BlockLayout, compute: Compute) -> _Held | None:
+        """Return the block made now, unless another process was faster; None where nothing can hold it."""
+        with self._reserved(key, layout.nbytes) as folder:
+            if folder is not None and (found := self._found(key, layout)) is not None:
                 return found
-            if shelf is None and not self._fits(nbytes):
+            if folder is None and not self._fits(layout.nbytes):
                 return None
+            held = None
             try:
-                held = self._made(key, rows, compute, shelf)
+                held = self._made(key, layout, compute, folder)
             except NotFinite:
-                held = None
                 self._say_once(
                     "Some activations are too large for float16: they are computed again each time. "
                     '[activations] dtype = "float32" keeps them.',
@@ -129,84 +136,82 @@ class ActivationStore:
         return held
 
     @contextmanager
-    def _claimed(self, key: str, nbytes: int) -> Iterator[BlockFolder | None]:
-        """The shelf, and the right to make that block there; None where it is to go to memory only."""
-        shelf = self._shelf if nbytes <= self.budget.disk and nbytes < self._refused else None
-        with ExitStack() as claim:
-            if shelf is not None:
+    def _reserved(self, key: str, nbytes: int) -> Iterator[BlockFolder | None]:
+        """Yield the folder, with the right to make that block there; None where it is to go to memory only."""
+        folder = self._folder if nbytes <= self.budget.disk and nbytes < self._refused else None
+        with ExitStack() as stack:
+            if folder is not None:
                 try:
-                    claim.enter_context(shelf.claimed(key, waiting=self._waiting))
+                    stack.enter_context(folder.reserve(key, waiting=self._waiting))
                 except DiskFull as error:
                     self._give_up(nbytes, error)
-                    shelf = None
+                    folder = None
             elif nbytes > self.budget.disk:
-                self._tell_of_budget(nbytes)
-            yield shelf
+                self._say_budget(nbytes)
+            yield folder
 
-    def _made(self, key: str, rows: int, compute: Compute, shelf: BlockFolder | None) -> _Held | None:
-        chunks, held = compute(), None
-        first = next(chunks, ())
-        if not first:
-            raise ValueError("There are no activations to keep.")
-        layout = Layout.of(first, rows=rows)
-        chunks, nbytes = chain((first,), chunks), layout.nbytes
-        if self._fits(nbytes):
-            held = _Held(tensors=self._gathered(chunks, layout), nbytes=nbytes, in_memory=True)
-            chunks = iter((held.tensors,))
-        if shelf is not None:
+    def _made(self, key: str, layout: BlockLayout, compute: Compute, folder: BlockFolder | None) -> _Held | None:
+        pieces, held = layout.pieces(compute()), None
+        if self._fits(layout.nbytes):
+            block = self._gathered(pieces, layout)
+            held = _Held(layout=layout, values=layout.tensors(block), in_memory=True)
+            pieces = iter((block,))
+        if folder is not None:
             try:
-                shelf.put(key, chunks, layout)
-                return held or self._mapped(key, rows, nbytes)
+                folder.write(key, layout.shape, pieces)
+                return held or self._mapped(key, layout)
             except DiskFull as error:
-                self._give_up(nbytes, error)
+                self._give_up(layout.nbytes, error)
         return held
 
-    def _mapped(self, key: str, rows: int, nbytes: int) -> _Held | None:
-        """The block as it lies in its file, which is known to be whole; None where it has none."""
-        if self._shelf is not None:
-            with suppress(CorruptBlock, OSError):
-                return _Held(tensors=mapped(self._shelf.file(key), rows=rows), nbytes=nbytes, in_memory=False)
+    def _mapped(self, key: str, layout: BlockLayout) -> _Held | None:
+        """Return the block from its file, which is known to be whole; None where it has none."""
+        if self._folder is not None:
+            with suppress(BrokenArray, OSError):
+                block = map_array(self._folder.file(key), layout.shape, checked=False)
+                return _Held(layout=layout, values=layout.tensors(block), in_memory=False)
         return None
 
-    def _gathered(self, chunks: Iterator[Values], layout: Layout) -> Values:
-        self._let_go(layout.nbytes)
+    def _gathered(self, pieces: Iterator[Bytes], layout: BlockLayout) -> Bytes:
+        self._free(layout.nbytes)
         self._being_gathered += layout.nbytes  # a block that is asked for meanwhile finds this memory taken
         try:
-            return layout.already_batched(chunks)
+            block, begin = np.empty(layout.shape, dtype=np.uint8), 0
+            for piece in pieces:
+                block[begin : begin + len(piece)] = piece
+                begin += len(piece)
+            return block
         finally:
             self._being_gathered -= layout.nbytes
 
     def _fits(self, nbytes: int) -> bool:
         return self._being_gathered + nbytes <= self.budget.memory
 
-    def _let_go(self, nbytes: int) -> None:
-        """Let go of blocks in memory, the least recently used first, until `nbytes` fit; one with a file is mapped."""
+    def _free(self, nbytes: int) -> None:
+        """Drop blocks from memory, the least recently used first, until `nbytes` fit; one with a file is mapped."""
         in_memory = {key: held for key, held in self._held.items() if held.in_memory}
-        used = self._being_gathered + sum(held.nbytes for held in in_memory.values())
+        used = self._being_gathered + sum(held.layout.nbytes for held in in_memory.values())
         for key, held in in_memory.items():
             if used + nbytes <= self.budget.memory:
                 return
-            used -= held.nbytes
-            if (instead := self._mapped(key, len(held.tensors[0]), held.nbytes)) is not None:
+            used -= held.layout.nbytes
+            if (instead := self._mapped(key, held.layout)) is not None:
                 self._held[key] = instead
             else:
                 del self._held[key]
 
-    def _let_go_of_removed(self) -> None:
+    def _drop_removed(self) -> None:
         # A map keeps the bytes of a removed file on the disk, past every budget.
         for key, held in list(self._held.items()):
-            if not held.in_memory and self._shelf is not None and not self._shelf.file(key).exists():
+            if not held.in_memory and self._folder is not None and not self._folder.file(key).exists():
                 del self._held[key]
 
     def _give_up(self, nbytes: int, error: DiskFull) -> None:
         """Try no block of that size on the disk again: filling one up takes minutes, and mostly it stays full."""
         self._refused = min(self._refused, nbytes)
-        self._say_once(
-            f"The disk takes no more activations ({error}): {self._instead(nbytes)}.",
-            about="disk",
-        )
+        self._say_once(f"The disk takes no more activations ({error}): {self._instead(nbytes)}.", about="disk")
 
-    def _tell_of_budget(self, nbytes: int) -> None:
+    def _say_budget(self, nbytes: int) -> None:
         budget, fits = self.budget, self._fits(nbytes)
         if not budget.disk and (fits or not budget.memory):
             return  # as it was asked for
@@ -227,7 +232,7 @@ class ActivationStore:
 
 
 def to_float16(tensors: Values) -> Values:
-    """The tensors with float32 as float16. Raises `NotFinite` where a value is not finite then."""
+    """Return the tensors with float32 as float16. Raises `NotFinite` where a value is not finite then."""
     halves = tuple(one.half() if one.dtype == torch.float32 else one for one in tensors)
     if not all(bool(torch.isfinite(one).all()) for one in halves):
         raise NotFinite

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +15,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from search.array_file import ArrayWriter, BrokenArray, Bytes, map_array
 from search.digest import digest
 from search.errors import TaskError, printable
 from search.files import replacing
 
-Bytes = NDArray[np.uint8]
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -213,38 +214,28 @@ def _kept(
 ) -> tuple[Bytes, dict[int, str]]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
-        if (found := _found(file, shape)) is not None:
-            return found
+        with suppress(BrokenArray, OSError, ValueError, RecursionError):  # what does not fit is decoded again
+            return map_array(file, shape, checked=False), _reasons(file.with_suffix(".json"), shape[0])
         for left in file.parent.glob(f"{file.stem}.*.partial"):  # by a process that was killed
             left.unlink()
-        # Written, not mapped: where the disk is full a write says so, and a memory map ends the process.
         with replacing(file) as stream:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-            reasons = read(lambda number, made: stream.write(made.data))
+            writer = ArrayWriter(stream, shape)
+            reasons = read(lambda number, made: writer.write(made))
+            writer.finish()
             with replacing(file.with_suffix(".json")) as broken:
                 broken.write(json.dumps(reasons).encode())
-        return np.load(file, mmap_mode="r"), reasons
+        return map_array(file, shape, checked=False), reasons
 
 
-def _found(file: Path, shape: tuple[int, ...]) -> tuple[Bytes, dict[int, str]] | None:
-    """What lies there, if it is what was put there; else it is decoded again."""
-    if not file.is_file():
-        return None
-    try:
-        pixels = np.load(file, mmap_mode="r")  # nothing pickled
-        kept = {int(number): printable(str(text)) for number, text in _table(file.with_suffix(".json")).items()}
-    except (OSError, ValueError, EOFError, RecursionError):
-        return None
-    sound = pixels.shape == shape and pixels.dtype == np.uint8 and all(0 <= number < shape[0] for number in kept)
-    return (pixels, kept) if sound else None
-
-
-def _table(file: Path) -> dict[str, Any]:
+def _reasons(file: Path, examples: int) -> dict[int, str]:
+    """Return why images could not be read, by number. Raises `ValueError` for a file that says something else."""
     table = json.loads(file.read_text()) if file.is_file() else None
     if not isinstance(table, dict):
         raise ValueError(f"{file} is no table.")
-    return table
+    reasons = {int(number): printable(str(text)) for number, text in table.items()}
+    if not all(0 <= number < examples for number in reasons):
+        raise ValueError(f"{file} is of other images.")
+    return reasons
 
 
 def _reason(error: Exception) -> str:

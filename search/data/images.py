@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from search.data.decoding import FILTERS, Bytes, ImageSource, decoded
+from search.array_file import Bytes
+from search.data.decoding import FILTERS, ImageSource, decoded
 from search.data.examples import Examples, TaskData
 from search.errors import TaskError
 

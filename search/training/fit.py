@@ -136,7 +136,7 @@ def _build(
     optimizer = build_optimizer(task.spec.train, rated)
     if own is not None:
         return with_optimizer(own, optimizer), groups, reader
-    stages = None if reader is None else reader.stages
+    stages = None if reader is None else reader.partial_backbone
     model = TaskModule(backbone, head, optimizer=optimizer, stages=stages, compute_format=compute_format)
     return model, groups, reader
 

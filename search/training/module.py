@@ -45,7 +45,7 @@ class TaskModule(LightningModule):
         with self._compute_format.autocast(self.device):
             if isinstance(inputs, PartialInputs):
                 assert self._stages is not None
-                features = self._stages.onward(inputs)
+                features = self._stages.run_from(inputs)
             else:
                 features = self.backbone(inputs)
         return self.head(features.float())  # type: ignore[no-any-return]

@@ -131,8 +131,8 @@ class Swish(nn.Module):
         return x * x.sigmoid()
 
 
-class Untraceable(nn.Module):
-    """Code that looks at its values, so that symbols can't follow it; a layer runs twice, all share a module."""
+class Looking(nn.Module):
+    """Code that looks at its values; a layer runs twice, all share a module."""
 
     def __init__(self):
         super().__init__()
@@ -218,7 +218,7 @@ FAST = {
     "own dropout": (OwnDropout, vectors),
     "late dropout": (LateDropout, vectors),
     "flattened": (Flattened, vectors),
-    "untraceable": (Untraceable, vectors),
+    "looking": (Looking, vectors),
     "lstm": (lambda: StackedLSTM(input_size=3, dropout=0.3), cut_series),
     "lstm, both ways": (lambda: StackedLSTM(input_size=3, bidirectional=True, proj_size=5), series),
     "rnns in a row": (OneByOne, cut_series),

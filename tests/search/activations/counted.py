@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from search.activations.block_file import Values
+from search.activations.block import BlockLayout
+from search.activations.slots import Layout, Values
 from search.activations.store import ActivationStore, Budget
 
 MB = 10**6
@@ -16,6 +17,12 @@ MEMORY = Budget(memory=MB, disk=0)
 NOTHING = Budget(memory=0, disk=0)
 
 
+def layout_of(*tensors: torch.Tensor) -> BlockLayout:
+    """The layout of a block of these tensors."""
+    values = tuple(Layout(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors)
+    return BlockLayout(rows=len(tensors[0]), values=values)
+
+
 class Block:
     """A block of a float and an integer tensor, and how often it was computed."""
 
@@ -23,7 +30,8 @@ class Block:
         generator = torch.Generator().manual_seed(sum(key.encode()))
         self.key = key
         self.tensors = torch.randn(ROWS, width, 2, generator=generator), torch.arange(ROWS)
-        self.nbytes = sum(tensor.nbytes for tensor in self.tensors)
+        self.layout = layout_of(*self.tensors)
+        self.nbytes = self.layout.nbytes
         self.computed = 0
 
     def compute(self) -> Iterator[Values]:
@@ -32,7 +40,7 @@ class Block:
             yield tuple(tensor[rows] for tensor in self.tensors)
 
     def of(self, store: ActivationStore, *, fill: bool = True) -> Values | None:
-        return store.get(self.key, rows=ROWS, compute=self.compute, nbytes=self.nbytes, fill=fill)
+        return store.get(self.key, self.layout, self.compute, fill=fill)
 
     def is_in(self, store: ActivationStore) -> bool:
         found = self.of(store)
@@ -44,4 +52,4 @@ def left_in(folder: Path) -> set[str]:
 
 
 def in_memory(store: ActivationStore) -> int:
-    return sum(held.nbytes for held in store._held.values() if held.in_memory)
+    return sum(held.layout.nbytes for held in store._held.values() if held.in_memory)

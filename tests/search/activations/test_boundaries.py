@@ -9,11 +9,14 @@ from types import MethodType
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import relu
 
 from search.activations.boundaries import Boundaries, PartialInputs
+from search.activations.slots import Layout
+from search.models.builtin import StackedLSTM
 from strategies import LayerGroup, layer_groups
 from strategies.freeze import set_trainable
-from tests.search.activations.backbones import ALL, FAST, SLOW, SOAK, UNet, Untraceable, vectors
+from tests.search.activations.backbones import ALL, FAST, SLOW, SOAK, Looking, UNet, cut_series, vectors
 
 
 class Case:
@@ -21,7 +24,7 @@ class Case:
         torch.manual_seed(0)
         self.backbone, self.inputs = make(), inputs()
         self.groups = self.grouped(self.backbone)
-        self.cuts = Boundaries.of(self.backbone, self.groups, self.inputs)
+        self.boundaries = Boundaries.of(self.backbone, self.groups, self.inputs)
 
     @staticmethod
     def grouped(backbone: nn.Module) -> list[LayerGroup]:
@@ -32,9 +35,9 @@ class Case:
 
     def resumed(self, boundary: int, backbone: nn.Module, *, at_once: int = 4) -> PartialInputs:
         """Computed some at a time and put together, as a store does."""
-        stages = self.cuts.on(backbone)
-        parts = [stages.until(self.rows(slice(i, i + at_once)), boundary) for i in range(0, 4, at_once)]
-        needed = self.cuts.needs_inputs(boundary)
+        partial = self.boundaries.on(backbone)
+        parts = [partial.run_to(self.rows(slice(i, i + at_once)), boundary) for i in range(0, 4, at_once)]
+        needed = self.boundaries.needs_inputs(boundary)
         return PartialInputs(boundary, tuple(map(torch.cat, zip(*parts, strict=True))), self.inputs if needed else None)
 
     def frozen(self, boundary: int) -> nn.Module:
@@ -65,20 +68,23 @@ def parametrize(names=ALL):
 
 
 @parametrize()
-def test_a_backbone_is_cut_between_all_its_layer_groups(case):
-    assert case.cuts.boundaries == tuple(range(1, len(case.groups) + 1))
-    assert case.cuts.reason == ""
+def test_a_backbone_is_cut_between_all_its_groups(case):
+    """Where several values are live at once (U-Net), only the first boundary is found."""
+    inside = range(1, 2 if isinstance(case.backbone, UNet) else len(case.groups))
+    assert case.boundaries.boundaries == (*inside, len(case.groups))
+    assert case.boundaries.search.reason == ""
 
 
-@parametrize([name for name in FAST if name not in ("untraceable", "bert", "gpt2", "deberta")])
-def test_only_code_that_looks_at_its_values_takes_the_inputs_again(case):
-    """And code that comes back to them."""
-    taking = {boundary for boundary in case.cuts.boundaries if case.cuts.needs_inputs(boundary)}
-    assert taking == ({1, 2, 3, 4} if isinstance(case.backbone, UNet) else set())
+@parametrize()
+def test_only_what_comes_back_to_the_inputs_needs_them(case):
+    """A U-Net's last product, and lengths and masks of padded series."""
+    taking = {boundary for boundary in case.boundaries.boundaries if case.boundaries.needs_inputs(boundary)}
+    takes = isinstance(case.backbone, UNet) or isinstance(case.inputs, dict)
+    assert taking == (set(case.boundaries.boundaries[:-1]) if takes else set())
 
 
 @parametrize(FAST)
-def test_finding_the_cuts_leaves_the_backbone_as_it_was(case):
+def test_finding_boundaries_leaves_the_backbone_as_it_was(case):
     tensors, attributes = snapshot(case.backbone)
     Boundaries.of(case.backbone, case.groups, case.inputs)
     after, others = snapshot(case.backbone)
@@ -87,18 +93,18 @@ def test_finding_the_cuts_leaves_the_backbone_as_it_was(case):
 
 
 @parametrize()
-def test_training_behind_a_boundary_is_training_with_the_layers_before_it_frozen(case):
+def test_training_from_a_boundary_is_training_the_rest(case):
     """The same losses, gradients, batch-norm statistics and random numbers, step by step."""
-    for boundary in case.cuts.boundaries[:-1]:
+    for boundary in case.boundaries.boundaries[:-1]:
         whole, rest = case.frozen(boundary), case.frozen(boundary)
-        stages, resumed = case.cuts.on(rest), case.resumed(boundary, rest)
-        target = torch.randn(4, case.cuts.shapes(len(case.groups))[0][0])
+        partial, resumed = case.boundaries.on(rest), case.resumed(boundary, rest)
+        target = torch.randn(4, case.boundaries.features.shape[0])
         for step in range(2):
             torch.manual_seed(step)
             (whole(case.inputs) - target).square().mean().backward()
             drawn = torch.get_rng_state()
             torch.manual_seed(step)
-            (stages.onward(resumed) - target).square().mean().backward()
+            (partial.run_from(resumed) - target).square().mean().backward()
             assert torch.equal(torch.get_rng_state(), drawn)
             largest = max(p.grad.abs().max() for p in whole.parameters() if p.grad is not None)
             for (name, one), other in zip(whole.named_parameters(), rest.parameters(), strict=True):
@@ -113,58 +119,57 @@ def test_training_behind_a_boundary_is_training_with_the_layers_before_it_frozen
 
 
 @parametrize()
-def test_evaluation_from_a_boundary_gives_the_whole_backbones_features(case):
+def test_evaluation_from_a_boundary_gives_the_whole_features(case):
     backbone = copy.deepcopy(case.backbone).eval()
     with torch.no_grad():
-        for boundary in case.cuts.boundaries:
+        for boundary in case.boundaries.boundaries:
             found, whole = (
-                case.cuts.on(backbone).onward(case.resumed(boundary, backbone, at_once=1)),
+                case.boundaries.on(backbone).run_from(case.resumed(boundary, backbone, at_once=1)),
                 backbone(case.inputs),
             )
             torch.testing.assert_close(found, whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
 
 
 @parametrize(FAST)
-def test_a_value_is_the_same_from_the_inputs_and_from_any_earlier_boundary(case):
+def test_a_value_is_the_same_from_any_earlier_boundary(case):
     backbone = copy.deepcopy(case.backbone).eval()
-    stages = case.cuts.on(backbone)
-    for index, start in enumerate(case.cuts.boundaries):
-        values = stages.until(case.inputs, start)
-        resumed = PartialInputs(start, values, case.inputs if case.cuts.needs_inputs(start) else None)
+    partial = case.boundaries.on(backbone)
+    for index, start in enumerate(case.boundaries.boundaries):
+        values = partial.run_to(case.inputs, start)
+        resumed = PartialInputs(start, values, case.inputs if case.boundaries.needs_inputs(start) else None)
         kept = [value.clone() for value in values]
-        for boundary in case.cuts.boundaries[index:]:
-            direct = stages.until(case.inputs, boundary)
-            torch.testing.assert_close(stages.until(resumed, boundary), direct, rtol=1e-4, atol=1e-5)
-            shapes, dtypes = case.cuts.shapes(boundary), case.cuts.dtypes(boundary)
-            assert [(4, *shape) for shape in shapes] == [tuple(value.shape) for value in direct]
-            assert list(dtypes) == [value.dtype for value in direct]
+        for boundary in case.boundaries.boundaries[index:]:
+            direct = partial.run_to(case.inputs, boundary)
+            torch.testing.assert_close(partial.run_to(resumed, boundary), direct, rtol=1e-4, atol=1e-5)
+            layouts = [Layout(tuple(value.shape[1:]), value.dtype) for value in direct]
+            assert layouts == list(case.boundaries.layouts_of(boundary, case.inputs))
             assert not any(value.requires_grad for value in direct)
-        stages.onward(resumed)
+        partial.run_from(resumed)
         assert all(map(torch.equal, values, kept))  # nobody writes into what is given
 
 
-@parametrize(["unet", "lstm", "own dropout", "untraceable", "bert"])
+@parametrize(["unet", "lstm", "own dropout", "looking", "bert"])
 def test_only_the_layers_between_two_boundaries_run(case):
-    for boundary in case.cuts.boundaries[:-1]:
+    for boundary in case.boundaries.boundaries[:-1]:
         backbone = copy.deepcopy(case.backbone).eval()
-        resumed, stages = case.resumed(boundary, backbone), case.cuts.on(backbone)
+        resumed, partial = case.resumed(boundary, backbone), case.boundaries.on(backbone)
         groups = case.grouped(backbone)
         broken = set(groups[boundary].parameters)
         with torch.no_grad():
             for parameter in broken:
                 parameter.fill_(torch.nan)
-        assert all(value.isfinite().all() for value in stages.until(case.inputs, boundary))
+        assert all(value.isfinite().all() for value in partial.run_to(case.inputs, boundary))
         with torch.no_grad():
             for group in groups:
                 for parameter in group.parameters:
                     parameter.fill_(torch.nan if parameter not in broken and group in groups[:boundary] else 0.01)
-        assert stages.onward(resumed).isfinite().all()
+        assert partial.run_from(resumed).isfinite().all()
 
 
 @parametrize(["unet", "lstm", "bert"])
-def test_cuts_hold_no_tensor_of_the_backbone_and_fit_any_copy(case):
+def test_boundaries_hold_no_tensor_and_fit_any_copy(case):
     backbone = copy.deepcopy(case.backbone)
-    cuts = Boundaries.of(backbone, layer_groups(backbone), case.inputs)
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), case.inputs)
     tensors = [weakref.ref(tensor) for tensor in (*backbone.parameters(), *backbone.buffers())]
     del backbone
     gc.collect()
@@ -174,16 +179,83 @@ def test_cuts_hold_no_tensor_of_the_backbone_and_fit_any_copy(case):
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.5)
-        values = cuts.on(other).until(case.inputs, 1)
-        features = cuts.on(other).onward(PartialInputs(1, values, case.inputs))
+        values = boundaries.on(other).run_to(case.inputs, 1)
+        features = boundaries.on(other).run_from(PartialInputs(1, values, case.inputs))
         torch.testing.assert_close(features, other(case.inputs))
 
 
-def test_a_forward_that_stands_on_a_module_itself_is_its_own_again():
-    """As `accelerate` puts it there."""
-    backbone = Untraceable()
+def test_a_modules_own_forward_is_restored():
+    """`accelerate` puts one there."""
+    backbone = Looking()
     first = backbone.layers[0]
     first.forward = own = MethodType(lambda self, x: nn.Sequential.forward(self, x), first)
-    cuts, x = Boundaries.of(backbone, layer_groups(backbone), vectors()), vectors()
-    cuts.on(backbone).onward(PartialInputs(2, cuts.on(backbone).until(x, 2), x))
+    boundaries, x = Boundaries.of(backbone, layer_groups(backbone), vectors()), vectors()
+    boundaries.on(backbone).run_from(PartialInputs(2, boundaries.on(backbone).run_to(x, 2), x))
     assert first.forward is own
+
+
+class Written(nn.Module):
+    """Functions write into what each layer gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = relu(layer(x), inplace=True)
+        return x
+
+
+class Gated(nn.Module):
+    """A connection over a layer, whose gate is still closed: an early value would count as soon as it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = (nn.Linear(8, 8) for _ in range(3))
+        self.three.gate = nn.Parameter(torch.zeros(8))
+
+    def forward(self, x):
+        x = self.one(x)
+        return self.three(self.two(x) + self.three.gate * x)
+
+
+def test_code_that_writes_into_early_results_is_cut():
+    backbone, x = Written(), vectors()
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), x)
+    assert boundaries.boundaries == (1, 2, 3, 4)
+    partial = boundaries.on(backbone)
+    for rows in (x, x[:1], torch.cat([x, x, x])):
+        values = partial.run_to(rows, 3)
+        torch.testing.assert_close(partial.run_from(PartialInputs(3, values, None)), backbone(rows))
+
+
+def test_a_closed_gate_hides_no_live_value():
+    backbone = Gated()
+    boundaries = Boundaries.of(backbone, layer_groups(backbone, groups=["one.*", "two.*", "three.*"]), vectors())
+    assert boundaries.boundaries == (1, 3)
+
+
+def test_fewest_bytes_decide_where_a_cut_is():
+    """Behind the pooling, not before it."""
+    backbone = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 2), nn.Flatten())
+    x = torch.randn(4, 1, 8, 8)
+    boundaries = Boundaries.of(backbone, layer_groups(backbone, groups=["0.*", "3.*"]), x)
+    assert [layout.shape for layout in boundaries.layouts_of(1, x)] == [(4, 3, 3)]
+
+
+def test_series_of_another_length_fit():
+    """A test set is padded to its own longest series."""
+    backbone, x = StackedLSTM(input_size=3, hidden_size=8).eval(), cut_series()
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), x)
+    longer = {"values": torch.randn(5, 12, 3), "lengths": torch.tensor([12, 3, 4, 9, 1])}
+    values = boundaries.on(backbone).run_to(longer, 2)
+    assert [layout.shape for layout in boundaries.layouts_of(2, longer)] == [(12, 8)] == [values[0].shape[1:]]
+    found = boundaries.on(backbone).run_from(PartialInputs(2, values, longer))
+    torch.testing.assert_close(found, backbone(longer))
+
+
+def test_a_last_layers_series_keeps_no_other_states():
+    backbone, x = StackedLSTM(input_size=3, hidden_size=8), cut_series()
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), x)
+    assert [[layout.shape for layout in boundaries.layouts_of(index, x)] for index in (1, 2)] == [[(7, 8)], [(7, 8)]]

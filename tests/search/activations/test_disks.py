@@ -5,14 +5,12 @@ import random
 import subprocess
 from errno import ENOSPC
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 import torch
 
-from search.activations import block_file as blocks
 from search.activations.store import ActivationStore
-from tests.search.activations.counted import BOTH, DISK, MB, Block, left_in
+from tests.search.activations.counted import BOTH, DISK, MB, Block, layout_of, left_in
 
 
 def _flipped(at: int):
@@ -26,7 +24,7 @@ def _flipped(at: int):
 
 def _of_other_rows(file: Path) -> None:
     store = ActivationStore(file.parent, DISK)
-    store.get("other", rows=5, compute=lambda: iter([(torch.zeros(5),)]), nbytes=20)
+    store.get("other", layout_of(torch.zeros(5)), lambda: iter([(torch.zeros(5),)]))
     file.with_stem("other").replace(file)
 
 
@@ -48,36 +46,36 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_noticed_said_and_computed_again(tmp_path, said, damage, budget):
     Block().of(ActivationStore(tmp_path, budget))
-    DAMAGES[damage](tmp_path / "a.act")
+    DAMAGES[damage](tmp_path / "a.npy")
     block, store = Block(), ActivationStore(tmp_path, budget, say=said.append)
     assert block.is_in(store)
     assert block.computed == 1
     assert len(said) == 1
-    assert f"{tmp_path / 'a.act'}: " in said[0]
+    assert f"{tmp_path / 'a.npy'}: " in said[0]
     assert Block().is_in(later := ActivationStore(tmp_path, budget, say=said.append))
     assert block.is_in(later)
     assert (block.computed, len(said)) == (1, 1)
 
 
 def test_a_damaged_file_goes_even_where_nothing_is_filled(tmp_path, said):
-    (tmp_path / "a.act").write_text("damaged")
+    (tmp_path / "a.npy").write_text("damaged")
     assert Block().of(ActivationStore(tmp_path, DISK, say=said.append), fill=False) is None
     assert (left_in(tmp_path), len(said)) == (set(), 1)
 
 
 @pytest.mark.parametrize("budget", [BOTH, DISK])
 def test_a_folder_in_a_files_place_is_removed(tmp_path, said, budget):
-    (tmp_path / "a.act").mkdir()
+    (tmp_path / "a.npy").mkdir()
     block, store = Block(), ActivationStore(tmp_path, budget, say=said.append)
     assert [block.is_in(store) for _ in range(2)] == [True] * 2
     assert block.computed == 1
     assert len(said) == 1
-    assert (tmp_path / "a.act").is_file()
+    assert (tmp_path / "a.npy").is_file()
 
 
 def test_no_flipped_bit_is_ever_read(tmp_path):
     Block().of(ActivationStore(tmp_path, DISK))
-    file = tmp_path / "a.act"
+    file = tmp_path / "a.npy"
     whole, draw = file.read_bytes(), random.Random(0)
     for _ in range(100):
         content = bytearray(whole)
@@ -89,7 +87,7 @@ def test_no_flipped_bit_is_ever_read(tmp_path):
 def test_the_last_bytes_of_a_disk_are_left_to_others(tiny_disk, said, monkeypatch):
     store = ActivationStore(tiny_disk, DISK, say=said.append)
     assert Block("a", width=1400).is_in(store)
-    monkeypatch.setattr("search.activations.block_folder.SPARE", 200_000)
+    monkeypatch.setattr("search.activations.block_folder.MIN_FREE_BYTES", 200_000)
     assert Block("b", width=1400).of(store) is None
     assert [line.startswith("The disk takes no more activations") for line in said] == [True]
     ActivationStore(tiny_disk, DISK)
@@ -98,15 +96,15 @@ def test_the_last_bytes_of_a_disk_are_left_to_others(tiny_disk, said, monkeypatc
 
 @pytest.mark.fault
 def test_a_disk_that_fills_is_said_once_and_left_alone(tmp_path, said, monkeypatch, tell):
-    def full(piece: memoryview, file: BinaryIO, *, at: int) -> None:
-        tried.append(at)
-        if at > 500:
+    def full(descriptor: int, content: memoryview) -> int:
+        tried.append(len(content))
+        if sum(tried) > 200:
             raise OSError(ENOSPC, os.strerror(ENOSPC))
-        put(piece, file, at=at)
+        return write(descriptor, content)
 
-    put, tried = blocks._put, []
+    write, tried = os.write, []
     with monkeypatch.context() as patch:
-        patch.setattr(blocks, "_put", full)
+        patch.setattr("search.array_file.os.write", full)
         on_disk, both = (ActivationStore(tmp_path, budget, say=said.append) for budget in (DISK, BOTH))
         assert Block("a").of(on_disk) is None
         tried.clear()
@@ -134,7 +132,7 @@ def test_a_small_disk_takes_what_fits(tiny_disk, said, tell):
 def test_a_full_disk_makes_room_of_its_own_old_blocks(tiny_disk):
     for key in "abc":
         assert Block(key, width=1400).is_in(ActivationStore(tiny_disk, DISK))
-    assert left_in(tiny_disk) == {"b.act", "c.act"}
+    assert left_in(tiny_disk) == {"b.npy", "c.npy"}
 
 
 def test_a_disk_that_is_full_when_it_is_written_to(tiny_disk, said, monkeypatch):

@@ -7,7 +7,7 @@ from torch.nn.functional import dropout
 
 from search.activations.boundaries import Boundaries, PartialInputs
 from strategies import layer_groups
-from tests.search.activations.backbones import Untraceable, vectors
+from tests.search.activations.backbones import Looking, vectors
 
 
 class Backwards(nn.Module):
@@ -34,7 +34,7 @@ class Noisy(Backwards):
 
 
 class Leaking(Backwards):
-    """A parameter of the last group has a part in the first group's value, and symbols can't follow."""
+    """A parameter of the last group has a part in the first group's value."""
 
     def forward(self, x):
         assert torch.isfinite(x).all()
@@ -50,49 +50,51 @@ class Failing(Backwards):
 
 
 @pytest.mark.parametrize("kind", [Backwards, Leaking])
-def test_where_groups_form_no_repeat_only_features_are_left_and_the_reason_is_said(kind):
+def test_groups_in_no_order_leave_only_features(kind):
     backbone, x = kind(), torch.randn(4, 8)
     groups = layer_groups(backbone, groups=["one.*", "two.*", "three.*"])
-    cuts = Boundaries.of(backbone, groups, x)
-    assert cuts.boundaries == (3,)
-    assert cuts.reason
-    assert not cuts.needs_inputs(3)
-    stages = cuts.on(backbone)
-    torch.testing.assert_close(stages.onward(PartialInputs(3, stages.until(x, 3), None)), backbone(x))
+    boundaries = Boundaries.of(backbone, groups, x)
+    assert boundaries.boundaries == (3,)
+    assert boundaries.search.reason
+    assert not boundaries.needs_inputs(3)
+    partial = boundaries.on(backbone)
+    torch.testing.assert_close(partial.run_from(PartialInputs(3, partial.run_to(x, 3), None)), backbone(x))
 
 
 @pytest.mark.parametrize("kind", [Mixing, Noisy, Failing])
-def test_where_features_are_no_function_of_each_example_nothing_is_left(kind):
+def test_features_that_mix_examples_leave_nothing(kind):
     backbone = kind()
-    cuts = Boundaries.of(backbone, layer_groups(backbone, groups=["one.*", "two.*", "three.*"]), torch.randn(4, 8))
-    assert cuts.boundaries == ()
-    assert cuts.reason == "what it makes of an example depends on the others, or on chance"
+    boundaries = Boundaries.of(
+        backbone, layer_groups(backbone, groups=["one.*", "two.*", "three.*"]), torch.randn(4, 8)
+    )
+    assert boundaries.boundaries == ()
+    assert boundaries.search.reason == "what it makes of an example depends on the others, or on chance"
 
 
-def test_where_it_is_not_cut_it_says_where_it_is():
+def test_another_boundary_is_refused():
     backbone, x = Leaking(), vectors()
-    stages = Boundaries.of(backbone, layer_groups(backbone), x).on(backbone)
+    partial = Boundaries.of(backbone, layer_groups(backbone), x).on(backbone)
     with pytest.raises(ValueError, match="at 1, only at 3"):
-        stages.until(x, 1)
+        partial.run_to(x, 1)
 
 
-def test_what_drops_out_as_long_as_anything_trains_is_no_constant():
-    class Dropping(Untraceable):
+def test_dropout_while_anything_trains_is_no_constant():
+    class Dropping(Looking):
         def forward(self, x):
             assert torch.isfinite(x).all()
             one, two, three, four = self.layers
             return four(three(dropout(two(one(x)), 0.5, self.training)))
 
     backbone = Dropping()
-    cuts = Boundaries.of(backbone, layer_groups(backbone), vectors())
-    assert cuts.boundaries == (1, 2, 4)  # behind the third layer lies what was dropped before it
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), vectors())
+    assert boundaries.boundaries == (1, 2, 4)  # behind the third layer lies what was dropped before it
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
-def test_what_cannot_be_copied_has_its_features():
+def test_a_backbone_that_cannot_be_copied_has_features():
     backbone = nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 8))
     backbone(vectors())  # from now on it holds a tensor that is made of parameters
-    cuts = Boundaries.of(backbone, layer_groups(backbone), vectors())
-    assert cuts.boundaries == (2,)
-    assert "copied" in cuts.reason
+    boundaries = Boundaries.of(backbone, layer_groups(backbone), vectors())
+    assert boundaries.boundaries == (2,)
+    assert "copied" in boundaries.search.reason
     assert backbone.training

@@ -124,7 +124,7 @@ def test_what_fits_no_budget_is_computed_again_to_the_same_losses(task, tmp_path
     assert counting.examples[4] > 80
     assert len(said) == 1
     assert said[0].startswith("[activations] memory = 1e-06, disk = 1e-06: no room for all that is worth keeping of ")
-    assert not list(tmp_path.rglob("*.act"))
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_nothing_is_kept_where_both_budgets_are_zero(task, tmp_path):

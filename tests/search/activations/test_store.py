@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from search.activations.block_folder import BlockFolder
 from search.activations.store import ActivationStore, Budget, NotFinite, to_float16
-from tests.search.activations.counted import BOTH, DISK, MB, MEMORY, ROWS, Block, in_memory, left_in
+from tests.search.activations.counted import BOTH, DISK, MB, MEMORY, ROWS, Block, in_memory, layout_of, left_in
 
 
 @pytest.mark.parametrize("budget", [BOTH, DISK, MEMORY])
@@ -28,15 +27,15 @@ def test_later_processes_find_it_in_its_file(tmp_path, budget):
     assert first.is_in(ActivationStore(tmp_path, budget))
     assert later.is_in(ActivationStore(tmp_path, budget))
     assert (first.computed, later.computed) == (1, 0)
-    assert left_in(tmp_path) == {"a.act"}
+    assert left_in(tmp_path) == {"a.npy"}
 
 
 def test_a_block_that_is_held_is_not_read_again(tmp_path, monkeypatch):
     in_memory, on_disk = Block("a"), Block("b")
     stores = ActivationStore(tmp_path, BOTH), ActivationStore(tmp_path, DISK)
     before = in_memory.of(stores[0]), on_disk.of(stores[1])
-    monkeypatch.setattr(Path, "open", None)
-    monkeypatch.setattr(BlockFolder, "claimed", None)
+    monkeypatch.setattr("search.activations.store.map_array", None)
+    monkeypatch.setattr(BlockFolder, "reserve", None)
     assert (in_memory.of(stores[0]), on_disk.of(stores[1])) == before
 
 
@@ -65,7 +64,7 @@ def test_compute_may_ask_for_another_block(tmp_path):
             values, index = early.of(store)
             yield values * 2, index
 
-        values, _ = store.get("late", rows=ROWS, compute=compute, nbytes=late.nbytes)
+        values, _ = store.get("late", late.layout, compute)
         assert torch.equal(values, early.tensors[0] * 2)
         assert in_memory(store) <= budget.memory
 
@@ -73,8 +72,8 @@ def test_compute_may_ask_for_another_block(tmp_path):
 RACER = """
 import sys, time, torch
 from pathlib import Path
-from typing import BinaryIO
 from search.activations.store import ActivationStore, Budget
+from tests.search.activations.counted import layout_of
 folder, memory = Path(sys.argv[1]), int(sys.argv[2])
 def compute():
     with open(folder.parent / "log", "a") as log: log.write("computed\\n")
@@ -84,7 +83,7 @@ def compute():
 store = ActivationStore(folder, Budget(memory=memory, disk=10**6))
 print("ready", flush=True)
 sys.stdin.readline()
-found, = store.get("a", rows=20, compute=compute, nbytes=160_000)
+found, = store.get("a", layout_of(torch.full((20, 1000), 0)), compute)
 assert torch.equal(found, torch.arange(20)[:, None].expand(20, 1000))
 print("right", flush=True)
 """
@@ -110,14 +109,14 @@ def test_of_two_processes_one_computes_and_the_other_waits(tmp_path):
 WRITER = """
 import sys, time, torch
 from pathlib import Path
-from typing import BinaryIO
 from search.activations.store import ActivationStore, Budget
+from tests.search.activations.counted import layout_of
 def compute():
     yield (torch.ones(10, 1000),)
     yield (torch.ones(10, 1000),)
     print("half", flush=True)
     time.sleep(60)
-ActivationStore(Path(sys.argv[1]), Budget(memory=0, disk=10**6)).get("a", rows=30, compute=compute, nbytes=120_000)
+ActivationStore(Path(sys.argv[1]), Budget(memory=0, disk=10**6)).get("a", layout_of(torch.ones(30, 1000)), compute)
 """
 
 
@@ -128,11 +127,11 @@ def test_a_killed_writer_leaves_nothing_that_is_read_or_stays(tmp_path):
     assert other.is_in(store)
     names = left_in(tmp_path)
     assert len(names) == 3, "a living writer's file and lock stay"
-    assert {"other.act", "a.lock"} < names
+    assert {"other.npy", "a.lock"} < names
     os.kill(writer.pid, signal.SIGKILL)
     writer.communicate()
     later = ActivationStore(tmp_path, DISK)
-    assert left_in(tmp_path) == {"other.act"}
+    assert left_in(tmp_path) == {"other.npy"}
     assert Block("a").is_in(later)
 
 
@@ -145,7 +144,7 @@ def test_what_compute_raises_goes_through_and_leaves_nothing(tmp_path, said, bud
 
     block, store = Block(), ActivationStore(tmp_path, budget, say=said.append)
     with pytest.raises(error):
-        store.get(block.key, rows=ROWS, compute=fails, nbytes=block.nbytes)
+        store.get(block.key, block.layout, fails)
     assert left_in(tmp_path) == set()
     assert block.is_in(store)
     assert (block.computed, said) == (1, [])
@@ -164,8 +163,8 @@ def test_what_compute_raises_goes_through_and_leaves_nothing(tmp_path, said, bud
 )
 def test_chunks_that_make_no_block_are_refused(tmp_path, budget, chunks):
     store = ActivationStore(tmp_path, budget)
-    with pytest.raises(ValueError, match=r"rows together|no part of|no activations"):
-        store.get("a", rows=ROWS, compute=lambda: iter([(chunk,) for chunk in chunks]), nbytes=64)
+    with pytest.raises(ValueError, match=r"rows together|no part of"):
+        store.get("a", layout_of(torch.zeros(ROWS, 2)), lambda: iter([(chunk,) for chunk in chunks]))
     assert left_in(tmp_path) == set()
 
 
@@ -186,7 +185,7 @@ def test_a_block_that_float16_cant_hold_is_not_kept(tmp_path, said, value):
 
     calls: list[float] = []
     store = ActivationStore(tmp_path, BOTH, say=said.append)
-    assert [store.get(key, rows=2, compute=compute, nbytes=8) for key in "aab"] == [None, None, None]
+    assert [store.get(key, layout_of(torch.ones(2, 2).half()), compute) for key in "aab"] == [None, None, None]
     assert len(calls) == 2
     assert len(said) == 1
     assert left_in(tmp_path) == set()

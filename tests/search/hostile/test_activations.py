@@ -1,35 +1,39 @@
 """Kept activations that are broken: computed again."""
 
-import json
+import io
 import os
-import zlib
+import pickle
 
+import numpy as np
 import pytest
 import torch
 
-from search.activations.block_file import MAGIC
 from search.activations.store import ActivationStore, Budget
+from tests.search.activations.counted import layout_of
 
 
-def block(known, *, magic=MAGIC, checksum=None, tail=b""):
-    text = known if isinstance(known, bytes) else json.dumps(known).encode()
-    crc = zlib.crc32(text) if checksum is None else checksum
-    return magic + len(text).to_bytes(4, "little") + crc.to_bytes(4, "little") + text + tail
+def array(content, **options):
+    stream = io.BytesIO()
+    np.save(stream, content, **options)
+    return stream.getvalue()
 
 
-def known(**changes):
-    return {"shapes": [[4, 2]], "dtypes": ["float32"], "checksums": ["00000000"]} | changes
+def header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
+WHOLE = array(np.zeros((4, 8), dtype=np.uint8))
 BLOCKS = {
-    "another version": block(known(), magic=b"frost-9\n"),
-    "a wrong checksum": block(known(), checksum=1),
-    "deep JSON": block(b"[" * 100_000),
-    "a shape without rows": block(known(shapes=[[]])),
-    "a negative shape": block(known(shapes=[[4, -2]])),
-    "a function for a type": block(known(dtypes=["load"])),
-    "fewer checksums": block(known(checksums=[])),
-    "wrong bytes": block(known(), tail=bytes(range(256))),
+    "empty": b"",
+    "no checksum": WHOLE,
+    "a wrong checksum": WHOLE + b"\x01\x02\x03\x04",
+    "another shape": array(np.zeros((8, 4), dtype=np.uint8)) + bytes(4),
+    "another type": array(np.zeros((4, 1))) + bytes(4),
+    "objects": array(np.array([[print] * 8] * 4, dtype=object), allow_pickle=True) + bytes(4),
+    "a pickle": pickle.dumps(print),
+    "deep header": header(b"[" * 60_000),
+    "negative shape": header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-4, 8)}\n"),
+    "an endless shape": header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 10**18)}\n"),
 }
 ONES = torch.arange(8.0).reshape(4, 2)
 
@@ -38,7 +42,7 @@ def kept(folder, memory=10**6):
     """The block of a store in that folder, and the store's messages."""
     said = []
     store = ActivationStore(folder, Budget(memory=memory, disk=10**9), say=said.append)
-    (found,) = store.get("key", rows=4, compute=lambda: iter([(ONES,)]), nbytes=32)
+    (found,) = store.get("key", layout_of(ONES), lambda: iter([(ONES,)]))
     return found, said
 
 
@@ -47,9 +51,9 @@ def test_broken_activations_are_computed_again(sandbox, attack):
     folder = sandbox.work / "activations"
     folder.mkdir()
     if attack in BLOCKS:
-        (folder / "key.act").write_bytes(BLOCKS[attack])
+        (folder / "key.npy").write_bytes(BLOCKS[attack])
     else:
-        (os.mkfifo if attack == "pipe" else os.mkdir)(folder / "key.act")
+        (os.mkfifo if attack == "pipe" else os.mkdir)(folder / "key.npy")
     sandbox.arm()
     for memory in (10**6, 0):  # read, then mapped
         found, said = kept(folder, memory)
@@ -58,7 +62,7 @@ def test_broken_activations_are_computed_again(sandbox, attack):
     sandbox.check(written=True)
 
 
-@pytest.mark.parametrize("name", ["key.act", "room.lock", "key.lock"])
+@pytest.mark.parametrize("name", ["key.npy", "room.lock", "key.lock"])
 def test_activations_are_not_written_through_a_link(sandbox, name):
     folder = sandbox.work / "activations"
     folder.mkdir()
