@@ -30,6 +30,8 @@ trials = 10
 repeats = 5
 """
 """Real data, the real network, too few steps to learn much: 20 exploring and some 60 confirm trials."""
+SLOW_FIXTURES = {"finished", "loaded"}
+"""A finished study, and fresh interpreters."""
 
 
 @pytest.fixture
@@ -73,10 +75,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the finished study to one process of pytest-xdist: each process would run it again."""
+    """Give all tests of a slow fixture to one process of pytest-xdist: each process would make it again."""
     for item in items:
-        if "finished" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("finished"))
+        if item.config.pluginmanager.hasplugin("xdist"):
+            for slow in SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.xdist_group(slow))
 
 
 Tell = Callable[[str, str], None]

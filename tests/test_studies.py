@@ -85,7 +85,7 @@ def laid_out(tmp_path_factory, assets_or_none):
 
 @pytest.fixture
 def world(laid_out, monkeypatch):
-    """That directory as the working one; nothing is downloaded."""
+    """The laid-out directory as the working one; nothing is downloaded."""
     monkeypatch.chdir(laid_out)
     monkeypatch.setenv("TORCH_HOME", str(laid_out / "torch"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

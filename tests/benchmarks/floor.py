@@ -1,4 +1,4 @@
-"""The floor: the operations that a strategy can't do without, at the rate at which this machine multiplies matrices."""
+"""The floor: the operations that a strategy needs, at the rate at which this machine multiplies matrices."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def matrix_rate() -> float:
 
 
 def flops_of_strategy(case: Case, groups: list[int], params: dict[str, Any]) -> float:
-    """What the trials of a strategy need once its frozen prefix is known; `groups`: an example's forward pass in each.
+    """Operations of a strategy's trial whose frozen prefix is cached; `groups`: an example's forward pass in each.
 
     A step passes forward through what is not frozen, and back twice through that: for the weights and for the inputs,
     but for the inputs of the first group that trains. A validation passes forward. The head is left out.

@@ -18,7 +18,7 @@ Result = dict[str, Any]
 def strategy_by_strategy(case: Case, folder: Path) -> Result:
     """Each strategy by A, by B, and by B with `precision = "auto"`: costs, losses, test accuracies, floors.
 
-    Linear probing comes twice: before the first time B's store is empty, and what the others find there is computed.
+    Linear probing comes twice: before the first time B's cache is empty, and what the others find there is computed.
     """
     setup, flops = write_setup(case, folder)
     rate = matrix_rate()
@@ -31,7 +31,7 @@ def strategy_by_strategy(case: Case, folder: Path) -> Result:
             "b": racing.enter_context(Rival(Product, case, made(folder / "b"))),
             "auto": racing.enter_context(Rival(Product, replace(case, precision="auto"), made(folder / "auto"))),
         }
-        for name, params in [(f"{probing}, store empty", strategies[probing]), *strategies.items()]:
+        for name, params in [(f"{probing}, cache empty", strategies[probing]), *strategies.items()]:
             row: Result = {"name": name, "floor": flops_of_strategy(case, flops, params) / rate}
             losses = {}
             for key, rival in rivals.items():
@@ -81,7 +81,7 @@ def table(case: Case, result: Result) -> str:
 
 
 def total(result: Result) -> Result:
-    """The list in sum. Linear probing counts once, as it came first: with the store empty."""
+    """The list in sum. Linear probing counts once, as it came first: with the cache empty."""
     first, _, *others = result["rows"]
     keys = [f"{key}_{kind}" for key in ("a", "b", "auto") for kind in ("cpu", "wall")]
     sums = {key: sum(row[key] for row in [first, *others]) for key in keys}

@@ -1,4 +1,4 @@
-"""B, Frostline, and all that the benchmark knows of its inside: a study's spec, its queue, one trial at a time."""
+"""B, Frostline: a study's spec, its queue, one trial at a time. No other file of the benchmark knows its inside."""
 
 import os
 import time
@@ -53,7 +53,7 @@ def spec_of(case: Case, folder: Path) -> StudySpec:
 
 
 def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
-    """The file with what the script is given: split, starting weights, seed, settings; and the groups' FLOPs."""
+    """The file that the script starts from: split, starting weights, seed, settings; and the groups' FLOPs."""
     task = Task.load(spec_of(case, folder))
     split = task.split(repeat=0, size=case.size)
     parts = {"train": split[0], "validation": split[1], "test": task.data.test}
@@ -102,7 +102,7 @@ class Product:
         return list(self.queue.storage.get_trial(claim.trial._trial_id).intermediate_values.values())
 
     def seconds_in_layers(self) -> float:
-        """CPU seconds that the last trial spent on frozen layers: filling the store, and what was not kept."""
+        """CPU seconds that the last trial spent on frozen layers: filling the cache, and layers that are not cached."""
         return self.in_layers
 
     def accuracy(self) -> float:
@@ -137,7 +137,7 @@ class Workers:
         self.case, self.spec, self.location = case, spec_of(case, folder.parent), _home(folder)
 
     def run(self, strategies: list[dict[str, Any]], count: int) -> int:
-        """Run them all in `count` workers, from no process at all to the last trial's end; how many were complete."""
+        """Run them all in `count` new workers; return the number of complete trials."""
         queue = _queue(self.spec, self.location, self.case)
         for params in strategies:
             enqueue(queue, self.spec, params)

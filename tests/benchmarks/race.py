@@ -1,4 +1,4 @@
-"""Rivals: each at work in a process of its own, asked one after the other, what they cost measured where they are."""
+"""Rivals: each in a process of its own, asked one after the other, with their costs measured there."""
 
 import logging
 import multiprocessing
@@ -30,7 +30,7 @@ class Cost:
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, Cost]:
-    """What `work` returns, and what it cost this process."""
+    """The result of `work`, and its cost to this process."""
     cpu, wall = _cpu(), time.perf_counter()
     result = work()
     return result, Cost(cpu=_cpu() - cpu, wall=time.perf_counter() - wall)
@@ -50,7 +50,7 @@ class Rival:
         _, self.start = self._answer()
 
     def ask(self, method: str, *arguments: Any) -> tuple[Any, Cost]:
-        """What the method returns, and its cost."""
+        """The method's result, and its cost."""
         self._connection.send((method, arguments))
         return self._answer()
 

@@ -169,4 +169,4 @@ TRAINER: dict[str, Any] = {
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
 }
-"""What anybody who runs dozens of trials turns off sooner or later: the script is given it from the start."""
+"""Features that everybody turns off for dozens of trials; the script does so from the start."""

@@ -1,4 +1,4 @@
-"""What a trial costs its database: statements, commits and seconds, beside those of a plain Optuna script.
+"""A trial's costs in the database: statements, commits and seconds, beside those of a plain Optuna script.
 
     python tests/benchmarks/storage.py
 
@@ -44,7 +44,7 @@ SPEC = {
 
 @dataclass
 class Count:
-    """What went to the database, and the seconds that took."""
+    """Statements and commits, and their seconds."""
 
     statements: list[int] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Small studies: what a trial costs beyond its arithmetic, LeNet's study, the default one, and how cost grows."""
+"""Small studies: a trial's overhead, LeNet's study, the default one, and the growth of costs."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ PROBING_LR = 1e-2
 
 
 def overhead(case: Case, folder: Path) -> Result:
-    """What a linear probe on kept features costs beyond Lightning's own loop, and that beyond a bare one; CPU ms."""
+    """CPU ms of a linear probe on cached features, of Lightning's own loop and of a bare one."""
     params = {"freeze_depth": case.groups, "head_lr": PROBING_LR}
     result: Result = {}
     with Rival(Product, replace(case, pruner="median", trials=30), made(folder / "b")) as product:
@@ -34,7 +34,7 @@ def table_of_overhead(case: Case, result: Result) -> str:
     """The overhead, as a line."""
     trial, lightning, loop = result["trial"], result["in_lightning"], result["in_a_loop"]
     return (
-        f"**{case.network}**, a linear probe on kept features, {case.epochs} epochs of {case.steps} steps: a trial "
+        f"**{case.network}**, a linear probe on cached features, {case.epochs} epochs of {case.steps} steps: a trial "
         f"{trial:.0f} ms, of which Lightning's own loop {lightning:.0f} ms and a bare PyTorch loop {loop:.0f} ms; "
         f"beyond Lightning {trial - lightning:.0f} ms, beyond the bare loop {trial - loop:.0f} ms."
     )
@@ -107,7 +107,7 @@ def table_of_default(case: Case, result: Result) -> str:
 
 
 def growth(case: Case, folder: Path) -> Result:
-    """Frostline's cost of a trial by size (filling the store and after), by freeze depth, by number of trials."""
+    """Frostline's cost of a trial by size (filling the cache and after), by freeze depth, by number of trials."""
     probing = {"freeze_depth": case.groups, "head_lr": PROBING_LR}
     last = {"freeze_depth": case.groups - 1, "head_lr": 1e-3, "unfreeze_epoch": 0, "backbone_lr_ratio": 0.3}
     result: Result = {"sizes": {}, "depths": {}, "trials": {}}
@@ -127,11 +127,11 @@ def growth(case: Case, folder: Path) -> Result:
 
 
 def table_of_growth(case: Case, result: Result) -> str:
-    """How cost grows, as lines."""
+    """The growth of costs, as lines."""
     lines = [f"Frostline's CPU seconds a trial of {case.epochs} epochs of {case.steps} steps, {case.network}", ""]
     for size, (filling, probe, first, last) in result["sizes"].items():
         lines.append(
-            f"- {size} images: linear probing {filling:.2f} with the store empty, then {probe:.2f}; last group "
+            f"- {size} images: linear probing {filling:.2f} with the cache empty, then {probe:.2f}; last group "
             f"{first:.2f}, then {last:.2f}"
         )
     depths = ", ".join(f"{depth}: {cost:.2f}" for depth, cost in result["depths"].items())

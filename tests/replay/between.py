@@ -1,15 +1,14 @@
-"""What is taken at a size that a study left out, and what is told of it, against the truth."""
+"""Strategy and score for a size that a study left out, against the truth."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from math import exp, log
 
 import numpy as np
 from rich.table import Table as Text
 
 from search.errors import StudyError
-from search.verdict.judge import Candidate, Verdict, judge_all
+from search.verdict.judge import Verdict, judge_all
 from search.verdict.other_sizes import estimate
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -72,35 +71,11 @@ def nearest_leader(verdicts: Verdicts, size: int) -> FreezingStrategy:
     return verdicts[nearest].candidates[0].strategy
 
 
-def mixed(verdicts: Verdicts, size: int) -> FreezingStrategy:
-    """Of the family whose score, straight on log n, is best: what both sizes around found, mixed on log n."""
-    lower, upper = _around(verdicts, size)
-    if lower is upper:
-        return upper.candidates[0].strategy
-    share = log(size / lower.size) / log(upper.size / lower.size)
-    ends = {c.family: c for c in lower.candidates}
-    pairs = [(ends[c.family], c) for c in upper.candidates if c.family in ends]
-
-    def score(pair: tuple[Candidate, Candidate]) -> float:
-        return (1 - share) * pair[0].score + share * pair[1].score
-
-    one, other = (c.strategy for c in max(pairs, key=score))
-    counts = ("freeze_depth", "unfreeze_epoch", "epochs_per_group")
-    rates = ("head_lr", "backbone_lr_ratio")
-    values = {name: (getattr(one, name), getattr(other, name)) for name in (*counts, *rates)}
-    return replace(
-        one,
-        **{name: round((1 - share) * values[name][0] + share * values[name][1]) for name in counts},
-        **{name: exp((1 - share) * log(values[name][0]) + share * log(values[name][1])) for name in rates},
-    )
-
-
-OURS = "nearest's recommended (ours)"
+OURS = "nearest's recommended (the product)"
 RULES: dict[str, Callable[[Verdicts, int], FreezingStrategy]] = {
     "nearest's leader": nearest_leader,
     "next smaller's leader": smaller_leader,
     "next larger's leader": larger_leader,
-    "both mixed": mixed,
 }
 
 
@@ -131,7 +106,7 @@ def compare(table: Table, *, studies: int, seed: int = 0) -> list[Case]:
 def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int, ...], size: int) -> Case | None:
     known = {other: verdict for other, verdict in verdicts.items() if other not in left}
     try:
-        told = estimate(results, known, size=size)
+        found = estimate(results, known, size=size)
     except StudyError:  # too far
         return None
     at = replay.table.sizes.index(size)
@@ -141,15 +116,15 @@ def _case(replay: Replay, results: Results, verdicts: Verdicts, left: tuple[int,
         return 100 * float(replay.truth[replay.places[replay.grid.nearest(canonical)], at])
 
     best = 100 * float(replay.truth[: replay.searched, at].max())
-    own, taken = verdicts[size], truth(told.candidate.strategy)
+    own, taken = verdicts[size], truth(found.candidate.strategy)
     return Case(
         left=left,
         size=size,
         regrets={OURS: best - taken} | {name: best - truth(rule(known, size)) for name, rule in RULES.items()},
         found=(best - truth(own.candidates[0].strategy), best - truth(own.recommended.strategy)),
-        off=100 * told.score - taken,
-        half=50 * (told.high - told.low),
-        covers=100 * told.low <= taken <= 100 * told.high,
+        off=100 * found.score - taken,
+        half=50 * (found.high - found.low),
+        covers=100 * found.low <= taken <= 100 * found.high,
     )
 
 
@@ -166,7 +141,7 @@ def shown(table: Table, cases: Sequence[Case]) -> Text:
     """As a table for the terminal: regrets in points, by what was left out."""
     names = list(cases[0].regrets)
     text = Text(
-        "not run", "asked", "found there: leader, recommended", *names, "told less true", "in its interval",
+        "not run", "asked", "found there: leader, recommended", *names, "predicted less true", "in its interval",
         title=f"{table.task}: regret in points, of {table.repeats} repeats",
     )  # fmt: skip
     ends = {table.sizes[0], table.sizes[-1]}

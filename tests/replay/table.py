@@ -29,7 +29,7 @@ class Cell:
 
     @property
     def best_epoch(self) -> int:
-        """That of the lowest finite validation loss; the first where none is finite."""
+        """The epoch of the lowest finite validation loss; the first where none is finite."""
         return int(np.argmin(np.where(np.isfinite(self.val_loss), self.val_loss, np.inf)))
 
 

@@ -1,4 +1,4 @@
-"""Sizes left out of replayed studies: nothing of them is seen, and what is told of them is true where it can be."""
+"""Sizes left out of replayed studies: nothing of them is seen, and their predicted scores are true."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def world() -> Table:
     )  # fmt: skip
 
 
-def test_a_replayed_study_is_a_whole_one(world):
+def test_replayed_study_is_complete(world):
     results = replayed(Replay(world), np.random.default_rng(0))
     assert results.is_finished(SIZES)
     assert set(judge_all(results)) == set(SIZES)
@@ -39,8 +39,8 @@ def test_a_replayed_study_is_a_whole_one(world):
         assert {row.repeat for row in results.confirmed(size)} == set(range(1, REPEATS + 1))
 
 
-def test_where_errors_are_power_laws_scores_are_told_well_inside_and_outside(world):
-    cases = compare(world, studies=30)
+def test_power_laws_are_predicted_inside_and_outside(world):
+    cases = compare(world, studies=20)
     asked = {(case.left, case.size) for case in cases}
     assert asked == {
         *(((size,), size) for size in SIZES),
@@ -53,16 +53,16 @@ def test_where_errors_are_power_laws_scores_are_told_well_inside_and_outside(wor
     assert shown(world, cases).row_count == 1 + len(asked)
 
 
-def test_of_a_size_that_is_left_out_nothing_is_seen(world):
-    def told(table):
+def test_size_left_out_is_not_seen(world):
+    def predicted(table):
         return [(case.off, case.half, case.regrets) for case in compare(table, studies=3) if case.left == (200,)]
 
     changed = world.val_loss.copy()
     changed[:, 2] = changed[::-1, 2]
-    assert told(replace(world, val_loss=changed)) == told(world)
+    assert predicted(replace(world, val_loss=changed)) == predicted(world)
 
 
-def test_where_all_strategies_are_the_same_no_rule_is_behind(world):
+def test_equal_strategies_have_no_regret(world):
     same = {
         name: np.broadcast_to(getattr(world, name)[:1], getattr(world, name).shape)
         for name in ("outcome", "test_accuracy")

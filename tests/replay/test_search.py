@@ -22,7 +22,7 @@ def searched(replay: Replay, **options):
     return replay.search(**options)
 
 
-def test_first_come_the_baselines_each_with_what_the_table_says(replay):
+def test_search_starts_with_the_baselines_of_the_table(replay):
     found = searched(replay, trials=len(replay.baselines))
     assert [replay.strategies[one.strategy] for one in found] == replay.baselines
     for one in found:
@@ -30,23 +30,23 @@ def test_first_come_the_baselines_each_with_what_the_table_says(replay):
         assert not one.pruned
 
 
-def test_the_sampler_reaches_every_family(replay):
+def test_sampler_reaches_every_family(replay):
     families = {replay.families[one.strategy] for one in searched(replay, first=(), trials=300)}
     assert len(families) == 5, "all but from scratch, which is for baselines"
 
 
-def test_the_same_seed_gives_the_same_search(replay):
+def test_same_seed_gives_the_same_search(replay):
     assert searched(replay) == searched(replay)
     assert searched(replay) != searched(replay, sampler=optuna.samplers.RandomSampler(seed=4))
 
 
-def test_a_search_ends_with_its_seconds(replay):
+def test_search_ends_with_its_seconds(replay):
     budget = 0.1 * replay.slice_cost(2)
     spent = sum(one.seconds for one in searched(replay, trials=1000, seconds=budget))
     assert 0.5 * budget < spent <= budget
 
 
-def test_who_is_pruned_stops_after_its_last_unfreezing_and_costs_what_it_ran(replay):
+def test_pruned_trial_costs_the_epochs_that_it_ran(replay):
     pruner = PhasePruner(optuna.pruners.MedianPruner(n_startup_trials=5), num_groups=4, epochs=20)
     pruned = [one for one in searched(replay, pruner=pruner, trials=60) if one.pruned]
     assert pruned
@@ -56,7 +56,7 @@ def test_who_is_pruned_stops_after_its_last_unfreezing_and_costs_what_it_ran(rep
         assert one.seconds == pytest.approx(replay.seconds[one.strategy, 2, one.epochs - 1])
 
 
-def test_who_tries_everything_lacks_nothing_of_the_best_but_may_pick_wrong(replay):
+def test_trying_everything_finds_the_best(replay):
     everything = searched(replay, first=replay.strategies[: replay.searched], trials=replay.searched)
     found = regrets(replay, 2, [replace(one, seconds=0.0) for one in everything])
     assert found.shape == (2, len(SHARES))

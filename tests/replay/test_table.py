@@ -1,4 +1,4 @@
-"""The replay table: what it holds, and that the product's training still gives it."""
+"""The replay table: its content, and that the product's training still gives it."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ FILLED = [task for task in TASKS if (TABLES / f"{task}.npz").is_file()]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_grid_has_every_family_and_each_strategy_once(task):
+def test_grid_has_every_family_and_each_strategy_once(task):
     grid = Grid.of(task, GROUPS[task])
     strategies = grid.strategies()
     assert len(set(strategies)) == len(strategies)
@@ -28,7 +28,7 @@ def test_a_grid_has_every_family_and_each_strategy_once(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_nearest_of_a_grids_strategy_is_itself(task):
+def test_grid_strategy_is_its_own_nearest(task):
     grid = Grid.of(task, GROUPS[task])
     inside = [one for one in grid.strategies() if one not in grid.extras]
     assert [grid.nearest(one) for one in inside] == inside
@@ -50,7 +50,7 @@ def test_any_strategy_has_a_nearest_in_the_grid(task):
         assert grid.nearest(strategy) in known
 
 
-def test_blocks_come_repeat_by_repeat_and_the_dear_tasks_spread_among_the_others():
+def test_blocks_come_repeat_by_repeat():
     order = list(blocks(["digits", "mobilenet"], 20, 5))
     assert len(order) == len(set(order)) == 20 * 5 + 5 * 3
     assert [repeat for task, repeat, _ in order if task == "digits"] == sorted(list(range(20)) * 5)
@@ -75,7 +75,7 @@ def made(repeats: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
     )
 
 
-def test_what_is_saved_is_read_again(tmp_path):
+def test_saved_table_is_read_again(tmp_path):
     table = made(3)
     table.val_loss[0, 0, 0, 5:] = np.inf  # a run that diverged
     table.save(tmp_path)
@@ -88,7 +88,7 @@ def test_what_is_saved_is_read_again(tmp_path):
     assert again.best_epoch[0, 0, 0] < 5
 
 
-def test_what_was_packed_stays_to_the_bit_as_repeats_come_to_it(tmp_path, monkeypatch):
+def test_packed_repeats_stay_to_the_bit_as_more_are_added(tmp_path, monkeypatch):
     (tmp_path / "cells").mkdir()
     sizes = tuple(spec_of("digits").task.sizes)
     made(3, sizes=sizes).save(tmp_path)
@@ -105,11 +105,11 @@ def test_what_was_packed_stays_to_the_bit_as_repeats_come_to_it(tmp_path, monkey
         assert np.array_equal(getattr(after, name)[:, :, :3], getattr(before, name))
     assert np.array_equal(after.outcome[:, :, 3], later.outcome[:, :, 0])
     assert np.array_equal(after.weights["0.weight"], before.weights["0.weight"])
-    assert fill.pack(tmp_path, "digits").repeats == 4, "nothing comes twice"
+    assert fill.pack(tmp_path, "digits").repeats == 4, "no repeat is added twice"
 
 
 @pytest.mark.parametrize("task", FILLED)
-def test_a_tables_outcomes_are_those_of_its_best_epochs(task):
+def test_outcomes_are_those_of_the_best_epochs(task):
     table = Table.load(task)
     assert table.val_loss.shape[:2] == (len(table.strategies), len(spec_of(task).task.sizes))
     # Halves may make two epochs' losses equal that were not; then another epoch's accuracy is read.
@@ -120,22 +120,22 @@ def test_a_tables_outcomes_are_those_of_its_best_epochs(task):
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif("digits" not in FILLED, reason="the table of the digits is not filled")
-def test_a_few_cells_trained_again_come_out_the_same():
+def test_cells_trained_again_are_the_same():
     import torch
 
     from search.task.task import Task
 
     table = Table.load("digits")
     task = Task.load(spec_of("digits")).with_weights({k: torch.from_numpy(v) for k, v in table.weights.items()})
-    for place, size, repeat in ((0, 0, 0), (20, 1, 0), (60, 2, 0), (90, 4, 0), (131, 3, 0)):
+    for place, size, repeat in ((0, 0, 0), (60, 2, 0), (131, 3, 0)):
         cell = train_cell(task, table.strategies[place], size=table.sizes[size], repeat=repeat)
         stored = table.val_loss[place, size, repeat]
-        # Another machine's kernels round otherwise, and training carries that on.
+        # Another machine's kernels round otherwise.
         assert np.median(np.abs(cell.val_loss / stored - 1)) < 0.05
         assert abs(cell.outcome.mean() - table.score[place, size, repeat]) < 0.03
 
 
-def test_an_unknown_level_is_moved_by_its_ratio():
+def test_unknown_rate_is_moved_by_its_ratio():
     grid = Grid.of("digits", 4)
     strategy = replace(FreezingStrategy.full_fine_tuning(head_lr=2.1e-3), backbone_lr_ratio=0.4)
     moved = grid.nearest(strategy)

@@ -1,11 +1,10 @@
-"""Verdicts keep their promises: a slice of `python -m tests.replay verdicts`, where the truth is known."""
+"""Verdicts against a known truth: a slice of `python -m tests.replay verdicts`."""
 
 import numpy as np
 import pytest
 
-from tests.replay.grid import TASKS
-from tests.replay.table import TABLES, Table
-from tests.replay.verdicts import LEAST_TO_DRAW, WORLDS, compare, confirm, longest, replayed, simulate, summary
+from tests.replay.table import Table
+from tests.replay.verdicts import WORLDS, compare, confirm, longest, replayed, simulate, summary
 
 
 def studies_of(world, truth, *, repeats, studies, seed=0):
@@ -14,7 +13,8 @@ def studies_of(world, truth, *, repeats, studies, seed=0):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_hardly_more_winners(world):
+def test_equal_strategies_have_hardly_ever_a_winner(world):
+    """Looking more often finds hardly more of them."""
     found = studies_of(world, [WORLDS[world].accuracy] * 2, repeats=10, studies=300)
     # The rate is 2 to 4 %; of 300 studies its standard error is 1.
     assert found["fixed"]["winner %"] <= 6
@@ -22,14 +22,14 @@ def test_of_two_that_are_alike_hardly_ever_one_wins_and_more_looks_find_hardly_m
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_among_six_that_are_alike_nobody_wins_and_the_leaders_score_is_no_higher_than_the_truth(world):
+def test_leader_of_equal_strategies_scores_like_the_truth(world):
     found = studies_of(world, [WORLDS[world].accuracy] * 6, repeats=5, studies=150)["fixed"]
     assert found["winner %"] <= 1
     assert abs(found["leader +"]) <= 0.5
     assert 85 <= found["covered %"] <= 97
 
 
-def test_repeats_that_go_where_they_decide_tell_more_for_less():
+def test_adaptive_repeats_find_more_winners_for_less():
     best = WORLDS["many labels"].accuracy
     truth = [best - gap for gap in (0.1, 0.07, 0.05, 0.04, 0.015, 0.0)]
     found = studies_of("many labels", truth, repeats=10, studies=80)
@@ -40,24 +40,23 @@ def test_repeats_that_go_where_they_decide_tell_more_for_less():
     assert 85 <= found["adaptive"]["covered %"] <= 97
 
 
-def test_the_model_has_the_truth_and_the_spreads_it_was_given():
+def test_simulation_has_the_given_truth_and_spreads():
     world = WORLDS["many labels"]
     truth = [world.accuracy, world.accuracy]
     rng = np.random.default_rng(0)
     scores = np.array([simulate(rng, world, truth, repeats=2).outcomes.mean(axis=-1) for _ in range(2000)])
     assert scores.mean(axis=(0, 1)) == pytest.approx(truth, abs=0.002)
-    # What a run draws anew for each example is in its own spread: as little as that of independent examples.
-    luck = np.sqrt(world.accuracy * (1 - world.accuracy) / world.examples)
+    # A run's noise of each example is part of its own spread: as little as that of independent examples.
+    noise = np.sqrt(world.accuracy * (1 - world.accuracy) / world.examples)
     twice = (scores[:, 0] - scores[:, 1]) / np.sqrt(2)
     own = (twice[:, 0] - twice[:, 1]).std() / np.sqrt(2)
-    assert 0.9 * world.own <= own <= 1.1 * np.hypot(world.own, luck)
+    assert 0.9 * world.own <= own <= 1.1 * np.hypot(world.own, noise)
     assert 0.9 * np.hypot(world.repeat, own) <= twice[:, 0].std() <= 1.1 * np.hypot(world.repeat, own)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_searches_on_a_table_report_scores_that_are_true(task):
-    if not (TABLES / f"{task}.npz").is_file() or (table := Table.load(task)).repeats < LEAST_TO_DRAW:
-        pytest.skip("no table with enough repeats")
+@pytest.mark.parametrize("task", ["digits", "vowels", "mobilenet", pytest.param("fashion", marks=pytest.mark.soak)])
+def test_scores_of_replayed_searches_are_true(task):
+    table = Table.load(task)
     rng, judged = np.random.default_rng(0), []
     for study in range(100):
         drawn = replayed(rng, table, size=study % len(table.sizes), repeats=longest(7, 10))

@@ -42,7 +42,7 @@ WORLDS = {
     "many labels": World(accuracy=0.93, repeat=0.009, own=0.009),
     "shuffled labels": World(accuracy=0.10, repeat=0.005, own=0.012),
 }
-"""Those of lenet-fashion and digits at 50 labels and from 200 on, and of ten classes at chance level."""
+"""Spreads of lenet-fashion and digits at 50 labels and from 200 on, and of ten classes at chance level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

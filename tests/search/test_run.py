@@ -116,7 +116,7 @@ def test_new_writes_a_study_file_that_is_valid_and_never_overwrites(tmp_path, se
 )
 def test_bad_input_is_one_line_and_nothing_is_written(tiny, search, old, new, arguments, message):
     tiny.write_text(tiny.read_text().replace(old, new))
-    done = search("run", "tiny.toml", *arguments, cwd=tiny.parent)
+    done = search("run", "tiny.toml", "--workers", "1", *arguments, cwd=tiny.parent)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -136,7 +136,7 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tinier, search):
     )
     text = tinier.read_text().replace('"small_cnn"', '"broken:build"\nweights = "none"')
     tinier.write_text(text.replace('[source]\ndata = "digits-0-4"\nepochs = 2\n', ""))
-    done = search("run", "tiny.toml", cwd=tinier.parent)
+    done = search("run", "tiny.toml", "--workers", "1", cwd=tinier.parent)
     assert done.returncode == 2
     assert "Error: tiny.toml: The first 3 trials all failed, and wait to be run again" in done.stderr
     assert "ArithmeticError: no luck today (broken.py:5)" in done.stderr
@@ -144,7 +144,7 @@ def test_a_study_whose_trials_all_fail_stops_with_the_reason(tinier, search):
 
     # Mended, the same command runs them.
     (tinier.parent / "broken.py").write_text((tinier.parent / "broken.py").read_text().replace("== 32", "== -1"))
-    done = search("run", "tiny.toml", "--sizes", "20", cwd=tinier.parent)
+    done = search("run", "tiny.toml", "--workers", "1", "--sizes", "20", cwd=tinier.parent)
     assert done.returncode == 0, done.stderr
     assert {row.state for row in rows_in(tinier.parent)} <= {"COMPLETE", "PRUNED"}
 
@@ -153,7 +153,8 @@ class Run(Session):
     """A run of the tiny study."""
 
     def __init__(self, folder, *options):
-        super().__init__(folder, [sys.executable, "-m", "search", "run", "tiny.toml", *options])
+        command = [sys.executable, "-m", "search", "run", "tiny.toml", *(options or ("--workers", "1"))]
+        super().__init__(folder, command)
 
     def until_begun(self, trials):
         """Wait until the study has begun at least that many trials."""
@@ -172,7 +173,7 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tinier, se
     folder, dice = tinier.parent, random.Random(0)
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
-        with Run(folder) as run:
+        with Run(folder, "--workers", "2") as run:
             run.until_begun(count)
             time.sleep(dice.uniform(0, 0.7))
             os.kill(run.process.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.process.pid, signal.SIGKILL)
