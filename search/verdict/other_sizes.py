@@ -68,8 +68,8 @@ def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) ->
     """Estimate the answer at a size that was not run: what is recommended at the nearest confirmed size, by ratio.
 
     Of two sizes equally near the larger is taken. The score is on the power law through the recommended strategies
-    of the two sizes around. In replays with sizes left out (`python -m tests.replay between`), neither the nearest
-    leader nor a mixture of several sizes' strategies did clearly better.
+    of the two sizes around. In replays of the tables with sizes left out, neither
+    the nearest leader nor a mixture of several sizes' strategies did clearly better.
 
     Raises `StudyError` below two confirmed sizes, and too far beyond them.
     """

@@ -6,7 +6,6 @@
     python -m tests.replay samplers    which sampler reaches a good strategy soonest, at equal seconds
     python -m tests.replay verdicts    picks, reported scores and intervals against the truth
     python -m tests.replay picks       whole studies against the best of the table, other searches and defaults
-    python -m tests.replay between     strategies and scores for sizes that a study left out
 
 Each prints a table; all but `fill` take minutes at most.
 """

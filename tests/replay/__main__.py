@@ -17,7 +17,6 @@ REPORTS = {
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
     "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
-    "between": ("strategies and scores for sizes that a study left out, against the truth", 500),
 }
 """Reports: a module here, its subject, and the number of studies a table that it replays by default."""
 

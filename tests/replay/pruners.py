@@ -9,7 +9,6 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 from rich.table import Table as Text
 
-from strategies import FreezingStrategy
 from tests.replay.samplers import phase
 from tests.replay.search import Replay, Tried, draws
 from tests.replay.table import Table
@@ -18,42 +17,16 @@ TRIALS = 40
 BEST = 0.1
 
 
-class Foresight(BasePruner):
-    """A pruner that knows how each trial would end, to show what is in reach of any that waits for the last unfreezing.
-
-    One epoch after that it prunes each trial that would end worse than `percent` of those before it.
-    """
-
-    def __init__(self, replay: Replay, *, size: int, repeat: int, percent: float = 50.0) -> None:
-        self.replay = replay
-        self.ends = replay.table.value[:, size, repeat]
-        self.percent = percent
-
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        strategy = self._strategy(trial)
-        schedule = strategy.schedule(self.replay.table.num_groups, self.replay.grid.epochs)
-        before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
-        probes = strategy.freeze_depth == self.replay.table.num_groups
-        if probes or len(before) < len(self.replay.baselines) or trial.last_step != schedule.last_unfreezing + 1:
-            return False
-        ends = [self.ends[self.replay.places[self._strategy(other)]] for other in before]
-        return bool(self.ends[self.replay.places[strategy]] > np.percentile(ends, self.percent))
-
-    def _strategy(self, trial: optuna.trial.FrozenTrial) -> FreezingStrategy:
-        return self.replay.grid.nearest(FreezingStrategy.from_params(trial.params))
-
-
-PRUNERS: dict[str, Callable[[Replay, int, int], BasePruner]] = {
-    "none": lambda replay, size, repeat: NopPruner(),
-    "Median": lambda replay, size, repeat: MedianPruner(),
-    "Successive halving": lambda replay, size, repeat: SuccessiveHalvingPruner(),
-    "Hyperband": lambda replay, size, repeat: HyperbandPruner(max_resource=replay.grid.epochs),
-    "Patient(Median, 3)": lambda replay, size, repeat: PatientPruner(MedianPruner(), patience=3),
-    "PhasePruner": lambda replay, size, repeat: phase(replay),
-    "PhasePruner(Median)": lambda replay, size, repeat: phase(replay, pruner="median"),
-    "foresight": lambda replay, size, repeat: Foresight(replay, size=size, repeat=repeat),
+PRUNERS: dict[str, Callable[[Replay], BasePruner]] = {
+    "none": lambda replay: NopPruner(),
+    "Median": lambda replay: MedianPruner(),
+    "Successive halving": lambda replay: SuccessiveHalvingPruner(),
+    "Hyperband": lambda replay: HyperbandPruner(max_resource=replay.grid.epochs),
+    "Patient(Median, 3)": lambda replay: PatientPruner(MedianPruner(), patience=3),
+    "PhasePruner": lambda replay: phase(replay),
+    "PhasePruner(Median)": lambda replay: phase(replay, pruner="median"),
 }
-"""Optuna's pruners as its documentation shows them, the product's, and one that knows each trial's end."""
+"""Optuna's pruners as its documentation shows them, and the product's."""
 
 
 @dataclass
@@ -100,7 +73,7 @@ def compare(table: Table, *, studies: int) -> dict[str, Tally]:
     tallies: dict[str, Tally] = defaultdict(Tally)
     for replay, size, repeat, number in draws(table, studies=studies):
         for name, make in PRUNERS.items():
-            sampler, pruner = optuna.samplers.RandomSampler(seed=number), make(replay, size, repeat)
+            sampler, pruner = optuna.samplers.RandomSampler(seed=number), make(replay)
             found = replay.search(size=size, repeat=repeat, sampler=sampler, pruner=pruner, trials=TRIALS)
             tallies[name].add(replay, size, found)
     return tallies

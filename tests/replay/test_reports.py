@@ -1,4 +1,4 @@
-"""Rules of the reports: chance is not taken for merit, nor foresight for a pruner's."""
+"""Rules of the reports: chance is not taken for merit, and rivals have equal seconds."""
 
 from dataclasses import fields, replace
 from importlib import import_module
@@ -10,7 +10,7 @@ import pytest
 from strategies import Family
 from tests.replay.__main__ import REPORTS
 from tests.replay.picks import confirmed, regret, study, unbiased_regret, within
-from tests.replay.pruners import Foresight, Tally
+from tests.replay.pruners import Tally
 from tests.replay.samplers import SHARES
 from tests.replay.search import Replay
 from tests.replay.summary import best, difference
@@ -30,9 +30,8 @@ def noise(table: Table, *, repeats: int = 20) -> Table:
     return replace(table, repeats=repeats, test_accuracy=scores, val_loss=loss)
 
 
-def searched(replay: Replay, size: int, *, trials: int = 40, pruner: optuna.pruners.BasePruner | None = None):
-    sampler = optuna.samplers.RandomSampler(seed=1)
-    return replay.search(size=size, repeat=0, sampler=sampler, pruner=pruner, trials=trials)
+def searched(replay: Replay, size: int):
+    return replay.search(size=size, repeat=0, sampler=optuna.samplers.RandomSampler(seed=1), trials=40)
 
 
 def test_best_of_equal_strategies_scores_like_the_rest(table):
@@ -51,20 +50,6 @@ def test_better_strategy_is_found(table):
     probing = best(shifted, lambda strategy, family: family == Family.LINEAR_PROBING)
     gap, error = difference(everyone[0], probing[0])
     assert abs(gap - 20) < 4 * error
-
-
-def test_foresight_prunes_after_the_last_unfreezing(table):
-    """One epoch after it, each trial that would end worse than most before it."""
-    replay = Replay(table)
-    found = searched(replay, 2, trials=60, pruner=Foresight(replay, size=2, repeat=0))
-    ends = [table.value[one.strategy, 2, 0] for one in found]
-    pruned = [number for number, one in enumerate(found) if one.pruned]
-    assert len(pruned) > 10
-    for number in pruned:
-        strategy = replay.strategies[found[number].strategy]
-        assert found[number].epochs == strategy.schedule(4, 20).last_unfreezing + 2
-        assert ends[number] > np.median(ends[:number])
-    assert min(pruned) >= len(replay.baselines)
 
 
 def test_tally_counts_losses_and_costs(table):
