@@ -5,10 +5,14 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from search.cli import main
 from tests.postgres import Postgres, programs
 
 TINY = """
@@ -110,11 +114,18 @@ Search = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def search() -> Search:
-    """`python -m search ...` as a user runs it."""
+    """`python -m search ...`; only commands that train or serve get a process of their own, which takes seconds."""
 
-    def call(*arguments: str, cwd: Path | None = None, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+    def call(*arguments: str, cwd: Path | None = None, timeout: float = 600) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "search", *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+        if arguments and arguments[0] in ("run", "worker", "dashboard") and "--help" not in arguments:
+            return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err), chdir(cwd or "."), mock.patch("sys.argv", command[2:]):
+            try:
+                main()
+            except SystemExit as ended:
+                return subprocess.CompletedProcess(command, ended.code or 0, out.getvalue(), err.getvalue())
 
     return call
 

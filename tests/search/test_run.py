@@ -173,7 +173,7 @@ def test_killed_anywhere_the_same_command_finishes_exactly_the_budget(tinier, se
     folder, dice = tinier.parent, random.Random(0)
     finished_before = {}
     for count, whom in ((1, "all"), (8, "parent"), (12, "all")):
-        with Run(folder, "--workers", "2") as run:
+        with Run(folder, "--workers", "2" if whom == "parent" else "1") as run:
             run.until_begun(count)
             time.sleep(dice.uniform(0, 0.7))
             os.kill(run.process.pid, signal.SIGKILL) if whom == "parent" else os.killpg(run.process.pid, signal.SIGKILL)
