@@ -9,11 +9,11 @@ from typing import Any
 from search.errors import TaskError
 
 
-def import_named(name: str, *, where: str) -> Any:
-    """What "package.module:attribute" names, the working directory on the path.
+def import_named(name: str) -> Any:
+    """Import "package.module:attribute", with the working directory on the path. Raises `TaskError`.
 
-    This runs that module's code, so it is done only for a study file that the user named on the command line,
-    never for what a stored study says. Raises `TaskError`, naming the key `where` it was asked for.
+    This runs that module's code. So it is done for a study file that the user named on the command line, and
+    never for a stored study.
     """
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
@@ -23,35 +23,34 @@ def import_named(name: str, *, where: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:
-        raise TaskError(f"{where} = {name!r} can't be imported: {one_line(error)}") from error
+        raise TaskError(f"it can't be imported: {one_line(error)}") from error
     return found
 
 
-def call_named(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> Any:
-    """Import what "package.module:attribute" names and call it with the options.
+def call_named(name: str, options: Mapping[str, Any]) -> Any:
+    """Import "package.module:attribute" and call it with the options.
 
-    What can't be called (a finished object) is returned as it is. Raises `TaskError`, as `import_named` does.
+    A finished object is returned as it is. Raises `TaskError`.
     """
-    found, options = import_named(name, where=where), options or {}
+    found = import_named(name)
     if not callable(found):
         if options:
-            raise TaskError(f"{where} = {name!r} is a {type(found).__name__} and takes no options, got {[*options]}.")
+            raise TaskError(f"a {type(found).__name__} takes no options, got {[*options]}.")
         return found
     known = keywords(found)
     for key, value in options.items():
         if known is not None and key not in known:
-            allowed = ", ".join(known) or "none"
-            raise TaskError(f"{where} = {name!r}: option {key} = {value!r} is not known; allowed: {allowed}.")
+            raise TaskError(f"option {key} = {value!r} is not known; allowed: {', '.join(known) or 'none'}.")
     try:
         return found(**options)
     except TaskError:
         raise
     except (Exception, SystemExit) as error:
-        raise TaskError(f"{where} = {name!r} fails: {one_line(error)}") from error
+        raise TaskError(f"it fails: {one_line(error)}") from error
 
 
 def keywords(function: Callable[..., Any]) -> list[str] | None:
-    """The names of the arguments that may be given by keyword; None where any may be, or nobody knows."""
+    """Return the arguments that may be given by keyword; None for any, or if unknown."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -63,6 +62,6 @@ def keywords(function: Callable[..., Any]) -> list[str] | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error of somebody else's code: its type and message on one line, cut to 300 characters."""
+    """Return an error's type and message on one line, cut to 300 characters."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}"[:300].rstrip(": ")

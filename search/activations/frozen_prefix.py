@@ -14,7 +14,7 @@ from search.activations.boundary_file import boundaries_of
 from search.activations.placement import Boundary, choose_boundaries
 from search.activations.slots import Values
 from search.activations.store import ActivationStore, Budget
-from search.data.examples import Examples, Inputs, content
+from search.data.examples import Examples, Inputs, cache_key
 from search.device import device_of
 from search.digest import digest, state_digest
 from search.models.flops import forward_flops
@@ -54,7 +54,7 @@ class FrozenPrefix:
         self._weights = ""  # the digest of the backbone's ...
         self._features = ""  # ... and of its features of a few examples: its code may be edited under the same weights
         few = task.data.pool.take(torch.arange(PROBE_EXAMPLES) % len(task.data.pool))[0]
-        backbone = task.start(FreezingStrategy(freeze_depth=0), repeat=0)[0].to(self.device)
+        backbone = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].to(self.device)
         groups = layer_groups(backbone, groups=task.spec.model.groups)
         self._few = move_data_to_device(few, self.device)
         self.boundaries = boundaries_of(backbone, groups, self._few, folder=cache)
@@ -148,7 +148,7 @@ class FrozenPrefix:
         place = (*name, rows.start, rows.stop, view is None)
         if place not in self._contents:
             indices = torch.arange(rows.start, rows.stop)
-            self._contents[place] = digest(*content(examples.inputs, indices, augmented=view is not None))
+            self._contents[place] = digest(*cache_key(examples.inputs, indices, augmented=view is not None))
         made = (
             torch.__version__,
             self.device.type,

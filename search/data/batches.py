@@ -1,4 +1,4 @@
-"""Batches: the training set read on and on, a fixed number of steps an epoch."""
+"""Batches: endless shuffled passes over the training set, cut into epochs."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -9,12 +9,11 @@ from torch.utils.data import Sampler
 
 from search.data.examples import Batch, Examples
 
-EVAL_BATCH = 1024
+EVAL_BATCH_SIZE = 1024
 
 
 class Reading(Protocol):
-    """Examples that may be read in another form in each epoch: `Examples` themselves, or what frozen layers make of
-    them."""
+    """Examples that each epoch may read in another form: plain ones, or cached activations."""
 
     def __len__(self) -> int: ...
 
@@ -24,10 +23,10 @@ class Reading(Protocol):
 class EndlessSampler(Sampler[tuple[int, int]]):
     """Shuffled passes over `size` examples, laid end to end and cut into epochs of `length`.
 
-    What an epoch reads is a pure function of (seed, epoch): pass p is the permutation drawn from (seed, p), and
-    Lightning calls `set_epoch` before each epoch. So runs with the same seed see the same batches, and a run
-    that resumes goes on where it stopped. It yields pairs of an example's index and the number of its pass, which
-    is the augmented view of the example that the pass shows.
+    An epoch is a pure function of (seed, epoch): pass p is the permutation drawn from (seed, p), and Lightning calls
+    `set_epoch` before each epoch. So runs with the same seed see the same batches, and a resumed run sees the
+    batches that it would have seen. It yields pairs: an example's index, and the number of its pass, which chooses
+    the augmented view.
     """
 
     def __init__(self, size: int, *, length: int, seed: int) -> None:
@@ -47,7 +46,7 @@ class EndlessSampler(Sampler[tuple[int, int]]):
         return zip(indices.tolist(), passes.tolist(), strict=True)
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """The epoch's examples by index (length,), and for each the number of its pass (length,)."""
+        """Return the epoch's examples by index (length,), and the number of each one's pass (length,)."""
         start = self.epoch * self.length
         first, last = start // self.size, (start + self.length - 1) // self.size
         stream = torch.cat([self._pass(number) for number in range(first, last + 1)])
@@ -64,7 +63,7 @@ class EndlessSampler(Sampler[tuple[int, int]]):
 class TrainLoader:
     """The training set's batches, an epoch an iteration: gathered from tensors, without worker processes.
 
-    Lightning takes any iterable, and tells its `sampler` the epoch. At these sizes a `DataLoader` costs more than
+    Lightning takes any iterable, and hands the epoch to its `sampler`. At these sizes a `DataLoader` costs more than
     the batch: with two workers, LeNet trials took 2.6 times as long.
     """
 
@@ -85,7 +84,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """The examples in order, as they are, without augmentation; `epoch` says in which epoch they are read."""
+    """The examples in order, without augmentation, as they are in the epoch that `epoch` returns."""
 
     def __init__(self, examples: Reading, *, batch_size: int, epoch: Callable[[], int]) -> None:
         self.examples = examples
@@ -103,13 +102,13 @@ class EvalLoader:
 
 
 def _draw() -> None:
-    # What a `DataLoader` draws when its first batch is asked for (its workers' seed): so that dropout has the same
-    # random numbers here as in the `DataLoader` of somebody who trains with the strategy that was found.
+    # A `DataLoader` draws this (its workers' seed) when its first batch is asked for. So dropout has the same random
+    # numbers here as in the `DataLoader` of somebody who trains with the strategy that was found.
     torch.empty((), dtype=torch.int64).random_()
 
 
 def train_loader(examples: Reading, *, batch_size: int, steps: int | None, seed: int) -> TrainLoader:
-    """Batches of `batch_size`, `steps` of them an epoch; with None an epoch is one pass over the examples.
+    """Return batches of `batch_size`, `steps` an epoch; with None an epoch is one pass.
 
     A pass that would end in a batch of one example, which batch norm can't train on, leaves it to the next.
     """
@@ -122,6 +121,8 @@ def train_loader(examples: Reading, *, batch_size: int, steps: int | None, seed:
     return TrainLoader(examples, batch_size=batch_size, sampler=sampler)
 
 
-def eval_loader(examples: Reading, *, batch_size: int = EVAL_BATCH, epoch: Callable[[], int] = lambda: 0) -> EvalLoader:
-    """The examples in order; `epoch` is for those that are read in another form in each."""
+def eval_loader(
+    examples: Reading, *, batch_size: int = EVAL_BATCH_SIZE, epoch: Callable[[], int] = lambda: 0
+) -> EvalLoader:
+    """Return batches in order, as they are in the epoch that `epoch` returns."""
     return EvalLoader(examples, batch_size=batch_size, epoch=epoch)

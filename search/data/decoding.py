@@ -27,10 +27,10 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What an image file may be, whatever its name: for PostScript, Pillow would start Ghostscript."""
-AT_ONCE = 512
-"""So many images are decoded before they are put away: memory stays small."""
-_VERSION = 2  # of what `decode` makes; part of the cache's key
+"""Formats of image files, whatever their names: for PostScript, Pillow would start Ghostscript."""
+IMAGES_AT_ONCE = 512
+"""Images that are decoded before they are written: memory stays small."""
+_VERSION = 2  # of the result of `decode`; part of the cache's key
 
 
 class ImageSource(Protocol):
@@ -38,20 +38,20 @@ class ImageSource(Protocol):
 
     @property
     def threads(self) -> bool:
-        """Whether several may be read at once."""
+        """True if several may be read at once."""
 
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image.Image: ...
 
     def name(self, index: int) -> str:
-        """What messages call that image."""
+        """Return that image's name in messages."""
 
     def identity(self, index: int) -> Hashable:
-        """What that image has in common with itself in another source, and with no other image."""
+        """Return a value that the same image has in another source, and no other image."""
 
     def key(self) -> str | None:
-        """What tells these images from others, or None where that can't be known."""
+        """Return a text that other images don't have; None if it can't be known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +81,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """Images in memory: bytes (N, H, W), or (N, H, W, C) with 1, 3 or 4 channels."""
+    """Images in memory: bytes (N, H, W) or (N, H, W, C)."""
 
     array: Bytes
     label: str
@@ -106,7 +106,7 @@ class Pixels:
 
 
 def stamp(paths: Iterable[Path]) -> str:
-    """What changes when a file is added, taken away, renamed or written to."""
+    """Return a text that changes if a file is added, removed, renamed or written to."""
     stats = ((path, _stat(path)) for path in paths)
     return digest(*((os.fsencode(path.absolute()), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
@@ -119,9 +119,9 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def decode(image: Image.Image, *, channels: int, side: int, interpolation: str) -> Bytes:
-    """Bytes (channels, side, side): the image upright, its shorter side resized to `side`, its centre cut out.
+    """Return bytes (channels, side, side): the upright image's centre, its shorter side resized.
 
-    Transparent images stand on white, 16-bit ones keep their upper byte, and 1 channel is grey, 3 are RGB.
+    Transparent images are put on white, 16-bit ones keep their upper byte. 1 channel is grey, 3 are RGB.
     """
     # Big JPEGs are read at the smallest scale (a half, a quarter, an eighth) that still leaves twice the size.
     image.draft(None, (2 * side, 2 * side))
@@ -139,7 +139,7 @@ def decode(image: Image.Image, *, channels: int, side: int, interpolation: str) 
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The image without transparency and with 8 bits a channel."""
+    """Return the image without transparency and with 8 bits a channel."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         if not np.isfinite(values).all():
@@ -164,12 +164,11 @@ def decoded(
     side: int,
     interpolation: str,
     cache: Path | None,
-    where: str,
 ) -> tuple[Bytes, dict[int, str]]:
-    """Bytes (N, channels, side, side) of the images at these rows, and why some of the N could not be read.
+    """Decode images at N rows: bytes (N, channels, side, side), and reasons by number.
 
-    With a folder `cache` the bytes are a memory map of a file there, which one process makes while the others
-    wait; it appears whole or not at all. What could not be read is black. Raises `TaskError`.
+    With a folder `cache` the bytes are a memory map of a file there. One process writes it while the others wait;
+    it appears whole or not at all. Unreadable images are black. Raises `TaskError`.
     """
     shape = (len(rows), channels, side, side)
 
@@ -199,14 +198,14 @@ def decoded(
     try:
         return _kept(cache / f"images-{name}.npy", shape, read)
     except OSError as error:
-        raise TaskError(f"{where}: the decoded images can't be kept in {cache}: {error.strerror or error}.") from error
+        raise TaskError(f"the decoded images can't be kept in {cache}: {error.strerror or error}.") from error
 
 
 def _in_order(one: Callable[[int], Bytes | str], rows: NDArray[np.int64], *, threads: bool) -> Iterator[Bytes | str]:
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # odd metadata, palettes
-        for start in range(0, len(rows), AT_ONCE):
-            yield from (pool.map if threads else map)(one, rows[start : start + AT_ONCE])
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            yield from (pool.map if threads else map)(one, rows[start : start + IMAGES_AT_ONCE])
 
 
 def _kept(

@@ -1,32 +1,32 @@
-"""The digits of scikit-learn: a task of ten classes, and a source task of five of them."""
+"""scikit-learn's digits: a task of ten classes, and a source task of five."""
 
 import torch
 from torch import Tensor
 
-from search.data.examples import Examples, TaskData
+from search.data.examples import Examples, RawData
 
 
-def digits() -> TaskData:
-    """scikit-learn's 1,797 digits of 8x8, all ten classes: 847 to draw from, 500 to test on."""
-    inputs, targets, _, pool, test = _digits_parts()
-    return TaskData(
+def digits(_: str) -> RawData:
+    """Read 8x8 digits of ten classes: 847 to draw from, 500 to test on."""
+    inputs, targets, _source, pool, test = _parts()
+    return RawData(
         pool=Examples(inputs[pool], targets[pool]),
         test=Examples(inputs[test], targets[test]),
         classes=tuple("0123456789"),
     )
 
 
-def digits_source() -> TaskData:
-    """450 other images of the digits 0-4, all to train on; none is held out for a test."""
-    inputs, targets, source, _, _ = _digits_parts()
-    return TaskData(
+def digits_source(_: str) -> RawData:
+    """Read 450 other images of the digits 0-4; the test set is empty."""
+    inputs, targets, source, _pool, _test = _parts()
+    return RawData(
         pool=Examples(inputs[source], targets[source]),
         test=Examples(inputs[:0], targets[:0]),
         classes=tuple("01234"),
     )
 
 
-def _digits_parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     # Three disjoint parts of one fixed shuffle: the source must not leak into the target. Its 450 images halve
     # what is left of the classes 0-4; pool and test share the rest in equal proportions.
     from sklearn.datasets import load_digits

@@ -11,41 +11,42 @@ from search.errors import TaskError
 
 Tensors = Tensor | dict[str, Tensor]
 
-
-Batch = tuple[Tensor | dict[str, Tensor], Tensor]
+Batch = tuple[Tensors, Tensor]
 """Inputs and targets of some examples, as a network takes them."""
 
 
-class Raw(Protocol):
-    """Inputs that a network's preprocessing must turn into numbers first: `Images`, `Texts`."""
+class RawInputs(Protocol):
+    """Inputs that must be prepared for a network first: `Images`, `Texts`."""
 
     def __len__(self) -> int: ...
 
     def subset(self, indices: Tensor) -> Self: ...
 
 
-class Stored(Raw, Protocol):
-    """Inputs kept elsewhere, or in another form, and made when they are asked for.
+class StoredInputs(RawInputs, Protocol):
+    """Inputs that are made on request, from another form or from elsewhere.
 
-    `passes` (B,) says how often each example has come before: which of its augmented views is wanted; with None it
-    is the plain one.
+    passes: how often each of the B examples has been read before, which chooses its augmented view; None: plain.
     """
 
     def take(self, indices: Tensor, passes: Tensor | None) -> Any: ...
 
-    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
-        """All that those inputs are made from."""
+    def cache_key(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """Return everything that those inputs are made from."""
 
 
-Inputs = Tensor | dict[str, Tensor] | Stored | Raw
+Inputs = Tensors | StoredInputs | RawInputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples(Dataset[Batch]):
-    """Labelled examples: N inputs, and `targets`: class indices, int64 (N,), or numbers, float32 (N,) or (N, K).
+    """Labelled examples: a map-style data set that gathers a batch by one indexing operation.
 
-    A map-style data set whose batches are gathered by one indexing operation: `DataLoader` hands a batch's
-    indices, or pairs of index and pass, to `__getitems__`, and `collate_fn=gathered` leaves the result alone.
+    inputs: N of them, in any form of `Inputs`.
+    targets: class indices, int64 (N,), or numbers, float32 (N,) or (N, K).
+
+    A `DataLoader` hands a batch's indices, or pairs of index and pass, to `__getitems__`. With
+    `collate_fn=already_batched` it leaves the result alone.
     """
 
     inputs: Inputs
@@ -64,24 +65,21 @@ class Examples(Dataset[Batch]):
         return self.take(chosen) if chosen.ndim == 1 else self.take(*chosen.unbind(1))
 
     def take(self, indices: Tensor, passes: Tensor | None = None) -> Batch:
-        """A batch of those examples (B,), augmented as their `passes` (B,) say, or plain."""
+        """Return a batch of those examples (B,), augmented as their `passes` (B,) say, or plain."""
         return index_inputs(self.inputs, indices, passes), self.targets[indices]
 
     def at(self, epoch: int) -> "Examples":
-        """What is read in an epoch: these examples in every one."""
+        """Return the examples to read in an epoch: these, in every one."""
         return self
 
     def subset(self, indices: Tensor) -> "Examples":
-        targets = self.targets[indices]
-        if isinstance(self.inputs, Tensor):
-            return Examples(self.inputs[indices], targets)
-        if isinstance(self.inputs, dict):
-            return Examples({key: value[indices] for key, value in self.inputs.items()}, targets)
-        return Examples(self.inputs.subset(indices), targets)
+        plain = isinstance(self.inputs, Tensor | dict)
+        inputs = index_inputs(self.inputs, indices) if plain else self.inputs.subset(indices)  # type: ignore[union-attr]
+        return Examples(inputs, self.targets[indices])
 
 
 def index_inputs(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
-    """Those inputs (B,) as a network takes them."""
+    """Return those inputs (B,) as a network takes them."""
     if isinstance(inputs, Tensor):
         return inputs[indices]
     if isinstance(inputs, dict):
@@ -91,28 +89,41 @@ def index_inputs(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) 
     return inputs.take(indices, passes)
 
 
-def content(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
-    """All that those inputs (B,) are made from, `augmented` or plain: others have another."""
+def cache_key(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+    """Return everything that those inputs (B,) are made from, `augmented` or plain."""
     if isinstance(inputs, Tensor):
         return (inputs[indices],)
     if isinstance(inputs, dict):
         return tuple((key, inputs[key][indices]) for key in sorted(inputs))
-    assert hasattr(inputs, "content")
-    return inputs.content(indices, augmented=augmented)  # type: ignore[no-any-return]
+    assert hasattr(inputs, "cache_key")
+    return inputs.cache_key(indices, augmented=augmented)  # type: ignore[no-any-return]
 
 
 def already_batched(batch: Any) -> Batch:
-    """The `collate_fn` of `Examples`, whose batches are already stacked."""
+    """Return a batch as it is: the `collate_fn` of `Examples`, which stack themselves."""
     inputs, targets = batch
     return inputs, targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskData:
-    """A task: the pool, the test set (empty where only a source is made of it), the classes' names.
+class RawData:
+    """Labelled data as a loader returns them; `test` is None if the source has none."""
 
-    `classes` is () for regression. `notes` are lines that tell the user what was done to the data. `fingerprint` is
-    another one where the data have changed since ("": nothing is known of that).
+    pool: Examples
+    test: Examples | None
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskData:
+    """A task's examples, checked: a pool to draw labelled ones from, and a test set.
+
+    test: empty where the data only serve as a source.
+    classes: their names; () for regression.
+    notes: lines that tell the user what was done to the data.
+    fingerprint: changes when the data do; "" where that is unknown.
+    origin: the key that asked for the data, with its value; messages start with it.
     """
 
     pool: Examples
@@ -120,6 +131,7 @@ class TaskData:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    origin: str = "[task] data"
 
     def __post_init__(self) -> None:
         if len(self.pool) == 0:
@@ -138,7 +150,7 @@ class TaskData:
 
     @property
     def outputs(self) -> int:
-        """How many numbers a head must put out: one a class, or one a target column."""
+        """Number of outputs that a head needs: one a class, or one a target column."""
         if self.classes:
             return len(self.classes)
         return 1 if self.pool.targets.ndim == 1 else self.pool.targets.shape[1]

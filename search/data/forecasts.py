@@ -1,5 +1,6 @@
 """Forecasting: windows of one series, and the values that follow each."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,87 +10,113 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, Table, read_table
+from search.data.csv_tables import Columns, Delimiter, read_table
 from search.data.examples import Examples, TaskData
-from search.data.splits import Part, Test, share
+from search.data.splits import Part, Share, held_out_share, part_bounds
 from search.errors import TaskError
 
-Steps = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1)]
 Values = NDArray[np.float64]
 
 
-def forecast_data(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """A series in the order of its steps, and the windows to cut from it.
+
+    pool, test: channels (T, C) and targets (T, K); no `test` if the last steps are to be held out.
+    names: the target columns.
+    window, horizon, stride: steps to predict from, steps to predict, steps from one window to the next.
+    """
+
+    pool: tuple[Values, Values]
+    test: tuple[Values, Values] | None
+    names: tuple[str, ...]
+    window: int
+    horizon: int
+    stride: int
+
+
+def forecast_steps(
     name: str,
     *,
-    where: str,
     target: str | Columns,
-    window: Steps,
-    horizon: Steps = 1,
-    stride: Steps | None = None,
+    window: Count,
+    horizon: Count = 1,
+    stride: Count | None = None,
     channels: Columns | None = None,
-    test: Test = None,
-    part: Part | None = None,
-    standardize: bool = True,
     delimiter: Delimiter | None = None,
-) -> TaskData:
-    """A table with one row a time step: inputs (N, window, C), targets (N, horizon * K), step by step.
+    test: str | None = None,
+) -> Steps:
+    """Read a table with one row a time step.
 
-    The K target columns are foretold from the C channels, by default from themselves. Windows start every `stride`
-    steps, by default every `horizon`, so that no two share a target. The last steps are the test set (or a file `test`
-    of the same columns), and no window reaches across; `part` slices the steps in their order. Channels and targets
-    are scaled to mean 0 and spread 1 over the pool's steps. Raises `TaskError`.
+    target: the K columns to predict, from the C `channels`, by default from themselves.
+    stride: by default the horizon, so that no two windows share a target.
+    test: a file of the same columns. Raises `TaskError`.
     """
-    stride = stride or horizon
-    table = read_table(Path(name), where=where, delimiter=delimiter)
     targets = [target] if isinstance(target, str) else target
-    columns = [channels or targets, targets]
-    inputs, goals = _sliced(table, columns, part, where=where)
-    if isinstance(test, str):
-        held = [read_table(Path(test), where=where, delimiter=delimiter).numbers(names) for names in columns]
-    else:
-        steps = round(share(test, own=False, where=where) * len(inputs))
-        border = len(inputs) - steps
-        # The test windows stand on the pool's grid: in a series with a season (12 months, a stride of 6) all windows
-        # of the pool begin in the same few months, and a model knows no others.
-        border -= border % stride if steps else 0
-        held = [inputs[border:], goals[border:]]
-        inputs, goals = inputs[:border], goals[:border]
-    shortest = min(len(inputs), len(held[0]) or len(inputs))
-    if shortest < window + horizon:
+
+    def read(path: str) -> tuple[Values, Values]:
+        table = read_table(Path(path), delimiter=delimiter)
+        return table.numbers(channels or targets), table.numbers(targets)
+
+    return Steps(
+        pool=read(name),
+        test=None if test is None else read(test),
+        names=tuple(targets),
+        window=window,
+        horizon=horizon,
+        stride=stride or horizon,
+    )
+
+
+def split_steps(
+    steps: Steps, *, test: Share | None = None, part: Part | None = None, standardize: bool = True
+) -> TaskData:
+    """Split a series; cut inputs (N, window, C) and targets (N, horizon * K).
+
+    `part` slices the steps in their order, and the last are held out as the test set; no window reaches across.
+    Channels and targets are scaled to mean 0 and spread 1 over the pool's steps. Raises `TaskError`.
+    """
+    inputs, goals = steps.pool
+    if part is not None:
+        chosen = slice(*part_bounds(part, len(inputs)))
+        inputs, goals = inputs[chosen], goals[chosen]
+    held = round(held_out_share(test, own=steps.test is not None) * len(inputs))
+    border = len(inputs) - held
+    # The test windows start on the pool's grid: in a series with a season (12 months, a stride of 6) all windows
+    # of the pool begin in the same few months, and a model knows no others.
+    border -= border % steps.stride if held else 0
+    held_inputs, held_goals = steps.test or (inputs[border:], goals[border:])
+    inputs, goals = inputs[:border], goals[:border]
+    shortest, needed = min(len(inputs), len(held_inputs) or len(inputs)), steps.window + steps.horizon
+    if shortest < needed:
         raise TaskError(
-            f"{where}: {shortest} steps are too few for window = {window} and horizon = {horizon}; "
-            f"at least {window + horizon} are needed, in the pool and in the test set."
+            f"{shortest} steps are too few for window = {steps.window} and horizon = {steps.horizon}; "
+            f"at least {needed} are needed, in the pool and in the test set."
         )
-    notes = []
+    notes: tuple[str, ...] = ()
     if standardize:
-        (inputs, held[0]), _ = _scaled(inputs, held[0])
-        (goals, held[1]), spread = _scaled(goals, held[1])
-        sizes = ", ".join(f"{one} {value:.4g}" for one, value in zip(targets, spread, strict=True))
-        notes.append(f"{where}: errors are in units of the targets' standard deviation in the pool: {sizes}.")
-    pool = _windows(inputs, goals, window, horizon, stride)
-    own = _windows(held[0], held[1], window, horizon, stride)
-    return TaskData(pool=pool, test=own, classes=(), notes=tuple(notes))
+        inputs, held_inputs, _ = _scaled(inputs, held_inputs)
+        goals, held_goals, spread = _scaled(goals, held_goals)
+        sizes = ", ".join(f"{name} {value:.4g}" for name, value in zip(steps.names, spread, strict=True))
+        notes = (f"errors are in units of the targets' standard deviation in the pool: {sizes}.",)
+    pool, own = _windows(inputs, goals, steps), _windows(held_inputs, held_goals, steps)
+    return TaskData(pool=pool, test=own, classes=(), notes=notes)
 
 
-def _sliced(table: Table, columns: list[list[str]], part: Part | None, *, where: str) -> tuple[Values, Values]:
-    inputs, goals = (table.numbers(names) for names in columns)
-    start, end = (int(at * len(table) + 0.5) for at in part or (0, 1))
-    if start >= end:
-        raise TaskError(f"{where}: option part = {part} has no steps; allowed: [from, to] with from < to.")
-    return inputs[start:end], goals[start:end]
-
-
-def _scaled(pool: Values, held: Values) -> tuple[tuple[Values, Values], Values]:
+def _scaled(pool: Values, held: Values) -> tuple[Values, Values, Values]:
     mean, spread = pool.mean(0), pool.std(0)
     scale = np.where(spread > 0, spread, 1)
-    return ((pool - mean) / scale, (held - mean) / scale), scale
+    return (pool - mean) / scale, (held - mean) / scale, scale
 
 
-def _windows(inputs: Values, goals: Values, window: int, horizon: int, stride: int) -> Examples:
-    starts = range(0, len(inputs) - window - horizon + 1, stride)
-    seen = [torch.from_numpy(inputs[start : start + window]) for start in starts]
-    coming = [torch.from_numpy(goals[start + window : start + window + horizon]).flatten() for start in starts]
-    return Examples(_stacked(seen, (window, inputs.shape[1])), _stacked(coming, (horizon * goals.shape[1],)))
+def _windows(inputs: Values, goals: Values, steps: Steps) -> Examples:
+    starts = range(0, len(inputs) - steps.window - steps.horizon + 1, steps.stride)
+    ends = [(start + steps.window, start + steps.window + steps.horizon) for start in starts]
+    seen = [torch.from_numpy(inputs[end - steps.window : end]) for end, _ in ends]
+    coming = [torch.from_numpy(goals[end:last]).flatten() for end, last in ends]
+    shapes = (steps.window, inputs.shape[1]), (steps.horizon * goals.shape[1],)
+    return Examples(_stacked(seen, shapes[0]), _stacked(coming, shapes[1]))
 
 
 def _stacked(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images as a task's inputs: raw ones of any size and mode, and the squares a network takes, plain or augmented."""
+"""Images as a task's inputs: raw ones, and those prepared for a network."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from search.data.examples import Examples, TaskData
 from search.errors import TaskError
 
 Draws = NDArray[np.float64]
-UNREADABLE = 0.01
+MAX_UNREADABLE_SHARE = 0.01
 """The largest share of images that may be unreadable; beyond it the data are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Images:
-    """N raw images, read when they are prepared: row `rows[i]` of the source, turned by `turns[i]` quarters."""
+    """N raw images: row `rows[i]` of the source, turned by `turns[i]` quarters."""
 
     source: ImageSource
     rows: Tensor
@@ -40,7 +40,7 @@ class Images:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Image.Image:
-        """One image as it was read, of whatever size and mode. Raises what reading it raises."""
+        """Return one image of any size and mode. Raises any exception of its reader."""
         return self.source.image(int(self.rows[index]))
 
     def subset(self, indices: Tensor) -> "Images":
@@ -50,9 +50,10 @@ class Images:
         return [self.source.identity(row) for row in self.rows.tolist()]
 
     def as_they_are(self) -> "ImageFormat":
-        """A format that changes little, for a network that asks for none: squares of the first image's shorter side.
+        """Return a format that changes little, for a network that asks for none.
 
-        Grey images stay grey and pixels become 0..1. The first image is the first that can be read.
+        Images become squares with the shorter side of the first that can be read. Grey images stay grey, and
+        pixels become 0..1. Raises `TaskError` if none can be read.
         """
         for index in range(len(self)):
             try:
@@ -67,9 +68,10 @@ class Images:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFormat:
-    """The images a network takes: shorter side resized to `resize`, the centre `size` x `size`, (x - mean) / std.
+    """The images that a network takes: squares, normalised.
 
-    One mean and one std a channel, of values in 0..1: one channel is grey, three are RGB.
+    resize, size: the shorter side becomes `resize`, of which the centre `size` x `size` is taken.
+    mean, std: one a channel, of values in 0..1; one channel is grey, three are RGB.
     """
 
     size: int
@@ -93,10 +95,10 @@ class ImageFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparedImages:
-    """N images ready for a network: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
+    """N prepared images: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
 
-    What an augmented view looks like is a pure function of (seed, row, view), so all trials, whatever their
-    subset, see the same views; `views` of them take turns, or with `inf` each pass shows a new one.
+    An augmented view is a pure function of (seed, row, view). So all trials see the same views, whatever their
+    subset. `views` of them take turns; with `inf` each pass shows a new one.
     """
 
     pixels: Bytes
@@ -114,7 +116,7 @@ class PreparedImages:
         return replace(self, rows=self.rows[indices], turns=self.turns[indices])
 
     def take(self, indices: Tensor, passes: Tensor | None) -> Tensor:
-        """float32 (B, C, size, size), normalised; the centres, or with `passes` (B,) the augmented views they show."""
+        """Return float32 (B, C, size, size), normalised: centres, or with `passes` (B,) augmented views."""
         if self.augment and passes is not None:
             pixels = self._augmented(indices, passes if self.views == inf else passes % int(self.views))
         else:
@@ -122,14 +124,14 @@ class PreparedImages:
         mean, std = (torch.tensor(value)[:, None, None] * 255 for value in (self.format.mean, self.format.std))
         return pixels.float().sub_(mean).div_(std)
 
-    def content(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
-        """All that those inputs are made from; views are drawn by the rows' numbers."""
+    def cache_key(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
+        """Return everything that those inputs are made from; views are drawn by the rows' numbers."""
         rows = self.rows[indices]
         plain = (self.pixels[rows.numpy()], self.turns[indices], repr(self.format))
         return (*plain, rows, self.augment, self.seed) if augmented else plain
 
     def pixels_of(self, indices: Tensor) -> Tensor:
-        """uint8 (B, C, size, size): the centres, as one would show them."""
+        """Return uint8 (B, C, size, size): the centres, to be shown."""
         return self._turned(_centre(self._stored(indices), self.format.size), indices)
 
     def _augmented(self, indices: Tensor, views: Tensor) -> Tensor:
@@ -163,7 +165,7 @@ def _centre(pixels: Tensor, size: int) -> Tensor:
 
 
 def _random_crop(picture: Tensor, draws: Draws, size: int) -> Tensor:
-    """A random part of half to all of the area, its sides at most 4:3, resized to the whole (Szegedy et al., 2015)."""
+    """Resize a random part of the area, at most 4:3 (Szegedy et al., 2015)."""
     side = picture.shape[-1]
     area, ratio = (0.5 + 0.5 * draws[0]) * side**2, (3 / 4) ** (1 - 2 * draws[1])
     height, width = (min(side, max(1, round((area * part) ** 0.5))) for part in (ratio, 1 / ratio))
@@ -173,12 +175,12 @@ def _random_crop(picture: Tensor, draws: Draws, size: int) -> Tensor:
 
 
 def _random_flip(picture: Tensor, draws: Draws, size: int) -> Tensor:
-    """Left and right exchanged, every other time."""
+    """Exchange left and right, every other time."""
     return picture.flip(-1) if draws[4] < 0.5 else picture
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, Draws, int], Tensor]] = {"crop": _random_crop, "flip": _random_flip}
-"""What a training view may do to a picture, in this order; each takes five numbers drawn from [0, 1)."""
+"""Augmentations of a view, in this order; each takes five numbers drawn from [0, 1)."""
 
 
 def prepare(
@@ -189,19 +191,20 @@ def prepare(
     views: float = inf,
     seed: int = 0,
     cache: Path | None = None,
-    where: str,
 ) -> tuple[Examples, list[str]]:
-    """Raw images as a network takes them, each decoded once, and lines that tell of the ones that can't be read.
+    """Decode raw images for a network, each once; returns notes on unreadable ones, too.
 
-    With a folder `cache` the pixels are kept there, shared by processes and runs. Raises `TaskError` for inputs
-    that are no images, and where more than 1 % of the images, or all of a class, can't be read.
+    cache: a folder for the pixels, shared by processes and runs.
+
+    Raises `TaskError` for inputs that are no images, and if more than 1 % of the images, or a whole class, can't
+    be read.
     """
     images = examples.inputs
     if not isinstance(images, Images):
-        raise TaskError(f"{where}: the network takes images; these data are {type(images).__name__.lower()}s.")
+        raise TaskError(f"the network takes images; these data are {type(images).__name__.lower()}s.")
     for name in augment:
         if name not in AUGMENTATIONS:
-            raise TaskError(f"{where}: augment = {name!r} is not known; allowed: {', '.join(AUGMENTATIONS)}.")
+            raise TaskError(f"augment = {name!r} is not known; allowed: {', '.join(AUGMENTATIONS)}.")
     used, position = np.unique(images.rows.numpy(), return_inverse=True)
     pixels, reasons = decoded(
         images.source,
@@ -210,7 +213,6 @@ def prepare(
         side=format.resize,
         interpolation=format.interpolation,
         cache=cache,
-        where=where,
     )
     broken = torch.tensor(sorted(reasons), dtype=torch.int64)
     positions = torch.from_numpy(position)
@@ -219,11 +221,13 @@ def prepare(
     if reasons:
         first = [f"{images.source.name(int(used[number]))} ({reasons[number]})" for number in sorted(reasons)[:3]]
         named = "; ".join(first) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
-        text = f"{where}: {len(reasons)} of {len(used)} images can't be read: {named}."
+        text = f"{len(reasons)} of {len(used)} images can't be read: {named}."
         targets = examples.targets
         lost = not targets.is_floating_point() and len(set(targets.tolist())) > len(set(targets[kept].tolist()))
-        if lost or len(reasons) > UNREADABLE * len(used):
-            raise TaskError(f"{text} At most {UNREADABLE:.0%} are skipped, and no whole class: repair or remove them.")
+        if lost or len(reasons) > MAX_UNREADABLE_SHARE * len(used):
+            raise TaskError(
+                f"{text} At most {MAX_UNREADABLE_SHARE:.0%} are skipped, and no whole class: repair or remove them."
+            )
         notes.append(f"{text} They are skipped.")
     pictures = PreparedImages(
         pixels=pixels,
@@ -238,9 +242,9 @@ def prepare(
 
 
 def rotations(data: TaskData) -> TaskData:
-    """The task of telling how an image was turned, by 0, 90, 180 or 270 degrees (Gidaris et al., 2018).
+    """Return the task of predicting rotations of images (Gidaris et al., 2018).
 
-    Made of images without looking at their labels; four examples an image. Raises `TaskError` for other data.
+    Labels are not used; an image makes four examples. Raises `TaskError` for other data.
     """
 
     def turned(examples: Examples) -> Examples:
@@ -250,7 +254,7 @@ def rotations(data: TaskData) -> TaskData:
             images = inputs.subset(torch.arange(len(inputs)).repeat_interleave(4))
             return Examples(replace(images, turns=images.turns + quarters), quarters)
         if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[2] != inputs.shape[3]:
-            raise TaskError("Rotations can only be told of images; these data are not images, or not square.")
+            raise TaskError("rotations need images; these data are not images, or not square.")
         return Examples(torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1), quarters)
 
     names = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")

@@ -1,114 +1,103 @@
-"""Data by name: a pool to draw labelled examples from, and a test set that only confirm trials see."""
+"""Data by name: a pool to draw labelled examples from, and a test set."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from os.path import exists, isdir, isfile  # which a name that no file can have does not break
+from os.path import exists, isdir, isfile  # they return False for a name that no file can have
 from pathlib import Path
 from typing import Any
 
+from search.data.custom import code_options, own_data
 from search.data.digits import digits, digits_source
-from search.data.duplicates import fingerprint, told
+from search.data.duplicates import fingerprint, warn_duplicates
 from search.data.examples import TaskData
-from search.data.options import checked_call
-from search.data.splits import Classes, Part, apply_splits
+from search.data.forecasts import forecast_steps, split_steps
+from search.data.image_folders import image_folder
+from search.data.npz import npz_arrays
+from search.data.options import PATH, SHARE, SLICES, Options, Source
+from search.data.series import table_series, ts_series
+from search.data.texts import texts
+from search.data.torchvision_sets import class_options, torchvision_set
 from search.errors import TaskError
+
+CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""The form of "package.module:attribute"."""
+
+STANDARDIZED: Options = {**PATH, "standardize": (bool, True)}
+STEPS: Options = {key: STANDARDIZED[key] for key in ("test", "part", "standardize")}
+TABLES = (
+    Source(read=texts, splits=PATH, marks=frozenset({"text"})),
+    Source(read=forecast_steps, splits=STEPS, split=split_steps, marks=frozenset({"window", "horizon"})),
+    Source(read=table_series, splits=STANDARDIZED),
+)
+
+SOURCES: Mapping[str, Source] = {
+    "digits": Source(read=digits, splits=SLICES),
+    "digits-0-4": Source(read=digits_source, splits=SLICES),
+}
+"""Data sets by name: a function and a line each."""
+
+FILES: Mapping[str, tuple[Source, ...]] = {
+    ".npz": (Source(read=npz_arrays, splits={**PATH, "standardize": (bool, False)}),),
+    ".csv": TABLES,
+    ".tsv": TABLES,
+    ".ts": (Source(read=ts_series, splits=STANDARDIZED),),
+}
+"""Kinds of files by ending; of several, the first whose marks are among the options."""
+
+TORCHVISION = Source(read=torchvision_set, splits=SHARE, further=class_options)
+FOLDER = Source(read=image_folder, splits=PATH)
+OWN = Source(read=own_data, splits=SLICES, further=code_options)
 
 
 def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> TaskData:
-    """The data of that name, with the options that its kind of data has.
+    """Load the data of that name, with the options that its kind of data has.
 
-    A row of `DATA`; "torchvision/NAME"; a folder of images; a file (a row of `FILES`); or
-    "package.module:attribute". Paths are relative to the working directory. `where` names the key that asked
-    for it. Raises `TaskError`: one line that names the key, the value and what is allowed.
+    name: a row of `SOURCES`; "torchvision/NAME"; a folder of images; a file (a row of `FILES`); or
+    "package.module:attribute". Paths are relative to the working directory.
+    where: the key that asked for the data, as "[task] data".
+
+    Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
-    options, place = options or {}, f"{where} = {name!r}"
+    origin = f"{where} = {name!r}"
+    try:
+        data = _loaded(name, options or {})
+    except TaskError as error:
+        raise TaskError(f"{origin}: {error}") from error
+    return replace(data, origin=origin, notes=tuple(f"{origin}: {note}" for note in data.notes))
+
+
+def _loaded(name: str, options: Mapping[str, Any]) -> TaskData:
     paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and exists(one)]
     for path in paths:
         if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read without end
-            raise TaskError(f"{place}: {path} is neither a file nor a folder.")
+            raise TaskError(f"{path} is neither a file nor a folder.")
     if len(paths) == 2 and paths[0].samefile(paths[1]):
-        raise TaskError(f"{place}: option test = {options['test']!r} is the data themselves; allowed: other data.")
-    try:
-        data = told(checked_call(_loader(name, options, where), name, options, where=place), where=place)
-    except TaskError as error:
-        if str(error).startswith(where):
-            raise
-        raise TaskError(f"{place}: {error}") from error  # what `TaskData` itself found
+        raise TaskError(f"option test = {options['test']!r} is the data themselves; allowed: other data.")
+    data = warn_duplicates(_find_source(name, options).load(name, options))
     asked = "target" in options or name.endswith(".ts")
     if data.kind == "regression" and not asked and (data.pool.targets % 1 == 0).all():
-        note = f"{place}: the targets are decimal numbers, to be predicted; classes are stored as whole numbers."
+        note = "the targets are decimal numbers, to be predicted; classes are stored as whole numbers."
         data = replace(data, notes=(*data.notes, note))
     return replace(data, fingerprint=fingerprint(data, files=filter(Path.is_file, paths)))
 
 
-def _loader(name: str, options: Mapping[str, Any], where: str) -> Callable[..., TaskData]:
-    # Imported here, for what a kind of data needs (torchvision, pydantic's checks) is slow to load for the others.
-    if name in DATA:
-        return _named
+def _find_source(name: str, options: Mapping[str, Any]) -> Source:
+    ending = Path(name).suffix.lower()
+    if name in SOURCES:
+        return SOURCES[name]
     if name.startswith("torchvision/"):
-        from search.data.torchvision_sets import torchvision_data
-
-        return torchvision_data
-    path = Path(name)
-    if isdir(path):
-        from search.data.image_folders import folder_data
-
-        return folder_data
-    if isfile(path) and path.suffix.lower() in FILES:
-        return FILES[path.suffix.lower()](options)
-    if CODE.fullmatch(name) and not exists(path):
-        from search.data.custom import own_data
-
-        return own_data
-    if path.suffix.lower() in FILES or "/" in name or "\\" in name:
-        reason = f"is no such file; allowed: {', '.join(FILES)}" if exists(path) else "is not there"
-        raise TaskError(f"{where} = {name!r} {reason}; looked in {Path.cwd()}.")
+        return TORCHVISION
+    if isdir(name):
+        return FOLDER
+    if isfile(name) and ending in FILES:
+        return next(source for source in FILES[ending] if not source.marks or source.marks & options.keys())
+    if CODE.fullmatch(name) and not exists(name):
+        return OWN
+    if ending in FILES or "/" in name or "\\" in name:
+        reason = f"no such kind of file; allowed: {', '.join(FILES)}" if exists(name) else "no such file or folder"
+        raise TaskError(f"{reason}; looked in {Path.cwd()}.")
     raise TaskError(
-        f'{where} = {name!r} is not known; allowed: {", ".join(DATA)}, "torchvision/NAME", a folder of images, '
+        f'no such data; allowed: {", ".join(SOURCES)}, "torchvision/NAME", a folder of images, '
         f'a file ({", ".join(FILES)}), or "package.module:attribute".'
     )
-
-
-def _named(name: str, *, where: str, part: Part | None = None, classes: Classes | None = None) -> TaskData:
-    return apply_splits(DATA[name](), where=where, part=part, classes=classes)
-
-
-def _npz(_: Mapping[str, Any]) -> Callable[..., TaskData]:
-    from search.data.npz import npz_data
-
-    return npz_data
-
-
-def _table(options: Mapping[str, Any]) -> Callable[..., TaskData]:
-    # The options tell what the rows are: texts, steps of one series to forecast, or steps of many series.
-    if "text" in options:
-        from search.data.texts import texts_data
-
-        return texts_data
-    if "window" in options or "horizon" in options:
-        from search.data.forecasts import forecast_data
-
-        return forecast_data
-    from search.data.series import series_data
-
-    return series_data
-
-
-def _ts(_: Mapping[str, Any]) -> Callable[..., TaskData]:
-    from search.data.series import ts_data
-
-    return ts_data
-
-
-CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""What names code: "package.module:attribute"."""
-
-DATA: dict[str, Callable[[], TaskData]] = {"digits": digits, "digits-0-4": digits_source}
-
-FILES: dict[str, Callable[[Mapping[str, Any]], Callable[..., TaskData]]] = {
-    ".npz": _npz,
-    ".csv": _table,
-    ".tsv": _table,
-    ".ts": _ts,
-}

@@ -1,13 +1,22 @@
-"""The options of a kind of data: keyword arguments of its loader, checked before it runs."""
+"""Options of a source of data, checked before its loader runs."""
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import ConfigDict, ValidationError, create_model
 
 from search.data.examples import TaskData
+from search.data.splits import Classes, Part, Share, apply_splits
 from search.errors import TaskError
+
+Options = dict[str, Any]
+
+SLICES: Options = {"part": (Part | None, None), "classes": (Classes | None, None)}
+SHARE: Options = {"test": (Share | None, None), **SLICES}
+PATH: Options = {"test": (Share | str | None, None), **SLICES}
+"""Options of splits, with their types and defaults: `test` is a share, or a path."""
 
 ALLOWED = {
     "test": "a share to hold out, from 0 to below 1, or the path of the test data",
@@ -19,35 +28,60 @@ ALLOWED = {
     "delimiter": "one character",
     "labels": "true or false",
 }
-"""What an option may be, where pydantic would only name one of several types."""
+"""Allowed values of options for which pydantic would only name one of several types."""
 
 
-def checked_call(loader: Callable[..., TaskData], name: str, options: Mapping[str, Any], *, where: str) -> TaskData:
-    """`loader(name, **options, where=where)`, its keyword-only arguments being the options there are.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A kind of data.
 
-    Raises `TaskError` for an option that is unknown, missing or of another type, naming `where`, the option, its
-    value and what is allowed.
+    read: the loader; its argument is the data's name, its keywords are options (columns), and `test`, a path.
+    splits: the options of `split`, which is given what `read` returns; each with its type and default.
+    marks: options that tell this kind from others of the same ending.
+    further: further options that `read` takes for such a name, unchecked; None: any.
     """
-    parameters = inspect.signature(loader).parameters.values()
-    if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
-        known = [item.name for item in parameters if item.kind == item.KEYWORD_ONLY and item.name != "where"]
-        check_known(options, known, where=where)
-    if "where" in options:  # our own argument's name
-        raise TaskError(f"{where}: option where = {options['where']!r} is not known.")
+
+    read: Callable[..., Any]
+    splits: Options
+    split: Callable[..., TaskData] = apply_splits
+    marks: frozenset[str] = frozenset()
+    further: Callable[[str], list[str] | None] = lambda _: []
+
+    def load(self, name: str, options: Mapping[str, Any]) -> TaskData:
+        """Check the options, read the data, split them. Raises `TaskError`."""
+        further = self.further(name)
+        theirs = [*options] if further is None else further
+        own = {key: field for key, field in (_keywords(self.read) | self.splits).items() if key not in theirs}
+        for key, value in options.items():
+            if key not in own and key not in theirs:
+                allowed = ", ".join([*own, *theirs]) or "none"
+                raise TaskError(f"option {key} = {value!r} is not known; allowed: {allowed}.")
+        chosen = _checked(own, options)
+        splits = {key: value for key, value in chosen.items() if key in self.splits}
+        columns = {key: value for key, value in {**options, **chosen}.items() if key not in splits}
+        if isinstance(splits.get("test"), str):
+            columns["test"] = splits.pop("test")
+        return self.split(self.read(name, **columns), **splits)
+
+
+def _keywords(read: Callable[..., Any]) -> Options:
+    parameters = inspect.signature(read).parameters.values()
+    return {
+        item.name: (item.annotation, ... if item.default is item.empty else item.default)
+        for item in parameters
+        if item.kind == item.KEYWORD_ONLY
+    }
+
+
+def _checked(fields: Options, options: Mapping[str, Any]) -> Options:
+    """Return the values of these options, or their defaults. Raises `TaskError`."""
+    model = create_model("Options", __config__=ConfigDict(strict=True), **fields)
     try:
-        return validate_call(config=ConfigDict(strict=True))(loader)(name, **options, where=where)
+        return dict(model.model_validate({key: options[key] for key in fields if key in options}))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        if first["type"] == "missing_keyword_only_argument":
-            raise TaskError(f"{where} needs the option {key}.") from None
+        if first["type"] == "missing":
+            raise TaskError(f"it needs the option {key}.") from None
         said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
-        raise TaskError(f"{where}: option {key} = {options.get(key)!r} must be {ALLOWED.get(key, said)}.") from None
-
-
-def check_known(options: Mapping[str, Any], known: list[str], *, where: str) -> None:
-    """Raises `TaskError` for an option that is not among the known ones."""
-    for key, value in options.items():
-        if key not in known:
-            allowed = ", ".join(known) or "none"
-            raise TaskError(f"{where}: option {key} = {value!r} is not known; allowed: {allowed}.")
+        raise TaskError(f"option {key} = {options.get(key)!r} must be {ALLOWED.get(key, said)}.") from None

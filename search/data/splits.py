@@ -1,4 +1,4 @@
-"""Which examples a task is made of: a slice of the data, the classes it tells apart, and a test set held out."""
+"""Splits of raw data: a slice, chosen classes, a test set held out; standardised numbers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,66 +10,66 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from search.data.examples import Examples, TaskData
+from search.data.examples import Examples, RawData, TaskData
 from search.errors import TaskError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Test = Share | str | None
-"""How a task gets its test set: a share to hold out, the path of test data, or None for what is usual."""
+"""A share to hold out as the test set."""
 
 Part = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
-"""A slice of a fixed shuffle, [from, to] as shares of it: [0, 0.5] and [0.5, 1] are two halves."""
+"""A slice of a fixed shuffle, as shares: [0, 0.5] is the first half."""
 
 Classes = dict[str, list[int | str]]
-"""Old classes, by name or by number, under the names of new ones; examples of classes not named are dropped."""
+"""Old classes, by name or number, under the names of new ones; others are dropped."""
 
-HOLD_OUT = 0.2
+HELD_OUT_SHARE = 0.2
 _PART, _TEST = 1, 2  # streams of random numbers
 
 
 def apply_splits(
-    data: TaskData, *, where: str, part: Part | None = None, classes: Classes | None = None, hold_out: float = 0.0
+    raw: RawData,
+    *,
+    test: Share | None = None,
+    part: Part | None = None,
+    classes: Classes | None = None,
+    standardize: bool = False,
 ) -> TaskData:
-    """The data with a slice taken, then classes chosen, then a test set held out of the pool.
+    """Take a slice, then choose classes, hold a test set out of the pool, standardise.
 
-    The slice depends on nothing but the number of examples, so tasks with disjoint slices of the same data share
-    no example, whatever their labels, classes and test sets. A test set that the data bring stays whole.
+    The slice depends on the number of examples alone. So tasks with disjoint slices of the same data share no
+    example, whatever their labels, classes and test sets. A test set of the data's own stays whole.
     Raises `TaskError`.
     """
+    held = held_out_share(test, own=raw.test is not None)
+    own = raw.pool.subset(torch.arange(0)) if raw.test is None else raw.test
+    data = TaskData(pool=raw.pool, test=own, classes=raw.classes, notes=raw.notes)
     if part is not None:
-        data = replace(data, pool=data.pool.subset(_slice(len(data.pool), part, where=where)))
+        data = replace(data, pool=data.pool.subset(_slice(len(data.pool), part)))
     if classes is not None:
-        data = _regrouped(data, classes, where=where)
-    if hold_out:
-        pool, test = _held_out(_strata(data), hold_out)
-        if len(test) == 0 or len(pool) == 0:
-            raise TaskError(f"{where}: option test = {hold_out} of {len(data.pool)} examples leaves none on one side.")
-        data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(test))
-    return data
+        data = _regrouped(data, classes)
+    if held:
+        pool, holdout = _held_out(_strata(data), held)
+        if len(holdout) == 0 or len(pool) == 0:
+            raise TaskError(f"option test = {held} of {len(data.pool)} examples leaves none on one side.")
+        data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(holdout))
+    return _standardized(data) if standardize else data
 
 
-def share(test: Test, *, own: bool, where: str) -> float:
-    """The share to hold out, where the data do or don't bring a test set of their `own`. Raises `TaskError`."""
+def held_out_share(test: Share | None, *, own: bool) -> float:
+    """Return the share to hold out, 0 with an `own` test set. Raises `TaskError`."""
     if not own:
-        return HOLD_OUT if test is None else float(test)
+        return HELD_OUT_SHARE if test is None else test
     if test is not None:
-        raise TaskError(f"{where}: option test = {test!r}, but these data have a test set of their own; leave it out.")
+        raise TaskError(f"option test = {test!r}, but these data have a test set of their own; leave it out.")
     return 0.0
 
 
-def class_indices(labels: list[str], *, names: tuple[str, ...] | None = None) -> tuple[Tensor, tuple[str, ...]]:
-    """Class indices (N,) of labels, and the classes: the labels sorted, by number where all are whole numbers.
-
-    With `names` those are the classes; a label that is not among them raises `KeyError`.
-    """
-    if names is None:
-        distinct = set(labels)
-        try:
-            names = tuple(sorted(distinct, key=int))
-        except ValueError:
-            names = tuple(sorted(distinct))
-    index = {name: number for number, name in enumerate(names)}
-    return torch.tensor([index[label] for label in labels], dtype=torch.int64), names
+def part_bounds(part: Part, count: int) -> tuple[int, int]:
+    """Return the range of a part among `count` positions. Raises `TaskError` if it is empty."""
+    start, end = (int(at * count + 0.5) for at in part)
+    if start >= end:
+        raise TaskError(f"option part = {part} has no examples; allowed: [from, to] with from < to.")
+    return start, end
 
 
 def _strata(data: TaskData) -> NDArray[np.int64]:
@@ -77,16 +77,14 @@ def _strata(data: TaskData) -> NDArray[np.int64]:
     return targets.numpy() if data.classes else np.zeros(len(targets), dtype=np.int64)
 
 
-def _slice(count: int, part: Part, *, where: str) -> Tensor:
-    start, end = (int(at * count + 0.5) for at in part)
-    if start >= end:
-        raise TaskError(f"{where}: option part = {part} has no examples; allowed: [from, to] with from < to.")
+def _slice(count: int, part: Part) -> Tensor:
+    start, end = part_bounds(part, count)
     # Not stratified: with strata, the same example would fall into other slices under other labels.
     return torch.from_numpy(np.sort(np.random.default_rng(_PART).permutation(count)[start:end]))
 
 
 def _held_out(strata: NDArray[np.int64], held: float) -> tuple[Tensor, Tensor]:
-    """Indices of the pool and of the test set; a class keeps two labels for the pool where it can."""
+    """Draw indices of pool and test set; a class keeps two labels for the pool."""
     rng, tests = np.random.default_rng(_TEST), []
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
@@ -97,20 +95,20 @@ def _held_out(strata: NDArray[np.int64], held: float) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pool), torch.from_numpy(test)
 
 
-def _regrouped(data: TaskData, groups: Mapping[str, list[int | str]], *, where: str) -> TaskData:
+def _regrouped(data: TaskData, groups: Mapping[str, list[int | str]]) -> TaskData:
     if not data.classes:
-        raise TaskError(f"{where}: option classes is for classification; the targets here are numbers.")
+        raise TaskError("option classes is for classification; the targets here are numbers.")
     if len(groups) < 2:
-        raise TaskError(f"{where}: option classes names {len(groups)} classes; at least 2 are needed.")
+        raise TaskError(f"option classes names {len(groups)} classes; at least 2 are needed.")
     new = torch.full((len(data.classes),), -1)
     for number, (name, members) in enumerate(groups.items()):
         for member in members:
             old = _find(member, data.classes)
             if old is None:
                 known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
-                raise TaskError(f"{where}: option classes: {name} = {member!r} is no class; allowed: {known}.")
+                raise TaskError(f"option classes: {name} = {member!r} is no class; allowed: {known}.")
             if new[old] >= 0:
-                raise TaskError(f"{where}: option classes: {member!r} stands in two places; each class may once.")
+                raise TaskError(f"option classes names {member!r} twice; allowed: each class once.")
             new[old] = number
 
     def chosen(examples: Examples) -> Examples:
@@ -126,3 +124,33 @@ def _find(member: int | str, classes: tuple[str, ...]) -> int | None:
     if str(member) in classes:
         return classes.index(str(member))
     return member if isinstance(member, int) and 0 <= member < len(classes) else None
+
+
+def _standardized(data: TaskData) -> TaskData:
+    """Shift and scale channels (the last axis) to mean 0, spread 1 over the pool.
+
+    Zeros after the end of a sequence stay zeros and don't count. Raises `TaskError` for inputs that are no numbers.
+    """
+    values, real = _values(data.pool)
+    seen = values[real]
+    mean, std = seen.mean(0), seen.std(0, correction=0)
+    std = torch.where(std > 0, std, 1)
+
+    def scaled(examples: Examples) -> Examples:
+        values, real = _values(examples)
+        new = torch.where(real[..., None], (values - mean) / std, 0)
+        inputs = {**examples.inputs, "values": new} if isinstance(examples.inputs, dict) else new
+        return replace(examples, inputs=inputs)
+
+    return replace(data, pool=scaled(data.pool), test=scaled(data.test))
+
+
+def _values(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return values (N, ..., C), and which (N, ...) are real and not padding."""
+    inputs = examples.inputs
+    if isinstance(inputs, dict) and {"values", "lengths"} <= inputs.keys():
+        values = inputs["values"]
+        return values, torch.arange(values.shape[1]) < inputs["lengths"][:, None]
+    if isinstance(inputs, Tensor):
+        return inputs, torch.ones(inputs.shape[:-1], dtype=torch.bool)
+    raise TaskError(f"option standardize = true is for numbers; these data are {type(inputs).__name__}.")

@@ -1,4 +1,4 @@
-"""Nested, stratified subsets of the pool: the 50 are inside the 100 are inside the 200."""
+"""Nested, stratified subsets of the pool: the 50 are among the 100."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 from search.errors import TaskError
 
 VALIDATION_SHARE = 0.2
-LEAST_NUMBERS = 10
+MIN_REGRESSION_SIZE = 10
 """The smallest size for regression: eight to train on, two to validate with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubsetOrder:
-    """One order of the pool: its first n labels are the subset of size n, each for training or validation.
+    """One order of the pool: its first n labels are the subset of size n.
 
-    `order` (N,) holds indices into the pool; `validates` (N,) says which of them are validation examples.
+    order: indices into the pool (N,).
+    validates: which of them are validation examples (N,); the others are for training.
     """
 
     order: NDArray[np.int64]
     validates: NDArray[np.bool_]
 
     def split(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices of the training and of the validation examples at that size."""
+        """Return indices of the training and of the validation examples at that size."""
         order, validates = self.order[:size], self.validates[:size]
         return order[~validates], order[validates]
 
@@ -32,10 +33,10 @@ class SubsetOrder:
 def draw_order(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, repeat: int) -> SubsetOrder:
     """Draw repeat number `repeat`: stratified at every size, training and validation sets nested separately.
 
-    Two labels of every class come first (one to train on, one to validate with). Then the class that is
-    furthest behind its share of the pool is next, which is Webster's apportionment and so never takes a label
-    back as the size grows. Within a class, a fifth of the labels validate, at least one. Numbers, the labels of
-    regression, (N,) or (N, K), are one class.
+    Two labels of every class come first, one to train on and one to validate with. Then the class
+    furthest behind its share of the pool is next: Webster's apportionment, which takes no label back as the size
+    grows. Within a class, a fifth of the labels validate, at least one. The numbers of regression, (N,) or
+    (N, K), are one class.
     """
     if labels.dtype.kind == "f":
         labels = np.zeros(len(labels), dtype=np.int64)
@@ -54,15 +55,15 @@ def draw_order(labels: NDArray[np.int64] | NDArray[np.float32], *, seed: int, re
 
 
 def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int], *, classes: Sequence[str]) -> None:
-    """Raises `TaskError` for a size larger than the pool, or with fewer than two labels a class.
+    """Check that each size fits the pool and has two labels a class. Raises `TaskError`.
 
-    `classes` are their names, none for regression.
+    classes: their names, none for regression.
     """
     if labels.dtype.kind == "f":
         for size in sizes:
-            if not LEAST_NUMBERS <= size <= len(labels):
+            if not MIN_REGRESSION_SIZE <= size <= len(labels):
                 raise TaskError(
-                    f"[task] sizes: {size} is not possible; allowed: {LEAST_NUMBERS} to {len(labels)} (the pool)."
+                    f"[task] sizes: {size} is not possible; allowed: {MIN_REGRESSION_SIZE} to {len(labels)} (the pool)."
                 )
         return
     if len(classes) < 2:

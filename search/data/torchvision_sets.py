@@ -17,22 +17,20 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
 from search.data.decoding import stamp
-from search.data.examples import Examples, TaskData
+from search.data.examples import Examples, RawData
 from search.data.images import Images
-from search.data.options import check_known
-from search.data.splits import Classes, Part, Share, apply_splits, share
 from search.digest import digest
 from search.errors import TaskError
 from search.user_code import one_line
 
 POOLS, TESTS = ("trainval", "train", "train-standard"), ("test", "val")
-"""What data sets with a `split` call the part to learn from and the part to test on, best first."""
+"""Values of `split` to learn from and to test on, best first."""
 
 NOT_OPTIONS = {"root", "train", "download", "transform", "target_transform", "transforms", "loader"}
 
 
 class FromDataset:
-    """Images of a map-style data set whose items are pairs (PIL image, target), read when they are asked for."""
+    """Images of a map-style data set of pairs (PIL image, target), read on request."""
 
     def __init__(self, dataset: Any, *, key: str | None, threads: bool) -> None:
         self.dataset = dataset
@@ -57,7 +55,7 @@ class FromDataset:
 
 
 def places(dataset: Any) -> list[Hashable]:
-    """Of each item the data set that it comes from, which may be within others, and its number there."""
+    """Return the innermost data set of each item, and the item's number there."""
     if isinstance(dataset, Subset):
         inner = places(dataset.dataset)
         return [inner[index] for index in dataset.indices]
@@ -68,70 +66,61 @@ def places(dataset: Any) -> list[Hashable]:
     return [(*described, index) for index in range(len(dataset))]
 
 
-def torchvision_data(
-    name: str,
-    *,
-    where: str,
-    root: str = "data",
-    download: bool = True,
-    test: Share | None = None,
-    part: Part | None = None,
-    classes: Classes | None = None,
-    **options: Any,
-) -> TaskData:
-    """The data set of that class, "torchvision/NAME", kept in the folder `root`.
+def class_options(name: str) -> list[str]:
+    """Return the options of the class "torchvision/NAME". Raises `TaskError` for a class that torchvision lacks."""
+    return [key for key in _parameters(_maker(name)) if key not in NOT_OPTIONS]
 
-    It is downloaded where it isn't there yet. Its own training and test part are taken, by `train` or `split`;
-    where it has none, a test set is held out. Other options go to the class. Raises `TaskError`.
+
+def torchvision_set(name: str, /, *, root: str = "data", download: bool = True, **options: Any) -> RawData:
+    """Read the data set of the class "torchvision/NAME", kept in the folder `root`.
+
+    download: whether to fetch it if it isn't there.
+    options: arguments of the class; the training and test part are taken by its `train` or `split`.
+    Raises `TaskError`.
     """
-    maker = _maker(name.removeprefix("torchvision/"), where=where)
+    maker = _maker(name)
     parameters = _parameters(maker)
-    own = [key for key in parameters if key not in NOT_OPTIONS]
-    check_known(options, ["root", "download", "test", "part", "classes", *own], where=where)
     places = {"root": root} if "root" in parameters else {}
 
     def load(**chosen: Any) -> Any:
-        return _load(maker, {**places, **chosen}, download=download and "download" in parameters, where=where)
+        return _load(maker, {**places, **chosen}, download=download and "download" in parameters)
 
     if "train" in parameters:
-        pool, held = load(**options, train=True), load(**options, train=False)
+        sets = [load(**options, train=True), load(**options, train=False)]
     elif "split" in parameters:
-        pool = _first_split(load, POOLS if "split" not in options else (options["split"],), options, where=where)
+        pool = _first_split(load, POOLS if "split" not in options else (options["split"],), options)
         tests = tuple(split for split in TESTS if split != options.get("split"))
-        held = _first_split(load, tests, options, where=where)
+        sets = [pool, _first_split(load, tests, options)]
     else:
-        pool, held = load(**options), None
-    _check_first(pool, where=where)
-    targets = [labels(dataset, where=where) for dataset in (pool, held) if dataset is not None]
-    names = class_names(pool, targets)
+        sets = [load(**options)]
+    _check_first(sets[0])
+    targets = [labels(dataset) for dataset in sets]
+    names = class_names(sets[0], targets)
     key = f"{name} {options} {Path(root).resolve()}"
-    parts = [
+    pool, *test = (
         Examples(
             Images.of(FromDataset(dataset, key=f"{key} {dataset!r} {_stamp(dataset, root)}", threads=True)), target
         )
-        for dataset, target in zip((pool, held), targets, strict=False)
-    ]
-    data = TaskData(pool=parts[0], test=parts[1] if held else parts[0].subset(torch.arange(0)), classes=names)
-    hold_out = share(test, own=held is not None, where=where)
-    return apply_splits(data, where=where, part=part, classes=classes, hold_out=hold_out)
+        for dataset, target in zip(sets, targets, strict=True)
+    )
+    return RawData(pool=pool, test=test[0] if test else None, classes=names)
 
 
-def _maker(name: str, *, where: str) -> type[Any]:
+def _maker(name: str) -> type[Any]:
     from torchvision import datasets
 
+    name = name.removeprefix("torchvision/")
     bases = ("DatasetFolder", "ImageFolder", "VisionDataset")
     known = [one for one in datasets.__all__ if one not in bases and isinstance(getattr(datasets, one), type)]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise TaskError(
-            f"{where} is not known; allowed: a class of torchvision.datasets, as torchvision/CIFAR10{hint}."
-        )
+        raise TaskError(f"no such class; allowed: a class of torchvision.datasets, as torchvision/CIFAR10{hint}.")
     return getattr(datasets, name)  # type: ignore[no-any-return]
 
 
 def _parameters(maker: type[Any]) -> list[str]:
-    """What its constructor takes by name; with `**kwargs` (EMNIST, ImageNet) also what its bases' do."""
+    """Return the names that its constructor takes; with `**kwargs` (EMNIST, ImageNet) its bases' too."""
     names: list[str] = []
     for base in maker.__mro__:
         parameters = inspect.signature(base).parameters.values()
@@ -141,18 +130,18 @@ def _parameters(maker: type[Any]) -> list[str]:
     return names
 
 
-def _load(maker: Callable[..., Any], arguments: dict[str, Any], *, download: bool, where: str) -> Any:
+def _load(maker: Callable[..., Any], arguments: dict[str, Any], *, download: bool) -> Any:
     try:
         return maker(**arguments)
     except (RuntimeError, FileNotFoundError) as error:  # not there yet
         if not download:
             place = Path(arguments.get("root", ".")).resolve()
             raise TaskError(
-                f"{where} is not in {place} ({one_line(error)}): put it there, or, where its class can, let it be "
+                f"it is not in {place} ({one_line(error)}): put it there, or, where its class can, let it be "
                 "downloaded: download = true."
             ) from error
-    except Exception as error:  # what lies there is not as the class expects it
-        raise TaskError(f"{where} can't be read: {one_line(error)}.") from error
+    except Exception as error:  # the files are not as the class expects them
+        raise TaskError(f"it can't be read: {one_line(error)}.") from error
     folder = Path(arguments["root"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,24 +149,24 @@ def _load(maker: Callable[..., Any], arguments: dict[str, Any], *, download: boo
             return maker(**arguments, download=True)
     except Exception as error:
         raise TaskError(
-            f"{where} is not in {folder.resolve()} and can't be downloaded ({one_line(error)}): fetch it where there "
+            f"it is not in {folder.resolve()} and can't be downloaded ({one_line(error)}): fetch it where there "
             "is a network, with torchvision, copy it there, or name its folder: root = ..."
         ) from error
 
 
-def _check_first(dataset: Any, *, where: str) -> None:
+def _check_first(dataset: Any) -> None:
     try:
         with _files_left_open():
             kinds = [type(part) for part in dataset[0]]
     except Exception as error:
-        raise TaskError(f"{where}: its first item can't be read: {one_line(error)}") from error
+        raise TaskError(f"its first item can't be read: {one_line(error)}") from error
     if len(kinds) != 2 or not issubclass(kinds[0], Image.Image):
         found = ", ".join(kind.__name__ for kind in kinds)
-        raise TaskError(f"{where} is no data set of labelled images: its first item is ({found}).")
+        raise TaskError(f"it is no data set of labelled images: its first item is ({found}).")
 
 
 def _stamp(dataset: Any, root: str) -> str:
-    """What changes with the images: the arrays that the data set keeps, the files that it names, or its folder."""
+    """Return a text that changes with the arrays, named files, or folder."""
     kept = list(vars(dataset).values())
     arrays = [array for array in map(_numbers, kept) if array is not None]
     named = [one[0] if isinstance(one, tuple) else one for part in kept if isinstance(part, list) for one in part]
@@ -193,19 +182,19 @@ def _numbers(kept: Any) -> NDArray[Any] | None:
     return np.ascontiguousarray(found) if isinstance(found, np.ndarray) and found.dtype.kind in "biuf" else None
 
 
-def _first_split(load: Callable[..., Any], names: Sequence[str], options: dict[str, Any], *, where: str) -> Any:
+def _first_split(load: Callable[..., Any], names: Sequence[str], options: dict[str, Any]) -> Any:
     for name in names:
         try:
             return load(**{**options, "split": name})
         except TaskError as error:
-            if not isinstance(error.__cause__, ValueError):  # which is how a class says that it has no such split
+            if not isinstance(error.__cause__, ValueError):  # a class without such a split raises it
                 raise
             reason = error
     raise reason
 
 
-def labels(dataset: Any, *, where: str) -> Tensor:
-    """Class indices (N,) of a data set's items, from an attribute where it has them at hand, else by reading."""
+def labels(dataset: Any) -> Tensor:
+    """Return class indices (N,) of the items: from an attribute, else by reading."""
     with _files_left_open():
         first = dataset[0][1] if len(dataset) else 0
     for attribute in ("targets", "_labels", "labels", "y"):
@@ -216,7 +205,7 @@ def labels(dataset: Any, *, where: str) -> Tensor:
     with _files_left_open():
         read = [dataset[index][1] for index in range(len(dataset))]
     if not all(_is_index(one) for one in read):
-        raise TaskError(f"{where}: the targets must be class indices, got a {type(first).__name__} for the first item.")
+        raise TaskError(f"the targets must be class indices, got a {type(first).__name__} for the first item.")
     return torch.tensor([int(one) for one in read], dtype=torch.int64)
 
 
@@ -236,7 +225,7 @@ def _is_index(target: Any) -> bool:
 
 
 def class_names(dataset: Any, targets: list[Tensor]) -> tuple[str, ...]:
-    """The names that a data set gives its classes, else their numbers."""
+    """Return the names that a data set gives its classes, else their numbers."""
     needed = max((int(target.max()) + 1 for target in targets if len(target)), default=0)
     for attribute in ("classes", "categories"):
         names = getattr(dataset, attribute, None)

@@ -1,4 +1,4 @@
-"""Networks of ours: small ones for 8x8 and 28x28 images, and stacked LSTM layers for series."""
+"""Frostline's own networks: small ones for images, and stacked LSTM layers for series."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def small_cnn() -> nn.Module:
-    """Four layer groups for 8x8 grey images: three 3x3 convolution blocks, then a linear layer; 64 features."""
+    """Build three 3x3 convolution blocks and a linear layer, for 8x8 grey images; 64 features."""
     return nn.Sequential(
         OrderedDict(
             block1=nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
@@ -21,7 +21,7 @@ def small_cnn() -> nn.Module:
 
 
 def lenet(*, channels: int = 1) -> nn.Module:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and max pooling, for 28x28 images; 84 features."""
+    """Build LeNet-5 (LeCun et al., 1998) with ReLU and max pooling; 84 features."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Sequential(nn.Conv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -33,9 +33,10 @@ def lenet(*, channels: int = 1) -> nn.Module:
 
 
 class StackedLSTM(nn.Module):
-    """Stacked LSTM layers in one `nn.LSTM`, a layer group each; the features are the last one's final hidden state.
+    """Stacked LSTM layers in one `nn.LSTM`, a layer group each.
 
-    Takes series (N, T, C) of `input_size` channels, or {"values": (N, T, C) padded with zeros, "lengths": (N,)}.
+    The features are the last layer's final hidden state. Inputs are series (N, T, C) of `input_size` channels, or
+    {"values": (N, T, C) padded with zeros, "lengths": (N,)}.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Checks of a backbone on examples: the width of its features, the order of its layer groups."""
+"""Checks of a backbone on examples: width of its features, order of its layer groups."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from strategies import LayerGroup
 
 
 def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
-    """The width F of the features that the backbone makes of these inputs. Raises `TaskError` unless (N, F)."""
+    """Return the width F of the backbone's features. Raises `TaskError` unless they are (N, F)."""
     size = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
-    shown = {k: tuple(v.shape) for k, v in inputs.items()} if isinstance(inputs, dict) else tuple(inputs.shape)
+    shapes = {k: tuple(v.shape) for k, v in inputs.items()} if isinstance(inputs, dict) else tuple(inputs.shape)
     was_training = backbone.training
     backbone.eval()
     try:
         with torch.no_grad():
             features = backbone(inputs)
     except Exception as error:
-        raise TaskError(f"[model] backbone fails on inputs of shape {shown}: {one_line(error)}") from error
+        raise TaskError(f"[model] backbone fails on inputs of shape {shapes}: {one_line(error)}") from error
     finally:
         backbone.train(was_training)
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != size:
@@ -31,10 +31,10 @@ def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
     return features.shape[1]
 
 
-def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> None:
-    """Raises `TaskError` unless the layer groups run in their order on these inputs, the input side first.
+def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> int:
+    """Check that the layer groups run in their order; returns the features' width. Raises `TaskError`.
 
-    Freezing a leading group that runs behind an unfrozen one would be no prefix: nothing before it is constant.
+    A frozen leading group that runs behind an unfrozen one would be no prefix: nothing before it is constant.
     """
     first: dict[int, int] = {}
     calls: list[int] = []
@@ -49,7 +49,7 @@ def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tenso
     leaves = [m for m in backbone.modules() if next(m.children(), None) is None]
     hooks = [module.register_forward_pre_hook(watch) for module in leaves]
     try:
-        feature_width(backbone, inputs)
+        width = feature_width(backbone, inputs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -61,3 +61,4 @@ def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tenso
             f"[model] backbone: its layer groups run in the order {ran}, but are listed as {listed}; "
             "give [model] groups = [...], glob patterns over parameter names, one a group, input side first."
         )
+    return width

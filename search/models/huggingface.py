@@ -12,10 +12,14 @@ from search.user_code import one_line
 
 
 def transformers_network(name: str, model: Model) -> Network:
-    """A Hugging Face encoder of texts: any `AutoModel`, by hub name or folder, of an encoder-decoder the encoder.
+    """Return a Hugging Face encoder of texts: any `AutoModel`, by hub name or folder.
 
-    Options: `pooling` ("mean" over the tokens, "cls" the first token's state, "pooler" that state through the
-    model's own pretrained pooler, which then is the head's first part), `max_length` (tokens).
+    Of an encoder-decoder it is the encoder. Options:
+
+    max_length: tokens of a text.
+    pooling: "mean" over the tokens, or "cls", the first token's state, or "pooler".
+
+    "pooler" is that state through the model's own pretrained pooler, which then is the head's first part.
     """
     options = {"pooling": "mean", "max_length": 128} | model.options
     pooling, max_length = options.pop("pooling"), options.pop("max_length")
@@ -84,13 +88,13 @@ def transformers_network(name: str, model: Model) -> Network:
         build=lambda: parts(transformers.AutoModel.from_config(configuration)),
         pretrained=pretrained,
         encode=encode,
-        replaced=("model.pooler.",),
+        classifier_prefixes=("model.pooler.",),
         renamed=renamed,
     )
 
 
 class TextEncoder(nn.Module):
-    """A Hugging Face encoder and its pooling: {"input_ids": (N, L), "attention_mask": (N, L), ...} -> (N, F)."""
+    """A Hugging Face encoder and its pooling: {"input_ids": (N, L), ...} -> (N, F)."""
 
     def __init__(self, model: nn.Module, *, pooling: Literal["mean", "cls"]) -> None:
         super().__init__()
@@ -110,8 +114,8 @@ class TextEncoder(nn.Module):
 class Pooler(nn.Module):
     """A BERT's own pooler: (N, F) -> (N, F).
 
-    It is a module that wants the states of all tokens and looks at the first; ALBERT's is a linear layer that wants
-    the first alone, with its activation beside it.
+    It is a module that takes the states of all tokens and uses the first. ALBERT's is a linear layer that takes the
+    first alone, with its activation beside it.
     """
 
     def __init__(self, pooler: nn.Module, activation: nn.Module | None) -> None:

@@ -1,4 +1,4 @@
-"""Networks by name: backbones of ours, of the libraries, and of the user's own code."""
+"""Networks: their parts, their builders, the images that they take."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ Made = TypeVar("Made")
 class Parts:
     """A network taken apart: the backbone maps a batch of inputs to features (N, F).
 
-    neck: what a pretrained network has between features and output, a BERT's pooler; it belongs to the head.
+    neck: a pretrained network's layers between features and output, as a BERT's pooler; it belongs to the head.
     head: the user's own, from features to outputs; by default a linear layer is put there.
-    module: the user's own `LightningModule` around both, which then brings its own steps and metrics.
+    module: the user's own `LightningModule` around both, with its own steps and metrics.
     """
 
     backbone: nn.Module
@@ -35,30 +35,26 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
-    """What a study's `[model]` names, before any weights are loaded.
+    """The network that `[model]` names, before any weights are loaded.
 
-    build: a fresh one, its weights random (or as the user's function makes them).
+    build: makes a fresh one, its weights random (or as the user's function makes them).
     pretrained: weights by name -> state dict of the backbone, the neck's with "neck." before their names.
-    images, encode: how it sees images, None for as they are; and what it makes of texts, None for nothing.
-    replaced: the names (prefixes) of what a whole model's state dict has and the backbone has not: its classifier.
-    renamed: what a state dict of an older release calls a parameter -> what it is called now.
+    images: the images that it takes; None for images as they are.
+    encode: texts -> its inputs; None if it takes no texts.
+    classifier_prefixes: prefixes of names that a whole model's state dict has beyond the backbone.
+    renamed: a parameter's name in a state dict of an older release -> its name now.
     """
 
     build: Callable[[], Parts]
     pretrained: Callable[[str], dict[str, Tensor]] | None = None
     images: ImageFormat | None = None
     encode: Callable[[Texts], dict[str, Tensor]] | None = None
-    replaced: tuple[str, ...] = ()
+    classifier_prefixes: tuple[str, ...] = ()
     renamed: Callable[[str], str] = str
 
 
-def build(network: Network, model: Model) -> Parts:
-    """A fresh network. Raises `TaskError` where its builder does."""
-    return built(network.build, model)
-
-
 def built(make: Callable[[], Made], model: Model) -> Made:
-    """What a builder of `[model]` makes. Raises `TaskError` where it raises anything."""
+    """Call a builder of `[model]`. Raises `TaskError` if it raises any exception."""
     try:
         return make()
     except TaskError:
@@ -69,8 +65,8 @@ def built(make: Callable[[], Made], model: Model) -> Made:
 
 
 def extra(package: str, where: str) -> Any:
-    """A package that only some networks need. Raises `TaskError` where it is not installed."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or it tells of each of its ten tries
+    """Import a package that only some networks need. Raises `TaskError` if it is not installed."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or it reports each of its ten tries
     try:
         return import_module(package)
     except ImportError:
@@ -86,7 +82,7 @@ def image_format(
     std: Sequence[float],
     interpolation: str = "bilinear",
 ) -> ImageFormat:
-    """How a network sees images, with what `[model]` says instead."""
+    """Return a network's image format, with the values of `[model]` in place of its own."""
     if model.image_size is not None:
         size, resize = model.image_size, round(model.image_size * resize / size)
     mean, std = tuple(model.mean or mean), tuple(model.std or std)

@@ -10,7 +10,7 @@ from search.user_code import one_line
 
 
 def timm_network(name: str, model: Model) -> Network:
-    """A timm model without its classifier, its features pooled (needs the extra `timm`)."""
+    """Return a timm model without its classifier, its features pooled. Raises `TaskError`."""
     timm = extra("timm", f"[model] backbone = 'timm/{name}'")
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.partition('.')[0].partition('_')[0]}*")[:3])
@@ -57,5 +57,7 @@ def timm_network(name: str, model: Model) -> Network:
             std=seen["std"],
             interpolation=seen["interpolation"],
         ),
-        replaced=tuple(f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)),
+        classifier_prefixes=tuple(
+            f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)
+        ),
     )

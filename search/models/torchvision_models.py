@@ -1,4 +1,4 @@
-"""Networks by the library that makes them; those of torchvision and timm, with their own weights and preprocessing."""
+"""Classifiers of torchvision, with their weights and preprocessing."""
 
 import re
 from typing import Any
@@ -11,19 +11,19 @@ from search.models.network import Network, Parts, built, image_format
 from search.spec.tables import Model
 from search.user_code import one_line
 
-# What builds beside its classifier an auxiliary one, which only the original training from scratch used.
+# Auxiliary classifiers, which only the original training from scratch used.
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 
 
 def torchvision_names() -> list[str]:
-    """The classifiers of torchvision."""
+    """Return the names of torchvision's classifiers."""
     from torchvision import models
 
     return list(models.list_models(module=models))
 
 
 def torchvision_network(name: str, model: Model) -> Network:
-    """A torchvision classifier without its last layer, which is the head's place."""
+    """Return a torchvision classifier without its last layer, which is the head's place."""
     from torchvision import models
 
     if name not in torchvision_names():
@@ -66,7 +66,7 @@ def torchvision_network(name: str, model: Model) -> Network:
             std=preset.std,
             interpolation=preset.interpolation.value,
         ),
-        replaced=(f"{last}.", *(f"{auxiliary}." for auxiliary in _AUXILIARY)),
+        classifier_prefixes=(f"{last}.", *(f"{auxiliary}." for auxiliary in _AUXILIARY)),
         renamed=_modern_densenet,
     )
 

@@ -1,4 +1,4 @@
-"""A backbone's weights: by the library's name for them, from a file, or one module of a checkpoint."""
+"""A backbone's weights: by a library's name, from a file, or from a checkpoint's module."""
 
 import pickle
 import zipfile
@@ -20,10 +20,10 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where files keep the 
 
 
 def load_weights(model: Model, network: Network, backbone: nn.Module) -> dict[str, Tensor] | None:
-    """The state dict that `[model] weights` names, checked against the backbone; None for "source" and "none".
+    """Load the state dict that `[model] weights` names; None for "source" and "none".
 
-    Files are read without running code (`weights_only`). What a whole model's file has beyond the backbone, its
-    own classifier, is left out. Raises `TaskError`.
+    Files are read without running code (`weights_only`). A whole model's classifier is left out.
+    Raises `TaskError` if it does not fit the backbone.
     """
     weights = model.weights
     if weights in ("source", "none"):
@@ -50,14 +50,14 @@ def load_weights(model: Model, network: Network, backbone: nn.Module) -> dict[st
             f"{where} does not fit the backbone: its names begin with {prefix!r}. Say "
             f'weights = {{ checkpoint = ..., module = "{inside}" }}.'
         )
-    return match_state_dict(renamed, backbone, replaced=network.replaced, where=where)
+    return match_state_dict(renamed, backbone, classifier_prefixes=network.classifier_prefixes, where=where)
 
 
 def read_module(file: Path, module: str, *, where: str) -> dict[str, Tensor]:
-    """The state dict of one module ("" = all) of a state-dict file or a (Lightning) checkpoint.
+    """Read one module's state dict ("": all) of a state-dict file or a checkpoint.
 
-    `torch.compile`'s "_orig_mod." is no part of a name; a name may also lead through nested tables of a file, as in
-    "model_ema" or "teacher.backbone".
+    `torch.compile`'s "_orig_mod." is no part of a name. A name may also lead through nested tables of a file, as
+    "model_ema" or "teacher.backbone". Raises `TaskError`.
     """
     content = _read(file, where)
     if not isinstance(content, Mapping):
@@ -77,14 +77,14 @@ def read_module(file: Path, module: str, *, where: str) -> dict[str, Tensor]:
 
 
 def match_state_dict(
-    state: Mapping[str, Tensor], backbone: nn.Module, *, replaced: tuple[str, ...] = (), where: str
+    state: Mapping[str, Tensor], backbone: nn.Module, *, classifier_prefixes: tuple[str, ...] = (), where: str
 ) -> dict[str, Tensor]:
-    """The part of a state dict that is the backbone's. Raises `TaskError` naming the keys that do not fit."""
+    """Return the backbone's part of a state dict. Raises `TaskError` with unfit keys."""
     wanted = backbone.state_dict()
     names = {_plain(key): key for key in wanted}  # the backbone may be a compiled one
     state = {names.get(key, key): value for key, value in state.items()}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in wanted and not k.startswith((*replaced, "neck."))]
+    extra = [k for k in state if k not in wanted and not k.startswith((*classifier_prefixes, "neck."))]
     wrong = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
         for key, tensor in wanted.items()
@@ -113,7 +113,7 @@ def match_state_dict(
 
 
 class _Inert:
-    """What stands in a checkpoint for an object of some class or other, a hyperparameter: none of its code is run."""
+    """A stand-in for an object of unknown class: none of its code is run."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> "_Inert":
         return super().__new__(cls)
@@ -151,7 +151,7 @@ def _read(file: Path, where: str) -> Any:
 
 
 def _strangers(file: Path) -> list[Any]:
-    """The classes that a checkpoint names and `weights_only` does not know, each to be read as `_Inert`."""
+    """Return a checkpoint's classes that `weights_only` does not know, to be read as `_Inert`."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except Exception:  # not in today's format: `torch.load` says what it is
@@ -172,7 +172,7 @@ def _plain(name: str) -> str:
 
 
 def _prefix(state: Mapping[str, Tensor], wanted: set[str], renamed: Callable[[str], str]) -> str:
-    """The prefix under which a state dict has the most of the names that are wanted; "" if there is none."""
+    """Return the prefix with the most of the wanted names; "" without any."""
 
     def count(prefix: str) -> int:
         return sum(renamed(key.removeprefix(prefix)) in wanted for key in state if key.startswith(prefix))

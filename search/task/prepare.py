@@ -14,31 +14,43 @@ from search.models.network import Network, image_format
 from search.spec.study_spec import StudySpec
 
 
-def prepared(
-    data: TaskData, network: Network, spec: StudySpec, *, cache: Path | None, where: str
-) -> tuple[TaskData, list[str]]:
-    """The data as the network takes it, and what to tell the user (images that had to be skipped).
+def prepared(data: TaskData, network: Network, spec: StudySpec, *, cache: Path | None) -> TaskData:
+    """Return the data as the network takes them; notes name skipped images.
 
-    Images are decoded once for all processes where there is a folder `cache`. Raises `TaskError`.
+    `cache`: a folder in which images are decoded once for all processes. Raises `TaskError`.
     """
     format = _format(data, network, spec)  # of the pool and of the test set alike
-    pool, about_pool = _examples(data.pool, network, spec, format=format, cache=cache, where=where)
-    test, about_test = _examples(data.test, network, spec, format=format, cache=cache, where=where)
-    return replace(data, pool=pool, test=test), [*data.notes, *about_pool, *about_test]
+    sets, notes = [], [*data.notes]
+    for examples in (data.pool, data.test):
+        if format is not None and len(examples):
+            try:
+                train = spec.train
+                examples, skipped = prepare_images(
+                    examples,
+                    format,
+                    augment=tuple(train.augment),
+                    views=train.views,
+                    seed=spec.search.seed,
+                    cache=cache,
+                )
+            except TaskError as error:
+                raise TaskError(f"{data.origin}: {error}") from error
+            notes += [f"{data.origin}: {note}" for note in skipped]
+        sets.append(_encoded(examples, network, spec, origin=data.origin))
+    return replace(data, pool=sets[0], test=sets[1], notes=tuple(notes))
 
 
-def sample(data: TaskData, network: Network, spec: StudySpec, *, where: str) -> Tensors:
-    """Two inputs as the network takes them: enough to look at what it makes of them. Images are black ones."""
+def samples(data: TaskData, network: Network, spec: StudySpec) -> list[Tensors]:
+    """Return two inputs of pool and test set, as the network takes them."""
     if (format := _format(data, network, spec)) is not None:
-        return torch.zeros(2, format.channels, format.size, format.size)
-    few = data.pool.subset(torch.arange(min(2, len(data.pool))))
-    two, _ = _examples(few, network, spec, format=None, cache=None, where=where)
-    inputs: Tensors = two.__getitems__(list(range(len(two))))[0]
-    return inputs
+        return [torch.zeros(2, format.channels, format.size, format.size)]
+    few = (part.subset(torch.arange(min(2, len(part)))) for part in (data.pool, data.test) if len(part))
+    encoded = (_encoded(examples, network, spec, origin=data.origin) for examples in few)
+    return [examples.take(torch.arange(len(examples)))[0] for examples in encoded]
 
 
 def _format(data: TaskData, network: Network, spec: StudySpec) -> ImageFormat | None:
-    """How the network sees these data, where they are images."""
+    """Return the images that the network takes of these data, if they are images."""
     raw = data.pool.inputs
     if not isinstance(raw, Images):
         return None
@@ -48,25 +60,13 @@ def _format(data: TaskData, network: Network, spec: StudySpec) -> ImageFormat | 
     return image_format(spec.model, size=plain.size, resize=plain.resize, mean=plain.mean, std=plain.std)
 
 
-def _examples(
-    examples: Examples, network: Network, spec: StudySpec, *, format: ImageFormat | None, cache: Path | None, where: str
-) -> tuple[Examples, list[str]]:
+def _encoded(examples: Examples, network: Network, spec: StudySpec, *, origin: str) -> Examples:
     raw = examples.inputs
-    if isinstance(raw, Images) and len(raw) and format is not None:
-        return prepare_images(
-            examples,
-            format,
-            augment=tuple(spec.train.augment),
-            views=spec.train.views,
-            seed=spec.search.seed,
-            cache=cache,
-            where=where,
+    if not isinstance(raw, Texts) or len(raw) == 0:
+        return examples
+    if network.encode is None:
+        raise TaskError(
+            f"{origin} is text, and [model] backbone = {spec.model.backbone!r} takes none; allowed: "
+            '"transformers/NAME or folder".'
         )
-    if isinstance(raw, Texts) and len(raw):
-        if network.encode is None:
-            raise TaskError(
-                f"{where} is text, and [model] backbone = {spec.model.backbone!r} takes none; allowed: "
-                '"transformers/NAME or folder".'
-            )
-        return Examples(network.encode(raw), examples.targets), []
-    return examples, []
+    return Examples(network.encode(raw), examples.targets)

@@ -1,4 +1,4 @@
-"""A backbone's layer groups in figures: what each holds, what it costs, and what each freeze depth would train."""
+"""A backbone's layer groups in figures: parameters, cost, and the effect of each freeze depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,11 @@ from strategies import FreezingStrategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One layer group, or the head (the last one): its parameters, its share of the forward FLOPs, and how many
-    parameters train at the freeze depth that equals its index."""
+    """A layer group, or the head, which is the last one.
+
+    share: of the forward FLOPs.
+    trained: how many parameters train at the freeze depth that equals its index.
+    """
 
     name: str
     parameters: int
@@ -23,12 +26,12 @@ class Part:
 
 
 def anatomy(spec: StudySpec) -> list[Part]:
-    """The layer groups of a study's backbone, input side first, then the head. Raises `FrostlineError`."""
+    """Return the layer groups of a study's backbone, then the head. Raises `FrostlineError`."""
     task = Task.inspect(spec)
     groups = task.groups
     flops = forward_flops(task.parts.backbone, groups, task.example)
     trained = [task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) for depth in range(len(groups) + 1)]
-    # A linear head is a share too small to be told; it is what is left of the whole.
+    # A linear head's share is the rest of the whole.
     first = next(iter(task.example.values())) if isinstance(task.example, dict) else task.example
     total = sum(flops) + 2 * trained[-1] * len(first)
     sizes = [sum(parameter.numel() for parameter in group.parameters) for group in groups]
@@ -45,7 +48,7 @@ def anatomy(spec: StudySpec) -> list[Part]:
 
 
 def table(parts: Sequence[Part]) -> Table:
-    """The layer groups as a table for a terminal."""
+    """Return the layer groups as a table for a terminal."""
     result = Table(box=None, padding=(0, 2, 0, 0))
     for heading, justify in (
         ("depth", "right"), ("layer group", "left"), ("parameters", "right"), ("FLOPs", "right"), ("trains", "right"),

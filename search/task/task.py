@@ -1,9 +1,9 @@
-"""A study's task, loaded and checked: examples by (repeat, size), and networks by (strategy, repeat)."""
+"""A study's task, loaded and checked: examples by (repeat, size), networks by (strategy, repeat)."""
 
 from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,92 +11,66 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from search.data.duplicates import shared
-from search.data.examples import Examples, TaskData, Tensors
-from search.data.images import Images, rotations
+from search.data.examples import Examples, TaskData
+from search.data.images import rotations
 from search.data.load import load_data
 from search.data.subsets import SubsetOrder, check_sizes, draw_order
-from search.errors import SpecError, TaskError
+from search.errors import TaskError
 from search.models.checks import check_order, feature_width
-from search.models.network import Network, Parts, build
+from search.models.network import Parts
 from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
-from search.spec.tables import ends
-from search.task.prepare import prepared, sample
-from search.user_code import one_line
-from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
+from search.task.checks import Inspected, check_data, check_fit
+from search.task.prepare import prepared, samples
+from strategies import FreezingStrategy, layer_groups, trained_parameters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Task:
-    """What a trial needs to know: the data, the network, and the pretrained weights once they are there.
+class Task(Inspected):
+    """Everything that a trial starts from: data, network, and pretrained weights."""
 
-    parts: a network as it is built, to count and to look at; trials make their own. `example`: two inputs.
-    """
-
-    spec: StudySpec
-    data: TaskData
-    network: Network
-    parts: Parts
-    groups: list[LayerGroup]
-    features: int
-    example: Tensors
     weights: dict[str, Tensor] | None = None
-    notes: tuple[str, ...] = ()
     _orders: dict[int, SubsetOrder] = field(default_factory=dict, repr=False)
     _template: list[nn.Module] = field(default_factory=list, repr=False)  # the backbone that trials copy, once made
 
     @classmethod
     def load(cls, spec: StudySpec, *, cache: Path | None = None) -> "Task":
-        """Load the data and the network that a study file names, and check them.
+        """Load and check the data and the network that a study file names.
 
         `cache`: a folder for decoded images, shared by processes; without it nothing is written.
-        Raises `TaskError`, or `SpecError` where the space asks for more groups than the backbone has.
+        Raises `TaskError`, or `SpecError` if the space asks for more groups than the backbone has.
         """
         task = cls.inspect(spec)
-        data, notes = prepared(task.data, task.network, spec, cache=cache, where="[task] data")
+        data = prepared(task.data, task.network, spec, cache=cache)
         check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
-        return replace(task, data=data, notes=tuple(notes))
+        return replace(task, data=data)
 
     @classmethod
     def inspect(cls, spec: StudySpec) -> "Task":
-        """The task with its data still raw, which is all that takes long: enough to tell its layer groups."""
+        """Load and check a task, its data still raw. Raises as `load` does."""
         if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
             raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
         data = load_data(spec.task.data, spec.task.options, where="[task] data")
-        if len(data.test) == 0:
-            raise TaskError(f"[task] data = {spec.task.data!r} has no test set, so no winner could be confirmed.")
-        if data.kind == "regression" and spec.task.metric != "val_loss":
-            raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
-        check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
-        for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
-        for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
-            if value and not isinstance(data.pool.inputs, Images):
-                raise TaskError(f"{key} = {value}: [task] data = {spec.task.data!r} is no image data; leave it out.")
+        source = _source(spec)
+        check_data(spec, data, source)
         network = find_network(spec.model)
-        parts = build(network, spec.model)
+        parts = network.build()
         try:
             groups = layer_groups(parts.backbone, groups=spec.model.groups)
         except ValueError as error:
             raise TaskError(f"[model] backbone = {spec.model.backbone!r}: {error}") from None
-        for depth in ends(spec.space.freeze_depth):
-            if depth > len(groups):
-                raise SpecError(
-                    f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; "
-                    f"allowed: 0 to {len(groups)}."
-                )
-        example = sample(data, network, spec, where="[task] data")
-        features = feature_width(parts.backbone, example)
-        if not isinstance(data.test.inputs, Images):  # it is another file, perhaps of another shape
-            feature_width(parts.backbone, sample(replace(data, pool=data.test), network, spec, where="[task] data"))
-        check_order(parts.backbone, groups, example)
+        example, *others = (inputs for one in (data, source) if one for inputs in samples(one, network, spec))
+        features = check_order(parts.backbone, groups, example)
+        for inputs in others:  # of another file, perhaps of another shape
+            feature_width(parts.backbone, inputs)
         task = cls(
             spec=spec,
             data=data,
+            source=source,
             network=network,
             parts=parts,
             groups=groups,
@@ -104,17 +78,7 @@ class Task:
             example=example,
             weights=load_weights(spec.model, network, parts.backbone),
         )
-        task._check_head()
-        task._check_choices()
-        task._check_own()
-        if spec.source is not None:
-            source = source_data(spec)
-            feature_width(parts.backbone, sample(source, network, spec, where="[source] data"))
-            if len(again := shared(source.pool, data.test)):
-                raise TaskError(
-                    f"[source] data: {len(again)} of its examples are test examples of [task]; give both a part, as "
-                    "[0.0, 0.5] and [0.5, 1.0]."
-                )
+        check_fit(task)
         return task
 
     @property
@@ -122,8 +86,13 @@ class Task:
         return len(self.groups)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines that tell the user what was done to the data."""
+        return self.data.notes
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What a study stores of its task: arguments of `search.study.create.create_studies`."""
+        """Facts that a study stores of its task: arguments of `search.study.create.create_studies`."""
         return {
             "num_groups": self.num_groups,
             "kind": self.data.kind,
@@ -132,19 +101,16 @@ class Task:
         }
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
-        return replace(self, weights=weights, _template=[])
-
-    def seed(self, repeat: int) -> int:
-        """The seed of everything random in a repeat's trials, the same for all: head, batches, dropout."""
-        return derive_seed(self.spec.search.seed, "chain", repeat)
+        """Return the task with pretrained weights; the source task's data are no longer needed."""
+        return replace(self, weights=weights, source=None, _template=[])
 
     def split(self, *, repeat: int, size: int) -> tuple[Examples, Examples]:
-        """Training and validation examples of that repeat at that size."""
+        """Return training and validation examples of that repeat at that size."""
         train, validation = self._order(repeat).split(size)
         return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
 
     def added_by_size(self, *, repeat: int, size: int) -> list[tuple[slice, slice]]:
-        """How both grew with the study's sizes: which of them, in their order, each size up to this one has added."""
+        """Return the training and validation examples that each size up to this one added."""
         ends = [[len(part) for part in self._order(repeat).split(n)] for n in self.spec.task.sizes if n < size]
         both = [0, 0], *ends, [len(part) for part in self._order(repeat).split(size)]
         return [(slice(a, b), slice(c, d)) for (a, c), (b, d) in pairwise(both)]
@@ -155,17 +121,17 @@ class Task:
             self._orders[repeat] = draw_order(labels, seed=self.spec.search.seed, repeat=repeat)
         return self._orders[repeat]
 
-    def start(self, strategy: FreezingStrategy, *, repeat: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
-        """A fresh backbone and head, as the strategy's trials in that repeat start from them.
+    def build(self, strategy: FreezingStrategy, *, repeat: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
+        """Build a fresh backbone and head, from which the strategy's trials in that repeat start.
 
-        The third is the user's own module around both, where `[model]` names one.
+        The third is the user's own module around both, if `[model]` names one.
         """
         bare = self.parts.head is None and self.parts.neck is None
         with seeded(self.seed(repeat)):
             linear = nn.Linear(self.features, self.data.outputs)
             if bare and strategy.pretrained and self.weights is not None and (copied := self._copied(self.weights)):
                 return copied, linear, None
-            parts = build(self.network, self.spec.model)
+            parts = self.network.build()
         if strategy.pretrained and self.weights is not None:
             _load(parts, self.weights)
         if parts.head is not None:
@@ -177,7 +143,7 @@ class Task:
     def _copied(self, weights: dict[str, Tensor]) -> nn.Module | None:
         # A network's random initialisation takes up to some seconds (VGG-16: 2 s), a copy some milliseconds.
         if not self._template:
-            parts = build(self.network, self.spec.model)
+            parts = self.network.build()
             _load(parts, weights)
             self._template.append(parts.backbone)
         try:
@@ -186,88 +152,27 @@ class Task:
             return None
 
     def trainable_parameters(self, strategy: FreezingStrategy) -> int:
-        """How many parameters train by the end of a run: those of the head and what the strategy unfreezes."""
+        """Count the parameters that train by the end of a run, the head's too."""
         trained = trained_parameters(self.groups, strategy, max_epochs=self.spec.train.epochs)
         backbone = sum(parameter.numel() for parameter in trained.values())
         brought = [part for part in (self.parts.head, self.parts.neck) if part is not None]
         linear = 0 if self.parts.head is not None else (self.features + 1) * self.data.outputs
         return backbone + linear + sum(parameter.numel() for part in brought for parameter in part.parameters())
 
-    def _check_head(self) -> None:
-        if self.parts.head is None:
-            return
-        whole = self.parts.module or nn.Sequential(self.parts.backbone, self.parts.head)
-        whole.eval()
-        try:
-            with torch.no_grad():
-                made = whole(self.example)
-        except Exception as error:
-            raise TaskError(
-                f"[model] backbone: its head fails on the backbone's features: {one_line(error)}"
-            ) from error
-        expected = (len(made) if isinstance(made, Tensor) else 0, self.data.outputs)
-        if not isinstance(made, Tensor) or tuple(made.shape) != expected:
-            shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            part = "forward" if self.parts.module else "head"
-            raise TaskError(f"[model] backbone: its {part} must return outputs (N, {self.data.outputs}), got {shape}.")
 
-    def _check_own(self) -> None:
-        # A function of the user's own builds one network a trial: each new, and random where that is asked for.
-        if ":" not in self.spec.model.backbone:
-            return
-        where = f"[model] backbone = {self.spec.model.backbone!r}"
-        with seeded(self.seed(0)):
-            other = build(self.network, self.spec.model)
-        ours, theirs = _whole(self.parts), _whole(other)
-        if set(ours.parameters()) & set(theirs.parameters()):
-            raise TaskError(f"{where} returns the same module twice; it must build a new one at every call.")
-        pairs = zip(self.parts.backbone.parameters(), other.backbone.parameters(), strict=False)
-        kernels = [torch.equal(one, another) for one, another in pairs if one.ndim > 1]
-        if self.spec.has_from_scratch and kernels and all(kernels):
-            raise TaskError(
-                f"{where} makes the same weights at every call, so none would start from scratch: let it make random "
-                "ones and name the pretrained in [model] weights, or say [space] pretrained = true."
-            )
-        held = {p for part in (self.parts.backbone, self.parts.head) if part for p in part.parameters()}
-        outside = [name for name, p in ours.named_parameters() if p.requires_grad and p not in held]
-        if outside:
-            raise TaskError(
-                f"{where}: {', '.join(outside[:3])}: neither the backbone's nor the head's, so nothing would train "
-                "them; put them into the head, or freeze them (requires_grad = False)."
-            )
-
-    def _check_choices(self) -> None:
-        # Of what the space lets train, the backbone must have some.
-        space = self.spec.space
-        for choice, norms in product(ends(space.parameters), ends(space.batch_norm) or ["train"]):
-            strategy = FreezingStrategy(freeze_depth=0, parameters=choice, batch_norm=norms)
-            if not trained_parameters(self.groups, strategy):
-                raise TaskError(
-                    f"[space] parameters = {choice!r} with batch_norm = {norms!r} leaves the backbone nothing "
-                    "to train; allowed: parameters = 'all'."
-                )
-
-
-def source_data(spec: StudySpec) -> TaskData:
-    """The source task's data, not yet prepared for the network. Raises `TaskError`."""
-    assert spec.source is not None
+def _source(spec: StudySpec) -> TaskData | None:
+    if spec.source is None:
+        return None
     data = load_data(spec.source.data, spec.source.options, where="[source] data")
     return rotations(data) if spec.source.labels == "rotation" else data
 
 
-def _whole(parts: Parts) -> nn.Module:
-    return parts.module or nn.ModuleList(part for part in (parts.backbone, parts.head) if part is not None)
-
-
 def _load(parts: Parts, weights: dict[str, Tensor]) -> None:
-    parts.backbone.load_state_dict({k: v for k, v in weights.items() if parts.neck is None or not _of_neck(k)})
-    neck = {key.removeprefix("neck."): value for key, value in weights.items() if _of_neck(key)}
+    neck = {key.removeprefix("neck."): value for key, value in weights.items() if key.startswith("neck.")}
     if parts.neck is not None and neck:
         parts.neck.load_state_dict(neck)
-
-
-def _of_neck(key: str) -> bool:
-    return key.startswith("neck.")
+        weights = {key: value for key, value in weights.items() if not key.startswith("neck.")}
+    parts.backbone.load_state_dict(weights)
 
 
 def _shuffled(data: TaskData, *, seed: int) -> TaskData:

@@ -127,7 +127,7 @@ def _build(
     compute_format: ComputeFormat,
 ) -> tuple[LightningModule, list[LayerGroup], Reader | None]:
     """Build a fresh module, its backbone's layer groups, and the reader of cached activations."""
-    backbone, head, own = task.start(strategy, repeat=repeat)
+    backbone, head, own = task.build(strategy, repeat=repeat)
     reader = None if layers is None else reader_of(layers, strategy, backbone, repeat=repeat, size=size)
     compute_format.apply_memory_format(backbone)
     groups = layer_groups(backbone, groups=task.spec.model.groups)

@@ -70,7 +70,7 @@ def _step(task: Task, compute_format: ComputeFormat) -> float:
     batch = task.data.pool.take(torch.arange(min(train.batch_size, len(task.data.pool))))
     inputs, targets = move_data_to_device(batch, device)
     with seeded(0):
-        backbone, head, _ = task.start(strategy, repeat=0)
+        backbone, head, _ = task.build(strategy, repeat=0)
         backbone, head = backbone.to(device).train(), head.to(device).train()
         compute_format.apply_memory_format(backbone)
         optimizer = build_optimizer(train, param_groups(backbone, head, strategy, groups=task.spec.model.groups))

@@ -10,14 +10,12 @@ from search.device import eval_batch
 from search.errors import TaskError
 from search.files import replacing
 from search.models.checks import feature_width
-from search.models.network import build
-from search.models.registry import find_network
 from search.models.weights import match_state_dict, read_module
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.task.prepare import prepared
-from search.task.task import Task, source_data
+from search.task.task import Task
 from search.training.module import TaskModule, predict
 from search.training.scoring import score
 from search.training.trainer import build_optimizer, lean_trainer
@@ -33,26 +31,27 @@ def with_source_weights(task: Task, location: StudyLocation) -> Task:
     file = location.folder / f"source-{_key(task.spec)}.pt"
     with location.lock("source"):
         if not file.is_file():
-            trained = train_source(task.spec, cache=location.folder / "cache")
+            trained = train_source(task, cache=location.folder / "cache")
             with replacing(file) as stream:
                 torch.save(trained, stream)
     where = f"The source task's weights {file}"
-    backbone = build(task.network, task.spec.model).backbone
-    return task.with_weights(match_state_dict(read_module(file, "", where=where), backbone, where=where))
+    state = match_state_dict(read_module(file, "", where=where), task.network.build().backbone, where=where)
+    return task.with_weights(state)
 
 
-def train_source(spec: StudySpec, *, cache: Path | None = None) -> dict[str, Tensor]:
+def train_source(task: Task, *, cache: Path | None = None) -> dict[str, Tensor]:
     """Train the backbone on the source task with Lightning, and return its state dict.
 
     Raises `TaskError` if training diverges.
     """
+    spec = task.spec
     assert spec.source is not None
-    network = find_network(spec.model)
-    data, notes = prepared(source_data(spec), network, spec, cache=cache, where="[source] data")
-    print("\n".join(notes), end="")
+    assert task.source is not None
+    data = prepared(task.source, task.network, spec, cache=cache)
+    print("\n".join(data.notes), end="")
     seed = derive_seed(spec.search.seed, "source")
     with seeded(seed):
-        backbone = build(network, spec.model).backbone
+        backbone = task.network.build().backbone
         first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
         head = nn.Linear(feature_width(backbone, first), data.outputs)
         groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]

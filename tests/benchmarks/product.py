@@ -57,7 +57,7 @@ def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
     task = Task.load(spec_of(case, folder))
     split = task.split(repeat=0, size=case.size)
     parts = {"train": split[0], "validation": split[1], "test": task.data.test}
-    backbone, head, _ = task.start(FreezingStrategy(freeze_depth=0), repeat=0)
+    backbone, head, _ = task.build(FreezingStrategy(freeze_depth=0), repeat=0)
     setup = {
         **{name: examples.__getitems__(list(range(len(examples)))) for name, examples in parts.items()},
         "backbone": backbone.state_dict(),

@@ -1,4 +1,4 @@
-"""What the tests of images stand on."""
+"""A real photograph for the tests of images."""
 
 import pytest
 from PIL import Image
@@ -7,5 +7,5 @@ from sklearn.datasets import load_sample_image
 
 @pytest.fixture(scope="module")
 def photo():
-    """A real photograph, 640 x 427."""
+    """Return a real photograph, 640 x 427."""
     return Image.fromarray(load_sample_image("china.jpg"))

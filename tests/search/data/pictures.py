@@ -1,4 +1,4 @@
-"""What networks take as a picture, and pixels for it."""
+"""Formats of images, and random pixels for them."""
 
 import numpy as np
 import torch

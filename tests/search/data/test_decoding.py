@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from search.data.decoding import decode
-from search.data.image_folders import folder_data
+from search.data.image_folders import image_folder
 from search.data.images import prepare
 from search.errors import TaskError
 from tests.search.data.pictures import GREY, RGB, examples
@@ -34,7 +34,7 @@ def as_mode(photo, mode):
         ("1", "png", None), ("I;16", "png", None), ("I", "tif", None), ("F", "tif", None),
     ],
 )  # fmt: skip
-def test_every_mode_comes_to_the_same_picture(photo, tmp_path, mode, ending, tolerance):
+def test_every_mode_gives_the_same_picture(photo, tmp_path, mode, ending, tolerance):
     file = tmp_path / f"image.{ending}"
     as_mode(photo, mode).save(file)
     grey = mode in ("L", "LA", "1", "I;16", "I", "F")
@@ -77,20 +77,20 @@ def test_a_big_jpeg_read_at_a_smaller_scale_looks_the_same(photo, tmp_path):
 
 
 def test_decoding_is_kept_and_shared(tmp_path, monkeypatch):
-    first, _ = prepare(examples(), RGB, cache=tmp_path, where="data")
+    first, _ = prepare(examples(), RGB, cache=tmp_path)
     assert len(list(tmp_path.glob("images-*.npy"))) == 1
     monkeypatch.setattr("search.data.decoding.decode", None)
-    second, notes = prepare(examples(), RGB, augment=("flip",), cache=tmp_path, where="data")
+    second, notes = prepare(examples(), RGB, augment=("flip",), cache=tmp_path)
     assert notes == []
     assert torch.equal(first.__getitems__([2, 5])[0], second.__getitems__([2, 5])[0])
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_other_pixels_or_another_format_are_decoded_anew(tmp_path):
-    prepare(examples(), RGB, cache=tmp_path, where="data")
-    prepare(examples(size=(30, 40)), RGB, cache=tmp_path, where="data")
-    prepare(examples(), GREY, cache=tmp_path, where="data")
-    prepare(examples().subset(torch.arange(5)), RGB, cache=tmp_path, where="data")
+def test_other_pixels_or_formats_are_decoded_again(tmp_path):
+    prepare(examples(), RGB, cache=tmp_path)
+    prepare(examples(size=(30, 40)), RGB, cache=tmp_path)
+    prepare(examples(), GREY, cache=tmp_path)
+    prepare(examples().subset(torch.arange(5)), RGB, cache=tmp_path)
     assert len(list(tmp_path.glob("images-*.npy"))) == 4
 
 
@@ -109,12 +109,12 @@ def cut_short(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def test_a_few_unreadable_images_are_skipped_and_named_the_same_from_the_cache(folder, tmp_path):
+def test_a_few_unreadable_images_are_skipped_and_named(folder, tmp_path):
     cut_short(folder / "cat" / "003.png")
     (folder / "dog" / "010.jpg").write_text("no image")
     for _ in range(2):
-        data = folder_data(str(folder), where="data", test=0.0)
-        ready, notes = prepare(data.pool, RGB, cache=tmp_path / "cache", where="data")
+        data = image_folder(str(folder))
+        ready, notes = prepare(data.pool, RGB, cache=tmp_path / "cache")
         assert len(ready) == 198
         assert ready.targets.bincount().tolist() == [99, 99]
         assert len(notes) == 1
@@ -123,7 +123,7 @@ def test_a_few_unreadable_images_are_skipped_and_named_the_same_from_the_cache(f
         assert "\n" not in notes[0]
     # Images after a skipped one keep their own pixels and labels.
     last, label = ready.__getitems__([197])
-    whole, _ = prepare(data.pool.subset(torch.tensor([199])), RGB, where="data")
+    whole, _ = prepare(data.pool.subset(torch.tensor([199])), RGB)
     assert torch.equal(last, whole.__getitems__([0])[0])
     assert label.item() == 1
 
@@ -135,40 +135,40 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatc
         return write(descriptor, content)
 
     write = os.write
-    data = folder_data(str(folder), where="data", test=0.0)
+    data = image_folder(str(folder))
     monkeypatch.setattr("search.array_file.os.write", full)
-    with pytest.raises(TaskError, match=r"^data: the decoded images can't be kept in .*: No space left on device.$"):
-        prepare(data.pool, RGB, cache=tmp_path / "cache", where="data")
+    with pytest.raises(TaskError, match=r"^the decoded images can't be kept in .*: No space left on device.$"):
+        prepare(data.pool, RGB, cache=tmp_path / "cache")
     assert not [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
 
 
 def test_pixels_that_are_no_numbers_are_no_image(folder):
     pixels = np.full((20, 20), np.nan, dtype=np.float32)
     Image.fromarray(pixels).save(folder / "cat" / "nan.tif")
-    _, notes = prepare(folder_data(str(folder), where="data", test=0.0).pool, RGB, where="data")
+    _, notes = prepare(image_folder(str(folder)).pool, RGB)
     assert "pets/cat/nan.tif (pixels that are NaN or infinite)" in notes[0]
 
 
 def test_too_many_unreadable_images_are_refused(folder):
     for number in (1, 2, 3):
         (folder / "cat" / f"00{number}.{'png' if number % 2 else 'jpg'}").write_bytes(b"")
-    data = folder_data(str(folder), where="data", test=0.0)
+    data = image_folder(str(folder))
     with pytest.raises(TaskError, match=r"3 of 200 images can't be read: pets/cat/001.png .* At most 1% are skipped"):
-        prepare(data.pool, RGB, where="data")
+        prepare(data.pool, RGB)
 
 
 def test_a_class_must_not_vanish(folder):
     for file in (folder / "cat").glob("*"):
         if file.stem != "003":
             file.unlink()
-    data = folder_data(str(folder), where="data", test=0.0)
+    data = image_folder(str(folder))
     cut_short(folder / "cat" / "003.png")
     with pytest.raises(TaskError, match="no whole class"):
-        prepare(data.pool, RGB, where="data")
+        prepare(data.pool, RGB)
 
 
 def test_reading_warns_of_nothing(folder):
     Image.new("P", (20, 20)).save(folder / "cat" / "odd.png", transparency=bytes(range(256)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prepare(folder_data(str(folder), where="data", test=0.0).pool, GREY, where="data")
+        prepare(image_folder(str(folder)).pool, GREY)

@@ -18,9 +18,7 @@ def load(name, **options):
 
 
 @given(window=st.integers(1, 6), horizon=st.integers(1, 4), stride=st.integers(1, 5), share=st.floats(0.2, 0.5))
-def test_a_target_follows_its_window_and_no_window_reaches_across_the_border(
-    tmp_path_factory, window, horizon, stride, share
-):
+def test_targets_follow_windows_that_cross_no_border(tmp_path_factory, window, horizon, stride, share):
     name = write(tmp_path_factory.mktemp("series") / "a.csv", 60)
     data = load(name, window=window, horizon=horizon, stride=stride, test=share, standardize=False)
     border = 60 - round(share * 60)
@@ -98,12 +96,12 @@ def test_a_gap_in_the_series_is_one_line(tmp_path):
         ({"window": 24}, "are too few for window = 24 and horizon = 1; at least 25"),
         ({"window": 3, "target": []}, "option target = \\[\\] must be a column, or a list of columns"),
         ({"window": 3, "delimiter": ";;"}, "option delimiter = ';;' must be one character"),
-        ({"window": 3, "part": [0.5, 0.5]}, "has no steps"),
+        ({"window": 3, "part": [0.5, 0.5]}, "has no examples"),
         ({"window": 3, "part": [0, 0.05]}, "are too few"),
         ({"window": 3, "classes": {}}, "option classes = {} is not known"),
     ],
 )
-def test_what_can_not_be_is_one_line(tmp_path, options, message):
+def test_impossible_options_are_refused_in_one_line(tmp_path, options, message):
     with pytest.raises(TaskError, match=rf"^\[task\] data = .*a.csv'.*{message}") as caught:
         load(write(tmp_path / "a.csv", 30), **options)
     assert "\n" not in str(caught.value)

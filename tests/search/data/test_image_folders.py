@@ -25,7 +25,7 @@ def load(name, **options):
     return load_data(name, options, where="[task] data")
 
 
-def test_a_folder_a_class_with_images_at_any_depth_and_a_test_set_held_out(tmp_path):
+def test_images_lie_at_any_depth_below_their_class(tmp_path):
     name = write(tmp_path, {"cats": 6, "cats/more": 4, "dogs": 10, "dogs/.hidden": 3, ".git": 2})
     (tmp_path / "dogs" / "notes.txt").touch()
     data = load(name)
@@ -40,13 +40,13 @@ def test_a_class_may_be_called_train(tmp_path):
     assert load(write(tmp_path, {"bus": 4, "train": 4})).classes == ("bus", "train")
 
 
-def test_names_of_any_bytes_are_read_and_told(tmp_path):
+def test_names_of_any_bytes_are_read_and_printable(tmp_path):
     name = write(tmp_path / "x", {"a b": 100, "ünï": 100})
     os.rename(tmp_path / "x" / "a b" / "0.PNG", os.fsencode(tmp_path / "x" / "a b") + b"/\xff\n.png")
     os.symlink("nowhere", tmp_path / "x" / "ünï" / "link.png")
     (tmp_path / "x" / "a b" / "\x1b[31m.png").touch()
     data = load(name, test=0)
-    ready, notes = prepare(data.pool, FORMAT, cache=tmp_path / "cache", where="data")
+    ready, notes = prepare(data.pool, FORMAT, cache=tmp_path / "cache")
     assert len(ready) == 200
     assert notes[0].isprintable()
     assert r"2 of 202 images can't be read: x/a b/\x1b[31m.png (it is no image)" in notes[0]
@@ -56,13 +56,13 @@ def test_names_of_any_bytes_are_read_and_told(tmp_path):
         load(name)
 
 
-def test_a_file_in_both_sets_is_told(tmp_path):
+def test_a_file_in_both_sets_gets_a_note(tmp_path):
     name = write(tmp_path, {"train/a": 5, "train/b": 5, "test/a": 2, "test/b": 2})
     os.link(tmp_path / "train" / "b" / "1.PNG", tmp_path / "test" / "b" / "again.png")
     assert "1 of 5 test examples are in the pool as well (the first is number 4)" in load(name).notes[0]
 
 
-def test_a_folder_is_known_again_wherever_it_lies_until_an_image_changes(tmp_path):
+def test_a_moved_folder_keeps_its_fingerprint(tmp_path):
     write(tmp_path / "pets", {"a": 5, "b": 5})
     before = load(str(tmp_path / "pets")).fingerprint
     (tmp_path / "pets").rename(tmp_path / "moved")
@@ -79,7 +79,7 @@ def test_disjoint_parts_share_no_image_with_and_without_labels(tmp_path):
     assert not len(shared(source.pool, target.test))
 
 
-def test_a_test_folder_is_the_test_set_and_validation_joins_the_pool(tmp_path):
+def test_validation_joins_the_pool_beside_a_test_folder(tmp_path):
     name = write(tmp_path, {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 1, "test/a": 4, "test/b": 3})
     data = load(name)
     assert data.pool.targets.bincount().tolist() == [7, 6]
@@ -116,7 +116,7 @@ def test_a_source_without_labels_takes_every_image(tmp_path):
         ({"train/a": 3, "train/b": 3, "test/a": 1, "test/c": 1}, "test/c is no class of the training images: a, b"),
     ],
 )
-def test_folders_that_can_not_be_are_one_line(tmp_path, counts, message):
+def test_impossible_folders_are_refused_in_one_line(tmp_path, counts, message):
     (tmp_path / "pets").mkdir()
     name = write(tmp_path / "pets", counts)
     with pytest.raises(TaskError, match=rf"^\[task\] data = '.*pets': .*{message}") as caught:

@@ -27,13 +27,13 @@ def test_a_picture_is_what_torchvision_makes_of_it(photo, size, interpolation):
     )
     format = ImageFormat(size=56, resize=64, mean=RGB.mean, std=RGB.std, interpolation=interpolation)
     raw = Examples(Images.of(Pixels(np.asarray(image)[None], "photo")), torch.zeros(1).long())
-    ours, notes = prepare(raw, format, where="data")
+    ours, notes = prepare(raw, format)
     assert notes == []
     torch.testing.assert_close(ours[0][0], theirs(image))
 
 
 def test_a_view_is_a_function_of_seed_example_and_number():
-    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=7, where="data")
+    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=7)
     views = [(index, view) for index in range(12) for view in (0, 1, 5)]
     whole = ready.__getitems__(views)[0]
     assert whole.shape == (36, 3, 56, 56)
@@ -41,13 +41,13 @@ def test_a_view_is_a_function_of_seed_example_and_number():
     part = ready.subset(torch.tensor([3, 9, 11])).subset(torch.tensor([2, 0]))
     assert torch.equal(part.__getitems__([(0, 5), (1, 1)])[0], whole[[views.index((11, 5)), views.index((3, 1))]])
     assert len({tuple(one.flatten().tolist()) for one in whole}) == 36, "two views are the same"
-    other, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=8, where="data")
+    other, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=8)
     assert not torch.equal(other.__getitems__(views)[0], whole)
 
 
 def test_without_a_view_or_augmentation_the_centre_is_taken():
-    plain, _ = prepare(examples(), RGB, where="data")
-    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"), where="data")
+    plain, _ = prepare(examples(), RGB)
+    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"))
     pairs = [(index, 3) for index in range(12)]
     expected = plain.__getitems__(list(range(12)))[0]
     assert torch.equal(plain.__getitems__(pairs)[0], expected)
@@ -58,8 +58,8 @@ def test_without_a_view_or_augmentation_the_centre_is_taken():
     torch.testing.assert_close((shown - mean) / std, expected)
 
 
-def test_a_flip_exchanges_left_and_right_and_a_crop_keeps_at_least_half():
-    ready, _ = prepare(examples(), RGB, augment=("flip",), where="data")
+def test_flips_exchange_sides_and_crops_keep_half():
+    ready, _ = prepare(examples(), RGB, augment=("flip",))
     plain = ready.__getitems__([0])[0][0]
     seen = ready.__getitems__([(0, view) for view in range(40)])[0]
     flipped = [torch.equal(one, plain.flip(-1)) for one in seen]
@@ -67,22 +67,22 @@ def test_a_flip_exchanges_left_and_right_and_a_crop_keeps_at_least_half():
     assert 10 <= sum(flipped) <= 30
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3))[None]  # each column's own number
     one = Examples(Images.of(Pixels(ramp, "ramp")), torch.zeros(1).long())
-    crops, _ = prepare(one, RGB, augment=("crop",), where="data")
+    crops, _ = prepare(one, RGB, augment=("crop",))
     rows = torch.stack([crops.inputs.take(torch.tensor([0]), torch.tensor([view]))[0] for view in range(60)])
     pixels = rows[:, 0, 0] * RGB.std[0] * 255 + RGB.mean[0] * 255
     widths = (pixels[:, -1] - pixels[:, 0] + 1) / 64
     assert 0.55 <= widths.min() < widths.max() <= 1, "sqrt(.5 * 3/4) is .61 of the side"
 
 
-def test_rotations_are_four_of_each_image_and_know_no_labels():
+def test_rotations_are_four_of_each_image_without_labels():
     raw = examples(6)
     data = TaskData(pool=raw, test=raw.subset(torch.arange(2)), classes=("a", "b"))
     turned = rotations(data)
     assert turned.outputs == 4
     assert turned.pool.targets.tolist() == [0, 1, 2, 3] * 6
     assert len(turned.test) == 8
-    plain = prepare(raw, RGB, where="data")[0].__getitems__(list(range(6)))[0]
-    ready = prepare(turned.pool, RGB, where="data")[0]
+    plain = prepare(raw, RGB)[0].__getitems__(list(range(6)))[0]
+    ready = prepare(turned.pool, RGB)[0]
     assert len(ready.inputs.pixels) == 6, "each image is decoded once"
     for number in range(24):
         upright = plain[number // 4]
@@ -97,27 +97,27 @@ def test_rotations_of_tensors_are_the_same():
     turned = rotations(TaskData(pool=part, test=part, classes=("a", "b"))).pool
     assert torch.equal(turned.inputs[5], pixels[1].rot90(1, (-2, -1)))
     flat = Examples(torch.rand(3, 4), torch.zeros(3).long())
-    with pytest.raises(TaskError, match="only be told of images"):
+    with pytest.raises(TaskError, match="rotations need images"):
         rotations(TaskData(pool=flat, test=flat, classes=("a", "b")))
 
 
-def test_what_a_network_that_asks_for_nothing_gets(photo):
+def test_images_as_they_are_keep_size_and_channels(photo):
     grey = Images.of(Pixels(np.zeros((2, 28, 30), dtype=np.uint8), "grey"))
     assert (grey.as_they_are().channels, grey.as_they_are().size) == (1, 28)
     assert Images.of(Pixels(np.asarray(photo)[None], "photo")).as_they_are().channels == 3
 
 
-def test_inputs_that_are_no_images_and_unknown_changes_are_refused():
-    with pytest.raises(TaskError, match="data: the network takes images"):
-        prepare(Examples(torch.zeros(2, 3), torch.zeros(2).long()), RGB, where="data")
+def test_other_inputs_and_unknown_changes_are_refused():
+    with pytest.raises(TaskError, match="the network takes images"):
+        prepare(Examples(torch.zeros(2, 3), torch.zeros(2).long()), RGB)
     with pytest.raises(TaskError, match="augment = 'blur' is not known; allowed: crop, flip"):
-        prepare(examples(), RGB, augment=("blur",), where="data")
+        prepare(examples(), RGB, augment=("blur",))
 
 
 @pytest.mark.parametrize(
     "values", [{"size": 65}, {"size": 0}, {"mean": (0.5,)}, {"std": (1, 1, 0)}, {"interpolation": "area"}]
 )
-def test_formats_that_can_not_be_are_refused(values):
+def test_impossible_formats_are_refused(values):
     fields = {"size": 56, "resize": 64, "mean": (0, 0, 0), "std": (1, 1, 1)} | values
     with pytest.raises(
         ValueError,

@@ -59,7 +59,9 @@ def test_your_own_data_come_from_a_function(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     assert len(load_data("my_data:build", where="test").pool) == 6
-    with pytest.raises(TaskError, match=r"\[task\] data = 'my_data:wrong' returned a int; it must return a TaskData"):
+    with pytest.raises(
+        TaskError, match=r"\[task\] data = 'my_data:wrong': it returned a int; it must return a TaskData"
+    ):
         load_data("my_data:wrong", where="[task] data")
 
 
@@ -79,7 +81,7 @@ def test_unknown_data_are_named(name):
         (0, [], "no examples"),
     ],
 )
-def test_data_that_can_not_be_are_refused(inputs, targets, message):
+def test_impossible_examples_are_refused(inputs, targets, message):
     part = Examples(torch.zeros(inputs, 1), torch.tensor(targets, dtype=torch.int64))
     with pytest.raises(TaskError, match=message):
         TaskData(pool=part, test=part, classes=("a", "b"))
@@ -110,7 +112,7 @@ def test_data_of_another_kind_are_refused(inputs, targets, message):
         (torch.tensor([[0, 1], [float("nan"), float("inf")]]), r"must be finite; 2 are not, the first at \[1, 0\]"),
     ],
 )
-def test_numbers_that_can_not_be_are_refused(targets, message):
+def test_impossible_targets_are_refused(targets, message):
     part = Examples(torch.zeros(2, 1), targets)
     with pytest.raises(TaskError, match=message):
         TaskData(pool=part, test=part, classes=())
@@ -162,15 +164,15 @@ def test_inputs_of_every_kind_give_the_same_batches():
         ("digits", {"part": [0.6, 0.5]}, r"option part = \[0.6, 0.5\] has no examples"),
         ("digits", {"part": [0, True]}, r"option part = \[0, True\] must be"),
         ("digits", {"classes": {"a": [0], "b": ["x"]}}, "b = 'x' is no class; allowed: 0, 1, 2"),
-        ("digits", {"classes": {"a": [0], "b": [0]}}, "0 stands in two places"),
+        ("digits", {"classes": {"a": [0], "b": [0]}}, "names 0 twice; allowed: each class once"),
         ("digits", {"classes": {"a": [0]}}, "names 1 classes; at least 2"),
         ("digits", {"classes": ["a"]}, "option classes = .* must be { new_name"),
-        ("no/such/folder", {}, "is not there; looked in"),
-        ("nothing.csv", {}, "is not there; looked in"),
-        ("torchvision/CIFAR11", {}, "is not known; .* near it: .*CIFAR10"),
+        ("no/such/folder", {}, "no such file or folder; looked in"),
+        ("nothing.csv", {}, "no such file or folder; looked in"),
+        ("torchvision/CIFAR11", {}, "no such class; .* near it: .*CIFAR10"),
     ],
 )
-def test_options_and_names_that_can_not_be_are_one_line(name, options, message):
+def test_impossible_options_and_names_are_one_line(name, options, message):
     with pytest.raises(TaskError, match=f"^\\[task\\] data = '{name}'.*{message}") as caught:
         load_data(name, options, where="[task] data")
     assert "\n" not in str(caught.value)
@@ -178,5 +180,5 @@ def test_options_and_names_that_can_not_be_are_one_line(name, options, message):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "data.pdf").touch()
-    with pytest.raises(TaskError, match=r"data.pdf' is no such file; allowed: .npz, .csv, .tsv, .ts"):
+    with pytest.raises(TaskError, match=r"data.pdf': no such kind of file; allowed: .npz, .csv, .tsv, .ts"):
         load_data(str(tmp_path / "data.pdf"), where="[task] data")

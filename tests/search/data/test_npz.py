@@ -21,7 +21,7 @@ def test_real_digits(assets):
     assert data.classes == tuple("0123456789")
     assert data.pool.targets.bincount().tolist() == [400] * 10
     assert data.test.targets.bincount().tolist() == [100] * 10
-    ready, _ = prepare(data.pool, ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,)), where="data")
+    ready, _ = prepare(data.pool, ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,)))
     whole = np.load(assets / "mnist5k.npz")
     found = np.sort(ready.inputs.pixels_of(torch.arange(10)).numpy().reshape(10, -1), axis=0)
     assert np.array_equal(found, np.sort(whole["images"][data.pool.inputs.rows[:10]].reshape(10, -1), axis=0))
@@ -62,7 +62,7 @@ def test_arrays_by_the_names_they_come_with(tmp_path, names):
         load(save(tmp_path / "b.npz", **{names[0]: x, names[1]: y, names[2]: x}))
 
 
-def test_other_numbers_stay_numbers_and_float_targets_are_predicted(tmp_path):
+def test_floats_are_inputs_and_numbers_to_predict(tmp_path):
     x = np.random.default_rng(0).normal(3, 2, (40, 7, 2))
     data = load(save(tmp_path / "a.npz", x=x, y=x[:, 0, 0]), standardize=True)
     assert data.kind == "regression"
@@ -96,16 +96,16 @@ def test_a_test_part_comes_from_the_file_or_from_another(tmp_path):
         ({"x": np.zeros((2, 9, 9, 9), np.uint8), "y": np.arange(2)}, "bytes of shape"),
         ({"x": np.array(["a", "b"]), "y": np.arange(2)}, "inputs <U1 of shape"),
         ({"x": np.array([[{}], [{}]]), "y": np.arange(2)}, "can't be read as an .npz file of plain arrays"),
-        ({"x": np.zeros((4, 1)), "y": np.arange(4) % 2, "x_test": np.zeros((1, 1)), "y_test": [7]}, "label '7' in its"),
+        ({"x": np.zeros((4, 1)), "y": np.arange(4) % 2, "x_test": np.zeros((1, 1)), "y_test": [7]}, "label '7', which"),
     ],
 )
-def test_files_that_can_not_be_are_one_line(tmp_path, arrays, message):
+def test_impossible_arrays_are_refused_in_one_line(tmp_path, arrays, message):
     with pytest.raises(TaskError, match=rf"^\[task\] data = .*a.npz'.*{message}") as caught:
         load(save(tmp_path / "a.npz", **arrays))
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_file_is_one_line(tmp_path):
+def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(TaskError, match="can't be read as an"):
         load(str(tmp_path / "a.npz"))

@@ -42,7 +42,7 @@ def test_standardising_counts_the_pool_and_no_padding(assets):
     assert data.test.inputs["values"].abs().max() < 20
 
 
-def test_equal_lengths_are_a_plain_tensor_and_a_test_share_is_held_out(tmp_path):
+def test_equal_lengths_are_a_plain_tensor(tmp_path):
     lines = "".join(f"{n},{n + 1},{n + 2}:1,1,1:{'xy'[n % 2]}\n" for n in range(20))
     data = load(write(tmp_path / "a_TRAIN.ts", HEADER + lines), standardize=False)
     assert (data.pool.inputs.shape, data.test.inputs.shape) == ((16, 3, 2), (4, 3, 2))
@@ -68,7 +68,7 @@ def test_a_target_of_numbers_is_regression(tmp_path):
         ("", "has no series"),
     ],
 )
-def test_ts_files_that_can_not_be_are_one_line(tmp_path, lines, message):
+def test_impossible_ts_files_are_refused_in_one_line(tmp_path, lines, message):
     with pytest.raises(TaskError, match=rf"^\[task\] data = .*a.ts'.*{message}") as caught:
         load(write(tmp_path / "a.ts", HEADER + lines))
     assert "\n" not in str(caught.value)
@@ -77,7 +77,7 @@ def test_ts_files_that_can_not_be_are_one_line(tmp_path, lines, message):
 def test_other_ts_files_are_refused(tmp_path):
     with pytest.raises(TaskError, match="line 3: series with time stamps"):
         load(write(tmp_path / "a.ts", "@timeStamps true\n@data\n(0,1),(1,2):x\n"))
-    with pytest.raises(TaskError, match="line 1: a series stands before the line @data"):
+    with pytest.raises(TaskError, match="line 1: a series before the line @data"):
         load(write(tmp_path / "b.ts", "1,2:x\n"))
 
 
@@ -118,7 +118,7 @@ def test_rows_of_a_series_need_not_stand_together(tmp_path):
         ("id,label,v\np,a,1\n", "has no column 'series'"),
     ],
 )
-def test_tables_that_can_not_be_are_one_line(tmp_path, text, message):
+def test_impossible_tables_are_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(TaskError, match=rf"^\[task\] data = .*a.csv'.*{message}"):
         load(write(tmp_path / "a.csv", text))
 

@@ -50,7 +50,7 @@ def test_repeats_differ_and_are_fixed_by_their_seed(labels):
 
 
 @given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.integers(0, 5), st.data())
-def test_any_imbalance_leaves_one_of_each_class_to_train_and_to_validate(counts, seed, data):
+def test_each_class_trains_and_validates_at_any_imbalance(counts, seed, data):
     labels = np.repeat(np.arange(len(counts)), counts)
     size = data.draw(st.integers(2 * len(counts), len(labels)))
     for part in draw_order(labels, seed=seed, repeat=0).split(size):

@@ -36,7 +36,7 @@ def test_pairs_numbers_and_a_test_file(tmp_path):
     assert load(name, text="a", target=["score", "other"]).outputs == 2
 
 
-def test_a_byte_order_mark_lines_within_quotes_and_other_separators(tmp_path):
+def test_byte_order_marks_quoted_lines_and_separators(tmp_path):
     text = 'label;sentence\r\n1;"two\nlines"\r\n0;x\r\n' * 1 + "1;y\r\n0;z\r\n"
     data = load(write(tmp_path / "a.csv", text, encoding="utf-8-sig"), delimiter=";", test=0)
     assert data.pool.inputs.rows == (("two\nlines",), ("x",), ("y",), ("z",))
@@ -56,7 +56,7 @@ def test_a_text_may_be_long(tmp_path):
     assert len(data.pool.inputs.rows[0][0]) == 499_999
 
 
-def test_a_text_that_is_in_both_sets_is_told(tmp_path):
+def test_a_text_in_both_sets_gets_a_note(tmp_path):
     name, test = (
         write(tmp_path / "a.csv", ROWS),
         write(tmp_path / "b.csv", "sentence,label\nnew,bad\n" + ROWS.split("\n")[1]),
@@ -91,19 +91,19 @@ def test_a_text_that_is_in_both_sets_is_told(tmp_path):
         (ROWS, {"target": "label", "label": "label"}, "the option label, for classes, or target"),
         (ROWS, {"text": 3}, "option text = 3 must be a column, or a list of columns"),
         (ROWS, {"text": ["sentence"] * 3}, "must be a column, or a list of two"),
-        (ROWS, {"lable": "x"}, "option lable = 'x' is not known; allowed: text, label, target, test"),
+        (ROWS, {"lable": "x"}, "option lable = 'x' is not known; allowed: text, label, target, delimiter, test"),
         (ROWS, {"test": "nowhere.csv"}, "nowhere.csv: No such file"),
         (ROWS, {"delimiter": ""}, "option delimiter = '' must be one character"),
         (ROWS, {"text": []}, r"option text = \[\] must be a column, or a list of columns"),
     ],
 )
-def test_tables_that_can_not_be_are_one_line(tmp_path, text, options, message):
+def test_impossible_tables_are_refused_in_one_line(tmp_path, text, options, message):
     with pytest.raises(TaskError, match=rf"^\[task\] data = .*a.csv'.*{message}") as caught:
         load(write(tmp_path / "a.csv", text), **options)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_utf8_is_told_with_its_line(tmp_path):
+def test_text_that_is_not_utf8_is_named_by_line(tmp_path):
     name = write(tmp_path / "a.csv", "sentence,label\nplain,x\ncafé,y\n", encoding="latin-1")
     with pytest.raises(TaskError, match=r"a.csv, line 3: it is not UTF-8 text"):
         load(name)

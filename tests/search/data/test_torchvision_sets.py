@@ -41,7 +41,7 @@ def test_fashion_mnist_has_its_own_parts_names_and_pixels(fashion):
     assert (len(data.pool), len(data.test), data.classes[9]) == (60_000, 10_000, "Ankle boot")
     assert data.test.targets.bincount().tolist() == [1000] * 10
     few = torch.tensor([0, 41, 59_999])
-    ready, _ = prepare(data.pool.subset(few), FORMAT, where="data")
+    ready, _ = prepare(data.pool.subset(few), FORMAT)
     theirs = datasets.FashionMNIST(fashion, train=True)
     assert torch.equal(ready.inputs.pixels_of(torch.arange(3))[:, 0], theirs.data[few])
     assert torch.equal(ready.targets, theirs.targets[few])
@@ -50,12 +50,12 @@ def test_fashion_mnist_has_its_own_parts_names_and_pixels(fashion):
 def test_its_images_are_kept_by_their_place_and_part(fashion, tmp_path):
     data = load("FashionMNIST", root=str(fashion))
     for part in (data.pool, data.test, data.pool):
-        prepare(part.subset(torch.arange(3)), FORMAT, cache=tmp_path, where="data")
+        prepare(part.subset(torch.arange(3)), FORMAT, cache=tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 @pytest.mark.parametrize("name", ["FashionMNIST", "Caltech101", "DTD"])
-def test_other_images_in_the_same_place_are_decoded_anew(tmp_path, name):
+def test_other_images_in_the_same_place_are_decoded(tmp_path, name):
     """Arrays, files in a folder of its own, files that it names."""
 
     def write(pieces):
@@ -84,7 +84,7 @@ def test_other_images_in_the_same_place_are_decoded_anew(tmp_path, name):
                 (tmp_path / base / "labels" / f"{part}1.txt").write_text("\n".join(lines))
 
     def first():
-        ready, _ = prepare(load(name, root=str(tmp_path), download=False).pool, FORMAT, cache=tmp_path / "c", where="d")
+        ready, _ = prepare(load(name, root=str(tmp_path), download=False).pool, FORMAT, cache=tmp_path / "c")
         return ready[0][0]
 
     write(tiles(20)[:10])
@@ -118,7 +118,7 @@ def test_caltech101_has_no_test_part_so_one_is_held_out(tmp_path):
     data = load("Caltech101", root=str(tmp_path), test=0.3)
     assert data.classes == ("Faces", "ant", "beaver")
     assert data.pool.targets.bincount().tolist() == [7, 7, 7]
-    assert len(prepare(data.test, FORMAT, where="data")[0]) == 9
+    assert len(prepare(data.test, FORMAT)[0]) == 9
 
 
 def test_pets_are_split_by_name(tmp_path):
@@ -143,7 +143,7 @@ def test_options_go_to_the_class():
 
 
 def test_what_takes_any_keyword_takes_its_bases_keywords(tmp_path):
-    with pytest.raises(TaskError, match=r"EMNIST' is not in .* download = true"):
+    with pytest.raises(TaskError, match=r"EMNIST': it is not in .* download = true"):
         load("EMNIST", root=str(tmp_path), split="letters", download=False)
     with pytest.raises(TaskError, match=r"option splits = 'letters' is not known; allowed: .*split"):
         load("EMNIST", root=str(tmp_path), splits="letters")
@@ -152,8 +152,8 @@ def test_what_takes_any_keyword_takes_its_bases_keywords(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cifar10", {}, "is not known; allowed: a class of torchvision.datasets"),
-        ("ImageFolder", {}, "is not known"),
+        ("cifar10", {}, "no such class; allowed: a class of torchvision.datasets"),
+        ("ImageFolder", {}, "no such class"),
         ("CIFAR10", {"rooot": "x"}, "option rooot = 'x' is not known; allowed: root, download, test, part, classes"),
         ("CIFAR10", {"download": False}, "is not in .*download = true"),
         ("CIFAR10", {"download": 1}, "option download = 1 must be a valid boolean"),
@@ -161,7 +161,7 @@ def test_what_takes_any_keyword_takes_its_bases_keywords(tmp_path):
         ("EMNIST", {}, "missing 1 required positional argument: 'split'"),
     ],
 )
-def test_what_can_not_be_is_one_line(tmp_path, monkeypatch, name, options, message):
+def test_impossible_sets_are_refused_in_one_line(tmp_path, monkeypatch, name, options, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TaskError, match=rf"^\[task\] data = 'torchvision/{name}'.*{message}") as caught:
         load(name, **options)

@@ -118,7 +118,7 @@ def pictures(folder, count):
 
 def prepared(folder):
     pool = load_data("images", {"test": 0.0}, where="[task] data").pool
-    return prepare(pool, SHAPE, cache=folder / "cache", where="[task] data")
+    return prepare(pool, SHAPE, cache=folder / "cache")
 
 
 @pytest.mark.parametrize("attack", [*PICTURES, "pipe", "loop"])

@@ -1,4 +1,4 @@
-"""Hugging Face encoders: any family, saved anyhow, as a backbone of texts."""
+"""Hugging Face encoders of any family as a backbone of texts."""
 
 import json
 
@@ -9,7 +9,6 @@ from search.data.texts import Texts
 from search.errors import TaskError
 from search.models.checks import feature_width
 from search.models.huggingface import TextEncoder
-from search.models.network import build
 from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.spec.tables import Checkpoint, Model
@@ -28,7 +27,7 @@ def model(backbone, **keys):
 
 
 def saved(folder, made):
-    """That model in a folder, with a tokenizer of eleven words."""
+    """Save a model in a folder, with a tokenizer of eleven words."""
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     made.save_pretrained(folder)
@@ -37,7 +36,7 @@ def saved(folder, made):
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A saved BERT of two small layers."""
+    """Save a BERT of two small layers."""
     torch.manual_seed(0)
     return saved(tmp_path_factory.mktemp("bert"), transformers.BertModel(transformers.BertConfig(**SMALL)))
 
@@ -46,7 +45,7 @@ def bert(tmp_path_factory):
 def test_a_bert_of_the_users_own(bert, pooling):
     spec = model(f"transformers/{bert}", weights="DEFAULT", options={"pooling": pooling})
     network = find_network(spec)
-    parts = build(network, spec)
+    parts = network.build()
     assert isinstance(parts.backbone, TextEncoder)
     assert not any("pooler" in name for name, _ in parts.backbone.named_parameters()), "the pooler is the head's"
     assert (parts.neck is not None) == (pooling == "pooler")
@@ -59,7 +58,7 @@ def test_a_bert_of_the_users_own(bert, pooling):
 def test_padding_changes_no_features(bert):
     spec = model(f"transformers/{bert}")
     network = find_network(spec)
-    backbone = build(network, spec).backbone.eval()
+    backbone = network.build().backbone.eval()
     together = backbone(network.encode(FILMS))
     alone = backbone(network.encode(Texts((("a good film",),))))
     assert torch.allclose(together[0], alone[0], atol=1e-6)
@@ -98,7 +97,7 @@ def test_other_families(tmp_path, family, options):
         f"transformers/{saved(tmp_path, transformers.AutoModel.from_config(configuration))}", weights="DEFAULT"
     )
     network = find_network(spec)
-    backbone = build(network, spec).backbone
+    backbone = network.build().backbone
     backbone.load_state_dict(load_weights(spec, network, backbone))
     assert not any("decoder" in name for name, _ in backbone.named_parameters()), "the encoder alone"
     backbone.eval()
@@ -112,7 +111,7 @@ def test_alberts_pooler_is_a_layer_and_an_activation(tmp_path):
     made = transformers.AlbertModel(transformers.AlbertConfig(**SMALL, embedding_size=4)).eval()
     spec = model(f"transformers/{saved(tmp_path, made)}", weights="DEFAULT", options={"pooling": "pooler"})
     network = find_network(spec)
-    parts = build(network, spec)
+    parts = network.build()
     state = load_weights(spec, network, parts.backbone)
     parts.backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("neck.")})
     parts.neck.load_state_dict({key.removeprefix("neck."): v for key, v in state.items() if key.startswith("neck.")})
@@ -125,7 +124,7 @@ def test_alberts_pooler_is_a_layer_and_an_activation(tmp_path):
 def test_half_precision_files_are_trained_in_full_precision(tmp_path, dtype):
     made = transformers.BertModel(transformers.BertConfig(**SMALL)).to(dtype)
     spec = model(f"transformers/{saved(tmp_path, made)}", weights="DEFAULT", options={"pooling": "pooler"})
-    parts = build(find_network(spec), spec)
+    parts = find_network(spec).build()
     assert {tensor.dtype for part in (parts.backbone, parts.neck) for tensor in part.parameters()} == {torch.float32}
 
 
@@ -151,13 +150,13 @@ def test_weights_out_of_a_lightning_checkpoint(bert, tmp_path, pooling):
     options = {"pooling": pooling}
     spec = model(f"transformers/{bert}", weights=Checkpoint(checkpoint=file, module="net.bert"), options=options)
     network = find_network(spec)
-    state = load_weights(spec, network, build(network, spec).backbone)
+    state = load_weights(spec, network, network.build().backbone)
     layer = "encoder.layer.1.output.dense.weight"
     assert torch.equal(state[f"model.{layer}"], made.bert.get_parameter(layer))
     assert ("neck.pooler.dense.weight" in state) == (pooling == "pooler")
     spec = model(f"transformers/{bert}", weights=Checkpoint(checkpoint=file, module="net"), options=options)
     with pytest.raises(TaskError, match=r"names begin with 'bert.'. Say .* module = \"net.bert\""):
-        load_weights(spec, network, build(network, spec).backbone)
+        load_weights(spec, network, network.build().backbone)
 
 
 def test_code_in_a_model_folder_is_not_run(bert, tmp_path):

@@ -7,7 +7,6 @@ import torch
 
 from search.errors import TaskError
 from search.models.checks import feature_width
-from search.models.network import build
 from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.spec.tables import Model
@@ -39,9 +38,9 @@ def model(backbone, **keys):
 )
 def test_torchvision_classifiers_without_their_last_layer(name, size, width, replaced):
     network = find_network(model(name, image_size=size))
-    backbone = build(network, model(name)).backbone
+    backbone = network.build().backbone
     assert network.images.size == size
-    assert network.replaced[0] == replaced
+    assert network.classifier_prefixes[0] == replaced
     assert feature_width(backbone, torch.zeros(2, 3, size, size)) == width
     backbone.train()
     assert backbone(torch.randn(2, 3, size, size)).shape == (2, width), "no auxiliary outputs in training"
@@ -66,7 +65,7 @@ def test_real_imagenet_weights_by_name_and_by_file(assets, tmp_path, monkeypatch
     for weights in ("IMAGENET1K_V1", str(file)):
         spec = model("mobilenet_v2", weights=weights)
         network = find_network(spec)
-        states.append(load_weights(spec, network, build(network, spec).backbone))
+        states.append(load_weights(spec, network, network.build().backbone))
     whole = torch.load(file, weights_only=True)
     for state in states:
         assert all(torch.equal(tensor, whole[key]) for key, tensor in state.items())
@@ -83,7 +82,7 @@ def test_weights_without_a_network_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(
         TaskError, match=r"resnet18's can't be downloaded \(OSError: no network\)\. Put resnet18-f37072fd"
     ):
-        load_weights(spec, network, build(network, spec).backbone)
+        load_weights(spec, network, network.build().backbone)
 
 
 def test_weights_that_a_library_does_not_know_are_named():
@@ -91,7 +90,7 @@ def test_weights_that_a_library_does_not_know_are_named():
     with pytest.raises(
         TaskError, match=r"'IMAGENET22K' is neither a file nor known .* allowed: IMAGENET1K_V1, DEFAULT"
     ):
-        load_weights(spec, find_network(spec), build(find_network(spec), spec).backbone)
+        load_weights(spec, find_network(spec), find_network(spec).build().backbone)
 
 
 def test_old_densenet_files_fit():
@@ -115,11 +114,13 @@ def test_timm_models_without_their_classifier():
     network = find_network(model("timm/vit_tiny_patch16_224", image_size=64))
     assert network.images.size == 64
     assert network.images.mean == (0.5, 0.5, 0.5)
-    assert feature_width(build(network, model("timm/x")).backbone, torch.zeros(2, 3, 64, 64)) == 192
+    assert feature_width(network.build().backbone, torch.zeros(2, 3, 64, 64)) == 192
     whole = timm.create_model("resnet18", pretrained=False)
     network = find_network(model("timm/resnet18"))
-    backbone = build(network, model("timm/x")).backbone
-    assert {key for key in whole.state_dict() if not key.startswith(network.replaced)} == set(backbone.state_dict())
+    backbone = network.build().backbone
+    assert {key for key in whole.state_dict() if not key.startswith(network.classifier_prefixes)} == set(
+        backbone.state_dict()
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_what_timm_does_not_have_is_named(name, message):
     pytest.importorskip("timm")
     spec = model(f"timm/{name}", weights="v9")
     with pytest.raises(TaskError, match=message):
-        load_weights(spec, find_network(spec), build(find_network(spec), spec).backbone)
+        load_weights(spec, find_network(spec), find_network(spec).build().backbone)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_what_timm_does_not_have_is_named(name, message):
         ("resnet18", {"mean": [0.5, 0.5], "std": [1.0, 1.0]}, r"`mean` and `std` must be 1 or 3 numbers"),
     ],
 )
-def test_what_a_network_can_not_be_built_with_is_one_line(backbone, keys, message):
+def test_impossible_options_are_refused_in_one_line(backbone, keys, message):
     if backbone.startswith("timm"):
         pytest.importorskip("timm")
     with pytest.raises(TaskError, match=message) as caught:

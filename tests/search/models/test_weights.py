@@ -92,7 +92,7 @@ def test_keys_that_do_not_fit_are_named(state, change, message):
 
 
 class Evil:
-    """What must not run when it is read."""
+    """An object that runs a command when it is unpickled."""
 
     def __reduce__(self):
         return os.system, ("touch ran",)
@@ -118,7 +118,7 @@ def test_hyperparameters_of_any_class_are_passed_over(state, stranger):
         (lambda s: {key: torch.nn.Parameter(value) for key, value in s.items()}, ""),
     ],
 )
-def test_names_as_compiled_parallel_and_averaged_models_have_them(state, content, module):
+def test_names_of_compiled_and_averaged_models_fit(state, content, module):
     torch.save(content(state), "w.pt")
     assert same(load(Checkpoint(checkpoint="w.pt", module=module)), state)
     if module and "_ema" not in module:

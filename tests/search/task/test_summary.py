@@ -1,4 +1,4 @@
-"""What `groups` tells of a backbone: parameters, FLOPs, and what each freeze depth would train."""
+"""Layer groups in figures: parameters, FLOPs, and the effect of each freeze depth."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_the_layers_of_one_lstm_share_its_cost_by_their_weights():
     assert second == 2 * 2 * 5 * 16 * (4 + 4)
 
 
-def test_a_parameter_that_a_module_takes_as_its_input_is_no_obstacle():
+def test_flops_count_past_a_parameter_as_input():
     class Block(nn.Linear):
         def forward(self, inputs):
             return super().forward(inputs[0] + inputs[1])

@@ -17,7 +17,7 @@ def spec():
 @pytest.fixture(scope="module")
 def task(spec):
     task = Task.load(spec)
-    backbone, _, _ = task.start(FreezingStrategy.from_scratch(), repeat=9)
+    backbone, _, _ = task.build(FreezingStrategy.from_scratch(), repeat=9)
     return task.with_weights(backbone.state_dict())
 
 
@@ -25,21 +25,21 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_in_a_repeat_every_trial_starts_from_the_same_head_and_weights(task):
+def test_trials_of_a_repeat_start_from_the_same_weights(task):
     probing, scratch = FreezingStrategy.linear_probing(num_groups=4), FreezingStrategy.from_scratch()
-    (backbone, head, _), (other, other_head, _) = task.start(probing, repeat=1), task.start(scratch, repeat=1)
+    (backbone, head, _), (other, other_head, _) = task.build(probing, repeat=1), task.build(scratch, repeat=1)
     assert same(head, other_head)
     assert not same(backbone, other), "from scratch does not start from the weights"
-    assert same(backbone, task.start(probing, repeat=2)[0])
-    assert not same(head, task.start(probing, repeat=2)[1])
-    assert not same(other, task.start(scratch, repeat=2)[0])
+    assert same(backbone, task.build(probing, repeat=2)[0])
+    assert not same(head, task.build(probing, repeat=2)[1])
+    assert not same(other, task.build(scratch, repeat=2)[0])
 
 
 def test_building_parts_leaves_the_global_random_stream_alone(task):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    task.start(FreezingStrategy.from_scratch(), repeat=1)
+    task.build(FreezingStrategy.from_scratch(), repeat=1)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -54,7 +54,7 @@ def test_shuffled_labels_keep_the_balance_and_nothing_else(spec):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"task": {"data": "nope"}}, TaskError, r"\[task\] data = 'nope' is not known; allowed: digits"),
+        ({"task": {"data": "nope"}}, TaskError, r"\[task\] data = 'nope': no such data; allowed: digits"),
         ({"task": {"data": "digits-0-4"}}, TaskError, "has no test set"),
         ({"task": {"sizes": [900]}}, TaskError, "sizes: 900 is not possible"),
         ({"model": {"backbone": "nope"}}, TaskError, r"\[model\] backbone = 'nope' is not known; allowed: small_cnn"),
@@ -63,14 +63,14 @@ def test_shuffled_labels_keep_the_balance_and_nothing_else(spec):
         (
             {"model": {"backbone": "search.spec.study_spec:ends"}},
             TaskError,
-            r"'search.spec.study_spec:ends' fails: TypeError",
+            r"'search.spec.study_spec:ends': it fails: TypeError",
         ),
         ({"model": {"backbone": "builtins:int"}}, TaskError, r"returned a int; it must return a torch module"),
-        ({"source": {"data": "nope"}}, TaskError, r"\[source\] data = 'nope' is not known"),
+        ({"source": {"data": "nope"}}, TaskError, r"\[source\] data = 'nope': no such data"),
         ({"space": {"freeze_depth": [0, 5]}}, SpecError, r"freeze_depth = 5 is beyond .* allowed: 0 to 4"),
     ],
 )
-def test_a_task_that_can_not_be_is_refused(spec, changes, error, message):
+def test_impossible_tasks_are_refused(spec, changes, error, message):
     with pytest.raises(error, match=message):
         Task.load(spec.changed(**changes))
 
@@ -95,14 +95,14 @@ def test_weights_that_do_not_fit_are_refused(spec, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_from_a_file_are_what_pretrained_strategies_start_from(spec, tmp_path, task):
+def test_pretrained_strategies_start_from_a_files_weights(spec, tmp_path, task):
     torch.save(task.weights, tmp_path / "weights.pt")
     model = {"backbone": "small_cnn", "weights": str(tmp_path / "weights.pt")}
     table = spec.model_dump(mode="json", exclude_none=True) | {"model": model}
     del table["source"]
     loaded = Task.load(StudySpec.from_dict(table, where="test"))
     probing = FreezingStrategy.linear_probing(num_groups=4)
-    assert same(loaded.start(probing, repeat=1)[0], task.start(probing, repeat=1)[0])
+    assert same(loaded.build(probing, repeat=1)[0], task.build(probing, repeat=1)[0])
 
 
 OWN = """
@@ -157,7 +157,7 @@ class Tuple(Whole):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A spec of the digits with a network of the user's own."""
+    """Return a function: the spec of the digits with a network of the user's own."""
     (tmp_path / "own_networks.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
 
@@ -178,7 +178,7 @@ def own(tmp_path, monkeypatch):
         ("Tuple", r"its forward must return outputs \(N, 10\), got tuple"),
     ],
 )
-def test_a_network_of_your_own_that_could_not_be_judged_is_refused(own, name, message):
+def test_unusable_networks_of_the_user_are_refused(own, name, message):
     with pytest.raises(TaskError, match=message):
         Task.load(own(name))
 
@@ -193,7 +193,7 @@ def test_from_scratch_is_random_or_refused(own, tmp_path):
 
 def test_a_module_may_have_frozen_extras_and_no_forward(own):
     task = Task.load(own("Teacher"))
-    backbone, head, module = task.start(FreezingStrategy.full_fine_tuning(), repeat=0)
+    backbone, head, module = task.build(FreezingStrategy.full_fine_tuning(), repeat=0)
     inputs = task.data.test.inputs[:3]
     assert torch.equal(module(inputs), head(backbone(inputs)))
 
@@ -201,8 +201,8 @@ def test_a_module_may_have_frozen_extras_and_no_forward(own):
 def test_numpys_random_numbers_are_the_repeats_too(own):
     task = Task.load(own("numpy_head"))
     strategy = FreezingStrategy.full_fine_tuning()
-    assert same(task.start(strategy, repeat=1)[1], task.start(strategy, repeat=1)[1])
-    assert not same(task.start(strategy, repeat=1)[1], task.start(strategy, repeat=2)[1])
+    assert same(task.build(strategy, repeat=1)[1], task.build(strategy, repeat=1)[1])
+    assert not same(task.build(strategy, repeat=1)[1], task.build(strategy, repeat=2)[1])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_numpys_random_numbers_are_the_repeats_too(own):
         ({}, {"augment": ["flip"]}, r"\[train\] augment = \['flip'\]: \[task\] data"),
     ],
 )
-def test_what_is_for_images_is_refused_elsewhere(spec, model, train, message):
+def test_image_options_are_refused_for_other_data(spec, model, train, message):
     with pytest.raises(TaskError, match=message):
         Task.inspect(spec.changed(model=model, train=train))
 

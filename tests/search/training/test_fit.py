@@ -30,7 +30,8 @@ def task():
     spec = StudySpec.from_file(find_study_file("digits")).changed(
         train={"epochs": 6, "steps_per_epoch": 5}, source={"data": "digits-0-4", "epochs": 2}
     )
-    return Task.load(spec).with_weights(train_source(spec))
+    task = Task.load(spec)
+    return task.with_weights(train_source(task))
 
 
 def ask(pruner=None):
@@ -51,7 +52,7 @@ def test_a_plain_script_gives_the_trials_curve_to_the_bit(task, tmp_path):
 
     # From here on: a user's own Lightning code, which imports `strategies` and nothing of the search.
     strategy = load_strategy(tmp_path / "best.toml")
-    (examples, held_out), (body, top, _) = task.split(repeat=2, size=50), task.start(strategy, repeat=2)
+    (examples, held_out), (body, top, _) = task.split(repeat=2, size=50), task.build(strategy, repeat=2)
 
     class Mine(LightningModule):
         def __init__(self):
@@ -212,7 +213,7 @@ def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
     result = fit(task, strategy, size=50, repeat=0, trial=trial, test=True)
     assert result.model.steps == 12
     assert len(study.trials[0].intermediate_values) == 3
-    start, _, _ = task.start(strategy, repeat=0)
+    start, _, _ = task.build(strategy, repeat=0)
     assert torch.equal(result.model.backbone[1][0].weight, start[1][0].weight), "frozen"
     assert not torch.equal(result.model.backbone[2].weight, start[2].weight), "unfrozen"
     assert 0 <= result.scores["test_accuracy"] <= 1

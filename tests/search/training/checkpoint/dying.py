@@ -153,7 +153,7 @@ def task_of(**tables):
         "train": {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu"},
     }
     task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
-    weights = task.start(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
+    weights = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
     return task.with_weights(weights) if task.parts.module is None else task
 
 

@@ -1,0 +1,131 @@
+"""Checks of a study's task: data, network and space against each other."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from search.data.duplicates import shared
+from search.data.examples import TaskData, Tensors
+from search.data.images import Images
+from search.data.subsets import check_sizes
+from search.errors import SpecError, TaskError
+from search.models.network import Network, Parts
+from search.seeds import derive_seed, seeded
+from search.spec.study_spec import StudySpec
+from search.spec.tables import ends
+from search.user_code import one_line
+from strategies import FreezingStrategy, LayerGroup, trained_parameters
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inspected:
+    """A study's data and its network, as built once and run on two examples.
+
+    source: the source task's data, still raw.
+    parts: a network to count and to inspect; trials make their own.
+    features: the width of the backbone's features.
+    example: two inputs.
+    """
+
+    spec: StudySpec
+    data: TaskData
+    source: TaskData | None
+    network: Network
+    parts: Parts
+    groups: list[LayerGroup]
+    features: int
+    example: Tensors
+
+    def seed(self, repeat: int) -> int:
+        """Return the seed of all that is random in a repeat's trials: head, batches, dropout."""
+        return derive_seed(self.spec.search.seed, "chain", repeat)
+
+
+def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None:
+    """Check the data against the study file and the source task's data. Raises `TaskError`."""
+    if len(data.test) == 0:
+        raise TaskError(f"{data.origin} has no test set, so no winner could be confirmed.")
+    if data.kind == "regression" and spec.task.metric != "val_loss":
+        raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
+    check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
+    for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
+    for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
+        if value and not isinstance(data.pool.inputs, Images):
+            raise TaskError(f"{key} = {value}: {data.origin} is no image data; leave it out.")
+    if source is not None and len(again := shared(source.pool, data.test)):
+        raise TaskError(
+            f"[source] data: {len(again)} of its examples are test examples of [task]; give both a part, as "
+            "[0.0, 0.5] and [0.5, 1.0]."
+        )
+
+
+def check_fit(inspected: Inspected) -> None:
+    """Check the network against data and space. Raises `TaskError`, or `SpecError` for a depth."""
+    spec, groups = inspected.spec, inspected.groups
+    for depth in ends(spec.space.freeze_depth):
+        if depth > len(groups):
+            raise SpecError(
+                f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; allowed: 0 to {len(groups)}."
+            )
+    _check_head(inspected.parts, inspected.example, outputs=inspected.data.outputs)
+    _check_choices(spec, groups)
+    if ":" in spec.model.backbone:
+        _check_own(inspected)
+
+
+def _check_head(parts: Parts, example: Tensors, *, outputs: int) -> None:
+    if parts.head is None:
+        return
+    whole = parts.module or nn.Sequential(parts.backbone, parts.head)
+    whole.eval()
+    try:
+        with torch.no_grad():
+            made = whole(example)
+    except Exception as error:
+        raise TaskError(f"[model] backbone: its head fails on the backbone's features: {one_line(error)}") from error
+    if not isinstance(made, Tensor) or made.ndim != 2 or made.shape[1] != outputs:
+        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        part = "forward" if parts.module else "head"
+        raise TaskError(f"[model] backbone: its {part} must return outputs (N, {outputs}), got {shape}.")
+
+
+def _check_choices(spec: StudySpec, groups: list[LayerGroup]) -> None:
+    # The backbone must have some of the parameters that the space lets train.
+    for choice, norms in product(ends(spec.space.parameters), ends(spec.space.batch_norm) or ["train"]):
+        strategy = FreezingStrategy(freeze_depth=0, parameters=choice, batch_norm=norms)
+        if not trained_parameters(groups, strategy):
+            raise TaskError(
+                f"[space] parameters = {choice!r} with batch_norm = {norms!r} leaves the backbone nothing "
+                "to train; allowed: parameters = 'all'."
+            )
+
+
+def _check_own(inspected: Inspected) -> None:
+    # A function of the user's own builds one network a trial: each new, and random where that is asked for.
+    spec, parts = inspected.spec, inspected.parts
+    where = f"[model] backbone = {spec.model.backbone!r}"
+    with seeded(inspected.seed(0)):
+        other = inspected.network.build()
+    whole = _whole(parts)
+    if set(whole.parameters()) & set(_whole(other).parameters()):
+        raise TaskError(f"{where} returns the same module twice; it must build a new one at every call.")
+    pairs = zip(parts.backbone.parameters(), other.backbone.parameters(), strict=False)
+    kernels = [torch.equal(one, another) for one, another in pairs if one.ndim > 1]
+    if spec.has_from_scratch and kernels and all(kernels):
+        raise TaskError(
+            f"{where} makes the same weights at every call, so none would start from scratch: let it make random "
+            "ones and name the pretrained in [model] weights, or say [space] pretrained = true."
+        )
+    held = {p for part in (parts.backbone, parts.head) if part for p in part.parameters()}
+    outside = [name for name, p in whole.named_parameters() if p.requires_grad and p not in held]
+    if outside:
+        raise TaskError(
+            f"{where}: {', '.join(outside[:3])}: neither the backbone's nor the head's, so nothing would train "
+            "them; put them into the head, or freeze them (requires_grad = False)."
+        )
+
+
+def _whole(parts: Parts) -> nn.Module:
+    return parts.module or nn.ModuleList(part for part in (parts.backbone, parts.head) if part is not None)
