@@ -1,4 +1,4 @@
-"""The cost of a strategy, and the gain of the search over the strategies that everybody would try."""
+"""The cost of strategies, and the gain of the search over the baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from search.verdict.results import Results
 
 
 def front(verdict: Verdict) -> list[Candidate]:
-    """Return the Pareto front, cheapest first: no other candidate is both as cheap and as good."""
+    """Return the Pareto front, cheapest first: no other is both as cheap and as good."""
     sign = verdict.metric.sign
     best: list[Candidate] = []
     for candidate in sorted(verdict.candidates, key=lambda c: (c.seconds, -sign * c.score)):
@@ -24,7 +24,7 @@ def front(verdict: Verdict) -> list[Candidate]:
 
 
 def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
-    """Draw seconds to train against test score, a panel a size: its candidates and the Pareto front."""
+    """Draw seconds to train against test score, a panel a size, with the Pareto front."""
     seconds = [c.seconds for verdict in verdicts.values() for c in verdict.candidates]
     axis = value_axis(seconds)
     low, high = (log10(end) if axis else end for end in (min(seconds), max(seconds)))
@@ -72,7 +72,7 @@ class Gain:
     """The gain of the search at a size, from confirm trials alone.
 
     baseline, found: the best candidate that is a baseline and the best that is not, by score; None without one.
-    searched: by each candidate's family, is the candidate a trial that the search found?
+    searched: True where a family's candidate is not a baseline, by family.
     """
 
     size: int
@@ -99,7 +99,7 @@ def gains(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
 
 
 def gains_figure(info: Sequence[Gain], metric: Metric) -> go.Figure:
-    """Draw the best baseline and the best found candidate; below, the kind of each family's candidate."""
+    """Draw the best candidate of each kind; below, the kind of each family's candidate."""
     sizes = [gain.size for gain in info]
     families = [family for family in STYLES if any(family in gain.searched for gain in info)]
     below = 38 * len(families)

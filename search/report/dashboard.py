@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study's storage, for this machine only, with the verdicts and their figures in it."""
+"""optuna-dashboard for one study and this machine only, with verdicts and their figures."""
 
 import errno
 import logging
@@ -22,7 +22,7 @@ from search.verdict.results import Results
 
 HOST = "127.0.0.1"
 LOCAL_NAMES = (HOST, "localhost", "[::1]")
-"""Names by which a browser on this machine reaches it; any other was made to point here (DNS rebinding)."""
+"""Host names of this machine; a browser that sends another was misled (DNS rebinding)."""
 READS = ("GET", "HEAD")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -38,9 +38,10 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> None:
-    """Serve optuna-dashboard on loopback until interrupted: it has no login, so it is not for a network.
+    """Serve optuna-dashboard on loopback until interrupted: it has no login.
 
-    It deletes studies and writes notes only with `allow_writes`.
+    allow_writes: let it delete studies and write notes.
+
     Raises `StudyError` for an unknown study, `StorageError` where the port is taken.
     """
     load_results(location)
@@ -56,7 +57,7 @@ def serve(location: StudyLocation, *, port: int, allow_writes: bool = False) -> 
 
 
 def guarded(application: Application, *, allow_writes: bool) -> Application:
-    """Restrict an application to requests meant for this machine and, unless allowed, to those that read.
+    """Restrict an application to this machine's requests and, unless allowed, to reading.
 
     A page of another site in the same browser may send requests here too; its `Origin` gives it away.
     """
@@ -81,7 +82,7 @@ def _name(host: str) -> str:
 
 
 def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
-    """Store the verdicts as notes of the Optuna studies, and the answer's figures in the confirming one.
+    """Store verdicts as notes of the Optuna studies, and figures in the confirming one.
 
     optuna-dashboard shows both. Only changes are written. Raises `StorageError`.
     """

@@ -1,4 +1,4 @@
-"""HTML from templates and figures: the one place where texts of a study become markup, and are escaped."""
+"""HTML from templates and figures: here every text of a study is escaped."""
 
 from html import escape
 
@@ -22,7 +22,7 @@ def fill(template: str, **values: object) -> Markup:
 
 
 def to_html(figure: go.Figure) -> Markup:
-    """Return a figure for a page that has plotly's script; plotly escapes the JSON in it."""
+    """Return a figure for a page with plotly's script; plotly escapes its JSON."""
     config = {"responsive": True, "displayModeBar": False}
     return Markup(plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=config))
 

@@ -88,7 +88,7 @@ def _tried(results: Results, size: int) -> dict[str, object]:
 
 
 def _frozen(results: Results, candidate: Candidate) -> str:
-    """Return the names of the layer groups that a candidate never trains; empty if there are none or no names."""
+    """Return the names of the layer groups that a candidate never trains."""
     depth = candidate.strategy.freeze_depth if results.groups else 0
     return "the whole backbone" if 0 < depth == results.num_groups else _listed(results.groups[:depth])
 

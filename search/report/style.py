@@ -30,7 +30,7 @@ _SIGNS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "�
 
 
 def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
-    """Return a logarithmic axis of ascending sizes, with room at both ends and a tick at each that has the room."""
+    """Return a logarithmic axis of ascending sizes, each named if there is room."""
     room = _room(sizes)
     named: list[int] = []
     for size in sizes:
@@ -41,13 +41,13 @@ def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def beside(sizes: Sequence[int], place: int, *, places: int) -> float:
-    """Return the factor that moves a size aside, so that intervals at the same size do not hide each other."""
+    """Return the factor that moves a size aside, so that intervals do not overlap."""
     closest = min((log10(after / before) for before, after in pairwise(sizes)), default=0.2)
     return float(10 ** (min(0.5 * closest, 1.5 * _room(sizes)) * (place + 0.5 - places / 2) / places))
 
 
 def value_axis(values: Iterable[float]) -> dict[str, Any]:
-    """Return an axis of values: logarithmic if they are positive and span more than a factor of five."""
+    """Return an axis, logarithmic for positive values that span more than a factor of five."""
     known = [value for value in values if isfinite(value)]
     return dict(LOG) if known and 0 < 5 * min(known) < max(known) else {}
 

@@ -1,4 +1,4 @@
-"""Progress while a study runs, and the answer when it ends: one calm display, or plain lines without a terminal."""
+"""Progress while a study runs, and the answer when it ends."""
 
 import time
 from textwrap import fill
@@ -18,7 +18,7 @@ from strategies import Family
 
 
 class Progress:
-    """A live table of the sizes on a terminal; elsewhere one line whenever a size gets its verdict."""
+    """A live table of the sizes; without a terminal, a line for each new verdict."""
 
     def __init__(self, console: Console, sizes: list[int]) -> None:
         self.console = console
@@ -40,7 +40,7 @@ class Progress:
             self._live.__exit__(kind, error, at)
 
     def update(self, results: Results) -> None:
-        """Show how far the study is; judge each size once, when its confirm trials have ended."""
+        """Show how far the study is; judge each size once, when it is confirmed."""
         for size in self.sizes:
             explored = bool(results.candidates(size))
             if self._live is None and explored and size not in self._explored:
@@ -90,7 +90,7 @@ class Progress:
 
 
 def answer(verdict: Verdict, *, width: int | None = None) -> str:
-    """The answer at one size in a few lines, wrapped to a terminal's width if there is one."""
+    """Return the answer at one size in a few lines, wrapped to a width."""
     best, shown = verdict.recommended, verdict.metric.interval
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
     entries = {

@@ -1,4 +1,4 @@
-"""The page's section on the test set: the recommended strategy on single classes and single examples."""
+"""The page's section on the test set: single classes and single examples."""
 
 import base64
 import io
@@ -81,7 +81,7 @@ class Curve:
 
 
 def precision_recall_info(found: Predictions) -> list[Curve]:
-    """Return the curves of all classes that the test set has, the worst average precision first."""
+    """Return the curves of the test set's classes, the worst average precision first."""
     from sklearn.metrics import average_precision_score
 
     curves = []
@@ -96,7 +96,7 @@ def precision_recall_info(found: Predictions) -> list[Curve]:
 
 
 def interpolated_precision(positive: NDArray[np.bool_], scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the best precision at each of `_RECALLS` or above, for scores (N,) and at least one positive (N,)."""
+    """Return the best precision at each of `_RECALLS` or above, from positives and scores (N,)."""
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(positive, scores)
@@ -131,7 +131,7 @@ def precision_recall(found: Predictions) -> go.Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One image of the gallery: its index in the test set, the true class, and the answer with its probability."""
+    """One image of the gallery, with its true class and the model's answer."""
 
     index: int
     image: str
@@ -142,7 +142,7 @@ class Shown:
 
 
 def gallery(found: Predictions) -> list[Shown]:
-    """Return the images that the test set keeps as the first run sees them, wrong answers first."""
+    """Return the kept test images as the first run sees them, wrong answers first."""
     test, probabilities = found.test, found.predicted[0]
     answers = probabilities.argmax(axis=1)
     shown = [
@@ -171,7 +171,7 @@ def _png(pixels: NDArray[np.uint8]) -> str:
 
 
 def predicted_against_true(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> go.Figure:
-    """Draw one output (N,): a point a test example, and the line on which both are equal."""
+    """Draw one output (N,): a point a test example, and the line of equality."""
     some = np.random.default_rng(0).permutation(len(truth))[:MAX_POINTS_DRAWN]
     ends = [float(min(predicted[some].min(), truth[some].min())), float(max(predicted[some].max(), truth[some].max()))]
     figure = go.Figure()
@@ -188,7 +188,7 @@ def predicted_against_true(predicted: NDArray[np.float32], truth: NDArray[np.flo
 
 
 def forecasts(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> go.Figure:
-    """Draw several outputs (N, K): forecast and truth of an example with a small error, a usual and a large one."""
+    """Draw forecast and truth (N, K) of three examples: small, usual and large error."""
     errors = np.square(predicted - truth).mean(axis=1)
     order = np.argsort(errors)
     chosen = [int(order[round(share * (len(order) - 1))]) for share in (0.1, 0.5, 0.9)]

@@ -1,4 +1,4 @@
-"""The answer as plotly figures: which strategy wins at which size, how sure that is, and how deep to freeze."""
+"""Figures of the answer: the winner at each size, its certainty, and the freeze depth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MAX_NAME_LENGTH = 13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A family at a size on the strategy map; without a candidate `p_best` is None, and `text` a dash or a cross."""
+    """A family at a size on the strategy map; `p_best` is None without a candidate."""
 
     p_best: float | None
     text: str
@@ -32,14 +32,14 @@ class Cell:
 
 
 def strategy_map_info(verdicts: Mapping[int, Verdict]) -> dict[str, dict[int, Cell]]:
-    """Return the cells of the strategy map by family and size, both in the order in which they are drawn."""
+    """Return the cells of the strategy map by family and size, in drawing order."""
     return {
         family: {size: _cell(verdicts[size], family) for size in sorted(verdicts)} for family in families_of(verdicts)
     }
 
 
 def strategy_map(verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """Draw family against size: P(best) in per cent and the status, the stronger the colour the higher P(best)."""
+    """Draw family against size: P(best) in per cent, also by colour, and the status."""
     figure, info, sizes = go.Figure(), strategy_map_info(verdicts), sorted(verdicts)
     for row, (family, cells) in enumerate(info.items()):
         figure.add_heatmap(
@@ -169,7 +169,7 @@ def _group_ticks(num_groups: int, groups: Sequence[str]) -> dict[float, str]:
 
 
 def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """Draw unfreeze epoch, LR ratio and head LR against the size: of the recommended strategies and the contenders."""
+    """Draw unfreeze epoch, LR ratio and head LR of recommended and contenders against the size."""
     epochs, ordered = results.spec.train.epochs, sorted(verdicts.items())
     titles = {
         "unfreeze_epoch": f"unfreeze epoch (of {epochs})",
@@ -219,7 +219,7 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
 
 
 def families_of(verdicts: Mapping[int, Verdict]) -> list[str]:
-    """Return the families that a verdict judges or names as failed, in the order of `STYLES`."""
+    """Return the families that a verdict judges or lists as failed, in `STYLES`' order."""
     seen = {name for v in verdicts.values() for name in (*v.failed, *(c.family for c in v.candidates))}
     return [family for family in STYLES if family in seen]
 

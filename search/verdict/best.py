@@ -31,7 +31,7 @@ def best_strategy(
     out: str | Path = OUT,
     unconfirmed: bool = False,
 ) -> FreezingStrategy:
-    """Return the recommended strategy of a study at a size: the cheapest that scores as well as the leader.
+    """Return a study's recommended strategy at a size: the cheapest as good as the leader.
 
     At a size that was not run it is the one of the nearest size, up to three times the largest. No code that the
     study's file names is imported.
@@ -47,7 +47,7 @@ def best_strategy(
 
 
 def study_name(study: str) -> str:
-    """Return a study's name, from its name or its file. Raises `StudyError` if it is not a valid name."""
+    """Return a study's name, from its name or file. Raises `StudyError` for an invalid one."""
     name = Path(study).stem if study.endswith(".toml") else study
     if not NAME.fullmatch(name):
         raise StudyError(f"{study[:120]!r} can't name a study: {NAMES}.")

@@ -1,4 +1,4 @@
-"""The confirm race: which exploring trials are re-run, and on which repeats. No torch, no optuna.
+"""The confirm race: which exploring trials are re-run, and on which repeats.
 
 As in irace (Lopez-Ibanez et al., 2016, doi:10.1016/j.orp.2016.09.002), a candidate that can no longer win gets no
 more repeats. Unlike there, its score so far is still judged.
@@ -17,23 +17,23 @@ from search.verdict.metric import Metric
 from search.verdict.rows import Row
 
 LEAST_REPEATS = 5
-"""With fewer repeats nothing is ruled out: among identical strategies, 3 name a false winner one time in ten."""
+"""Fewer rule nothing out: of identical strategies, 3 name a winner one time in ten."""
 HEAD_TO_HEAD_REPEATS = 2
-"""Repeats on which a family's best trial meets its best baseline, in validation: the test set has no part in it."""
+"""Repeats on which a family's best trial meets its best baseline, in validation alone."""
 CLOSED_BELOW = 0.0005
-"""A candidate behind by more than the margin gets no more repeats once its P(better than the leader) is smaller.
+"""P(better than the leader) below which a candidate beyond the margin is closed.
 
-Small, because P is looked at after every round, and a winner needs the P of all others together to be small.
+It is looked at after every round, and a winner needs the P of all others together to be small.
 """
 ALIKE_BELOW = 0.05
-"""A candidate is as good as the leader once its P(behind by more than the margin) is smaller."""
+"""P(behind by more than the margin) below which it is as good as the leader."""
 
 Place = tuple[int, int]
 """A confirm trial: the number of the exploring trial that it re-runs, and the repeat."""
 
 
 def best_of_each_family(rows: Iterable[Row], *, maximize: bool) -> list[Row]:
-    """Return the best complete trial of each family, in the order in which the families first appear."""
+    """Return the best complete trial of each family, in order of the families' first appearance."""
     sign = 1 if maximize else -1
     best: dict[str, tuple[float, Row]] = {}
     for row in rows:
@@ -60,7 +60,7 @@ def ended(confirmed: Iterable[Row]) -> dict[Place, Row]:
 
 
 def candidates(families: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
-    """Return each family's candidate: the nominee that wins head-to-head, and the first one until that is decided."""
+    """Return each family's candidate: the head-to-head winner, or its best trial until then."""
     sign = -1 if spec.task.direction == "maximize" else 1
     values = {
         place: inf if row.final_value is None else sign * row.final_value for place, row in ended(confirmed).items()
@@ -112,7 +112,7 @@ def head_to_head_winner(values: Mapping[Place, float], nominees: Sequence[int], 
 def race(
     scores: Mapping[Place, float], candidates: Sequence[int], *, repeats: int, margin: float, relative: bool
 ) -> set[Place]:
-    """Return the confirm trials of the race as far as it can be planned now, those that have ended included.
+    """Return the confirm trials of the race, ended and new, as far as known now.
 
     All candidates run the first `LEAST_REPEATS`. Then come rounds of one repeat for each candidate that is still open.
     A round is decided from complete rounds alone, so any number of workers run the same trials. So does a study that

@@ -1,4 +1,4 @@
-"""The verdict at a size: who wins, and how sure that is, judged from confirm trials alone. numpy only."""
+"""The verdict at a size: the winner and its certainty, from confirm trials alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from search.verdict.statistics import compare, example_covariance
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
-"""Costs that differ by a smaller share count as the same: measured seconds can't tell them apart."""
+"""Costs that differ by a smaller share count as the same: seconds are noisy."""
 NORMAL_90 = 1.645
 """Half of a 90 % interval, in standard deviations."""
 
@@ -51,8 +51,8 @@ class Verdict:
 
     repeats: the most that any candidate has run.
     candidates: sorted by score, the leader first.
-    recommended: the cheapest contender whose observed mean is within the margin of the leader's. That a strategy may
-        still be best is no reason to take it where it was seen to be worse: in replayed studies that costs a point.
+    recommended: the cheapest contender whose observed mean is within the margin of the leader's. One that was
+        seen to be worse but may still be best is not taken: in replayed studies that would cost a point.
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
     failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
     """
@@ -146,7 +146,7 @@ def judge(results: Results, size: int) -> Verdict | None:
 
 
 def near_optimal(results: Results, size: int, candidates: Sequence[Candidate]) -> tuple[FreezingStrategy, ...]:
-    """Return the contenders' strategies, and those whose exploring trial the noise can't tell from the best one.
+    """Return the contenders' strategies, and those the search's noise can't tell from its best.
 
     candidates: sorted by score, the leader first.
     """
@@ -160,9 +160,10 @@ def near_optimal(results: Results, size: int, candidates: Sequence[Candidate]) -
 
 
 def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> float:
-    """Return the standard deviation over repeats of the difference of two candidates' values, the median over pairs.
+    """Return the median over pairs of candidates of the deviation of their values' difference.
 
-    All exploring trials share a repeat, so its effect on all of them alike is no noise.
+    That is the standard deviation over repeats. All exploring trials share a repeat, so its effect on all of them
+    alike is no noise.
     """
     values: dict[int, dict[int, float]] = {candidate.source_trial: {} for candidate in candidates}
     for row in results.confirmed(size):
@@ -177,7 +178,7 @@ def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> floa
 
 
 def _runs(results: Results, size: int) -> dict[int, list[Row] | None]:
-    """Return each candidate's confirm trials from repeat 1 on, by its source trial; None where a needed one failed."""
+    """Return candidates' confirm trials by source trial; None where a needed one failed."""
     done, needed = ended(results.confirmed(size)), results.needed_confirm_trials(size)
     runs: dict[int, list[Row] | None] = {}
     for number in (source.number for source in results.candidates(size)):
@@ -189,7 +190,7 @@ def _runs(results: Results, size: int) -> dict[int, list[Row] | None]:
 
 
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:
-    """Return the cheapest of them to train; of those that cost about as much, the first, which scores best."""
+    """Return the first, so the best, that costs about as little as the cheapest."""
     least = min(contender.seconds for contender in contenders)
     return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
 

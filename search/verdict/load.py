@@ -20,13 +20,13 @@ from strategies import FreezingStrategy
 
 
 def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | None:
-    """Return the spec that a study was started with, its budgets as they last were; None if it is not stored."""
+    """Return a study's spec with its last budgets; None if it is not stored."""
     studies = _studies(storage, location)
     return _spec_of(*next(iter(studies.items()))) if studies else None
 
 
 def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
-    """Read a study from its database alone: without the example scores, which are in its folder.
+    """Read a study from its database alone, without the example scores in its folder.
 
     Raises `StudyError` where the database has no study of that name, or a broken one.
     """
@@ -64,7 +64,7 @@ def load_results(location: StudyLocation) -> Results:
 def rows_of(
     trials: Iterable[FrozenTrial], spec: StudySpec, location: StudyLocation, *, num_groups: int, size: int | None
 ) -> list[Row]:
-    """Return trials of one Optuna study as rows; `size` is None for confirm trials, which store their own."""
+    """Return trials of one Optuna study as rows; confirm trials (`size` None) store their size."""
     rows = (_row(trial, spec, num_groups, size=size, location=location) for trial in trials)
     return [row for row in rows if row is not None]
 
@@ -85,7 +85,7 @@ def list_studies(*, out: Path, storage: str | None) -> list[StudyLocation]:
 
 
 def _named_studies(storage: BaseStorage) -> list[tuple[str, FrozenStudy]]:
-    """Return the Optuna studies that Frostline wrote, each with the name of the Frostline study it is a part of."""
+    """Return the Optuna studies that Frostline wrote, each with its Frostline study's name."""
     with reading("The list of studies"):
         every = storage.get_all_studies()
     named = ((name_of(study.study_name), study) for study in every if "spec" in study.user_attrs)

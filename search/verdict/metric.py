@@ -6,7 +6,7 @@ from math import floor, inf, log10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A test score that is the mean of one number a test example, 0 or more.
+    """A test score: the mean of one number a test example, 0 or more.
 
     attribute: the trial's attribute, and the row's field, that holds it.
     highest: its largest possible value.

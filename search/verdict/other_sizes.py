@@ -1,4 +1,4 @@
-"""Answers at sizes that were not run, from those that were: on the logarithm of the size. numpy only."""
+"""Answers at sizes that were not run, from those that were."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,16 +12,16 @@ from search.verdict.results import Results
 from strategies import FreezingStrategy
 
 MAX_TIMES_SMALLER, MAX_TIMES_LARGER = 2, 3
-"""How far below the smallest and above the largest confirmed size an answer is given, as ratios."""
+"""Range of answers, as ratios to the smallest and to the largest confirmed size."""
 MAX_EXTRAPOLATION = 2
-"""A slope is carried beyond its two sizes by at most so many times their distance."""
+"""Range of a slope beyond its two sizes, in multiples of their distance."""
 MAX_LOG = 700.0
 """The largest logarithm whose number is finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The strategy to take at a size that was not run, and the score to expect.
+    """The strategy to take at a size that was not run, and its expected score.
 
     sizes: the two confirmed sizes that the score is interpolated from, around `size` or the nearest two.
     source: the confirmed size whose recommended `candidate` is taken.
@@ -65,11 +65,11 @@ class FrostLine:
 
 
 def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) -> Estimate:
-    """Estimate the answer at a size that was not run: what is recommended at the nearest confirmed size, by ratio.
+    """Estimate the answer at a size not run: the nearest confirmed size's recommended strategy.
 
-    Of two sizes equally near the larger is taken. The score is on the power law through the recommended strategies
-    of the two sizes around. In replays of the tables with sizes left out, neither
-    the nearest leader nor a mixture of several sizes' strategies did clearly better.
+    Nearest is by ratio, and of two equally near the larger. The score is on the power law through the recommended
+    strategies of the two sizes around. In replays of the tables with sizes left out, neither the nearest
+    leader nor a mixture of several sizes' strategies did clearly better.
 
     Raises `StudyError` below two confirmed sizes, and too far beyond them.
     """
@@ -129,7 +129,7 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
 
 
 def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[float, float]]]:
-    """Return, by size and family, the logarithm of the error and half its 90 % interval."""
+    """Return log errors and half their 90 % intervals, by size and family."""
     metric = next(iter(verdicts.values())).metric
 
     def error(score: float) -> float:
@@ -148,11 +148,11 @@ def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[fl
 
 
 def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float | None:
-    """Return how far errors leave the straight line: half a 90 % interval, per unit of span; None below three sizes.
+    """Return how far errors leave the straight line; None below three sizes.
 
-    Each inner size is left out in turn. Off a line through a and b a curve of constant bend is by
-    bend (x - a) (b - x), on the logarithm of the size. The noise of the scores is taken from the mean square, or it
-    would count twice.
+    It is half a 90 % interval, per unit of span. A curve of constant bend leaves the line through a and b by
+    bend (x - a) (b - x). Each inner size is left out in turn. The noise of the scores is taken from the mean square,
+    or it would count twice.
     """
     sizes = list(curves)
     squares = []
@@ -167,7 +167,7 @@ def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float | No
 
 
 def frost_line(verdicts: Mapping[int, Verdict], *, num_groups: int) -> FrostLine:
-    """Return how deep to freeze at each size: the recommended and the near-optimal depths, and a smooth fit.
+    """Return the recommended and the near-optimal freeze depths, and a smooth fit.
 
     The fit is local linear (Cleveland, 1979) over the mean near-optimal depth of each size. It may rise with the size.
     """

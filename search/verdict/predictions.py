@@ -1,4 +1,4 @@
-"""The files of confirm trials in a study's folder: correct examples, predictions, and the test set.
+"""Files of confirm trials in a study's folder: example scores, predictions, the test set.
 
     confirm/000012-3f2a9c01.npz   a trial: `example_scores` (N,), `predicted` (N, C) or (N, K), `test`: the name of
     confirm/test-5b0c7e21.npz     the test set: `targets`, `classes`, and of images `shown` and `thumbnails`
@@ -41,7 +41,7 @@ class TestSet:
     thumbnails: NDArray[np.uint8]
 
     def is_sound(self) -> bool:
-        """Check that the arrays fit each other: a file in a shared folder may be anybody's."""
+        """Check that the arrays fit each other: somebody else may have written the file."""
         targets, shown, pictures = self.targets, self.shown, self.thumbnails
         if targets.ndim == 0 or not _are_finite(targets) or shown.ndim != 1 or shown.dtype.kind not in "iu":
             return False
@@ -53,7 +53,7 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """The predictions of one strategy's confirm trials on the test set: one array (N, C) or (N, K) a repeat."""
+    """One strategy's predictions of the test set: (N, C) or (N, K) a repeat."""
 
     test: TestSet
     repeats: tuple[int, ...]
@@ -63,7 +63,7 @@ class Predictions:
 def save_predictions(
     location: StudyLocation, number: int, *, example_scores: NDArray[Any], predicted: NDArray[Any], test: Arrays
 ) -> str:
-    """Write a confirm trial's file, and the test set's where it is not there yet. Return the trial file's name."""
+    """Write a confirm trial's file, and once the test set's. Return the trial file's name."""
     name = f"test-{digest(*test.items())[:8]}.npz"
     if not location.predictions_path(name).is_file():
         _write(location.predictions_path(name), test)
@@ -75,7 +75,7 @@ def save_predictions(
 
 
 def with_example_scores(results: Results) -> Results:
-    """Return the results with the example scores of confirm trials, as far as the study's folder has them."""
+    """Return the results with the example scores that the study's folder has."""
     rows = (
         replace(row, example_scores=read_example_scores(results.location, row.predictions_file))
         if row.confirms
@@ -86,13 +86,13 @@ def with_example_scores(results: Results) -> Results:
 
 
 def read_example_scores(location: StudyLocation, name: str | None) -> NDArray[Any] | None:
-    """Read each test example's score (N,) from that file; None if it is missing or broken."""
+    """Read the test examples' scores (N,) from that file; None if missing or broken."""
     scores = None if name is None else _read(location.predictions_path(name), "example_scores").get("example_scores")
     return scores if scores is not None and scores.ndim == 1 and _are_finite(scores) else None
 
 
 def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | None:
-    """Read the predictions of one strategy's confirm trials; None if they are missing, broken or of other test sets."""
+    """Read predictions of one strategy's confirm trials; None if missing, broken or of different sets."""
     files = {
         row.repeat: _read(location.predictions_path(row.predictions_file), "predicted", "test")
         for row in rows
@@ -123,7 +123,7 @@ def _write(file: Path, arrays: Arrays) -> None:
 
 
 def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """Read these arrays of a file, or all; empty where it is missing, broken, or a link to elsewhere."""
+    """Read these arrays of a file, or all; {} if missing, broken or a link."""
     try:
         return {} if file.is_symlink() else read_arrays(file, *names)
     except (BrokenArchive, OSError, ValueError):  # the last two: of a name that can't be a file's

@@ -48,7 +48,7 @@ class Results:
         return confirm.nominees(explored, maximize=self.spec.task.direction == "maximize")
 
     def confirmed(self, size: int) -> list[Row]:
-        """Return the confirm trials of the size's present nominees; those of former nominees no longer count."""
+        """Return the confirm trials of the size's present nominees; former nominees no longer count."""
         numbers = {row.number for family in self.nominees(size) for row in family}
         return [row for row in self.rows if row.size == size and row.source_trial in numbers]
 
@@ -85,7 +85,7 @@ class Results:
         return bool(self.candidates(size)) and self.needed_confirm_trials(size) <= ended
 
     def is_finished(self, sizes: Sequence[int]) -> bool:
-        """Check that these sizes are explored to the budget, and confirmed where any trial is complete."""
+        """Check that these sizes are explored to the budget and, with complete trials, confirmed."""
         return all(
             len(self.explored(size)) >= self.spec.search.trials
             and all(row.is_finished for row in self.explored(size))

@@ -66,6 +66,6 @@ class Row:
         return self.value if self.state == "COMPLETE" else None
 
     def test_score(self, metric: Metric) -> float:
-        """Return the test score of a complete trial; NaN if it is not complete or has no finite score."""
+        """Return the test score; NaN without a finite one, and for trials not complete."""
         score = getattr(self, metric.attribute)
         return score if self.state == "COMPLETE" and score is not None and isfinite(score) else nan

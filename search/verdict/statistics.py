@@ -1,8 +1,9 @@
-"""Which strategies may still be best, from scores over repeats and test examples. numpy only.
+"""Strategies compared by their scores over repeats and test examples. numpy only.
 
-Mean scores are drawn from their posterior, jointly for all strategies, and read as in baycomp: a probability of being
-best, and a region of practical equivalence (ROPE), the margin (Benavoli et al., 2017, jmlr.org/papers/v18/16-305.html).
-Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2021, arxiv.org/abs/2108.13264).
+Mean scores are drawn from their posterior, jointly for all strategies. As in baycomp (Benavoli et al., 2017,
+arxiv.org/abs/1606.04316), the draws give a probability of being best, and the margin is a region of practical
+equivalence (ROPE). Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2021,
+arxiv.org/abs/2108.13264).
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ Array = NDArray[np.float64]
 RULED_OUT_BELOW = 0.05
 """A strategy outside the margin is ruled out if its P(best) is smaller."""
 CERTAIN = 0.975
-"""P(best) of a winner. Of two that are alike either may lead: 0.95 would name a false winner one time in ten."""
+"""Least P(best) of a winner: 0.95 would name a false one one time in ten."""
 INTERVAL = 0.90
 DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """Strategies compared by their scores: arrays (strategies,); more is better, in the unit of the margin.
+    """Strategies compared: arrays (strategies,); more is better, in the unit of the margin.
 
     means: observed over the repeats.
     scores, low, high: the means and their 90 % intervals, without the winner's curse.
@@ -86,7 +87,7 @@ def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[i
 
     Two things vary: which examples were labelled (the repeat), and which are tested. The bootstrap of 5-10 repeats
     covers 77-85 % at a nominal 90 %. So repeats are drawn from the multivariate t of their covariance with
-    (repeats - 1) degrees of freedom, which for each pair of strategies is the paired t-test. Test examples are many,
+    (repeats - 1) degrees of freedom. For each pair of strategies that is the paired t-test. Test examples are many,
     and drawn from the normal. As in the pigeonhole bootstrap (Owen, 2007, doi:10.1214/07-AOAS122) their interaction
     counts twice, which errs towards caution.
 
@@ -108,11 +109,11 @@ def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[i
 
 
 def _selection_bias(draws: Array, means: Array, *, repeats: int) -> float:
-    """Return by how much the leader's mean is too high: the winner's curse (Cawley & Talbot, 2010).
+    """Return the winner's curse: the excess of the leader's mean (Cawley & Talbot, 2010).
 
     On average it is what the leader of a draw is above its own mean, the parametric bootstrap's estimate of bias
     (Efron & Tibshirani, 1993). A leader that varies less than the others has less of it, by its share in the
-    variance of their gap; that share is a half where all vary alike. Below `LEAST_REPEATS` the tails of the draws
+    variance of their gap. That share is a half where all vary alike. Below `LEAST_REPEATS` the tails of the draws
     are too heavy for an estimate: 0.
     """
     if repeats < LEAST_REPEATS:
@@ -122,7 +123,7 @@ def _selection_bias(draws: Array, means: Array, *, repeats: int) -> float:
 
 
 def _share(draws: Array, leader: int) -> float:
-    """Return the leader's share (0 to 1) in the variance of its gap to the best of the others over the draws."""
+    """Return the leader's share (0-1) in the variance of its gap to the best other."""
     if draws.shape[1] == 1:
         return 0.0
     gap = draws[:, leader] - np.delete(draws, leader, axis=1).max(axis=1)
@@ -131,20 +132,20 @@ def _share(draws: Array, leader: int) -> float:
 
 
 def probability_best(draws: Array) -> Array:
-    """Return P(best) (strategies,): the share of draws (draws, strategies) in which each is best; ties are split."""
+    """Return P(best) (strategies,) from draws (draws, strategies); ties are split."""
     best = np.isclose(draws, draws.max(axis=1, keepdims=True), rtol=0, atol=1e-7)
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def contending(scores: Array, p_best: Array, *, margin: float, repeats: int) -> NDArray[np.bool_]:
-    """Return which strategies may still be best: by P(best), or within the margin of the leader."""
+    """Return which strategies may still be best, by P(best) or by the margin."""
     if repeats < LEAST_REPEATS:
         return np.ones(len(scores), dtype=bool)
     return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
 
 
 def example_covariance(scores: Array) -> Array:
-    """Return the covariance of mean scores over draws of the test set, from scores (examples, strategies)."""
+    """Return the covariance of mean scores over test sets, from scores (examples, strategies)."""
     examples, strategies = scores.shape
     return np.asarray(np.cov(scores.T).reshape(strategies, strategies) / examples)
 

@@ -20,7 +20,7 @@ from search.verdict.results import Results
 
 @pytest.fixture
 def location(finished, tmp_path) -> StudyLocation:
-    """A finished study that may be written to."""
+    """Return a finished study that may be written to."""
     copytree(finished / "studies" / "tiny", tmp_path / "tiny")
     return StudyLocation.of("tiny", out=tmp_path, storage=None)
 

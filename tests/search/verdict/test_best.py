@@ -34,7 +34,7 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
 
 
-def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
+def test_command_prints_a_file_that_loads(finished, search, tmp_path):
     for form, suffix in (("toml", ".toml"), ("json", ".json")):
         done = search("best", "tiny", "--size", "20", "--format", form, cwd=finished)
         assert done.returncode == 0
@@ -46,7 +46,7 @@ def test_the_command_prints_a_file_that_loads(finished, search, tmp_path):
     assert scope["strategy"] == best_strategy("tiny", size=20, out=finished / "studies")
 
 
-def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished, search, tmp_path):
+def test_best_at_a_size_not_run_is_estimated(results, finished, search, tmp_path):
     found = find_best(results, 30)
     assert found.strategy == replace(judge(results, 40).candidates[0].strategy, epochs=4, steps_per_epoch=3)
     assert found.status == (
@@ -65,7 +65,7 @@ def test_a_size_that_was_not_run_is_told_from_those_that_were(results, finished,
     assert load_strategy(file) == found.strategy == best_strategy("tiny", size=30, out=finished / "studies")
 
 
-def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
+def test_best_far_from_every_size_is_refused_in_one_line(search, finished, results):
     with pytest.raises(StudyError, match="20, 40, it can estimate sizes from 10 to 120"):
         find_best(results, 121)
     done = search("best", "tiny", "--size", "9", cwd=finished)
@@ -73,7 +73,7 @@ def test_far_from_every_size_is_refused_in_one_line(search, finished, results):
     assert done.stderr.count("\n") == 1
 
 
-def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
+def test_command_without_confirm_trials_asks_for_unconfirmed(tiny, search, finished):
     tiny.write_text(tiny.read_text().replace("repeats = 5", "repeats = 0").replace("[20, 40]", "[20]"))
     run = search("run", "tiny.toml", "--trials", "2", cwd=tiny.parent)
     assert run.returncode == 0, run.stderr
@@ -87,7 +87,7 @@ def test_without_confirm_trials_it_asks_for_unconfirmed(tiny, search, finished):
     assert (tiny.parent / "studies" / "tiny" / "report.html").is_file()
 
 
-def test_where_it_comes_from_is_told_by_measure_and_names_its_layer_groups(results):
+def test_provenance_has_the_metric_and_the_layer_groups(results):
     found = find_best(results, 40).provenance
     assert found["test_accuracy"] == round(judge(results, 40).recommended.score, 4)
     assert found["layer_group_names"] == list(results.groups)

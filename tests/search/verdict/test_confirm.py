@@ -1,4 +1,4 @@
-"""Which confirm trials are wanted: a pure function of the scores that are there."""
+"""The confirm race: a pure function of the scores that are there."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ FAR = {0: 0.90, 1: 0.70, 2: 0.89, 3: 0.60}
 
 
 def scores_of(means, *, spread=0.01, seed=0, repeats=200):
-    """Scores of every candidate on every repeat, as if all were run."""
+    """Return scores of every candidate on every repeat, as if all were run."""
     rng = np.random.default_rng(seed)
     return {
         (number, repeat): mean + spread * rng.normal() for number, mean in means.items() for repeat in range(1, repeats)
@@ -24,7 +24,7 @@ def ask(done, candidates, *, repeats=10, margin=0.01, relative=False):
 
 
 def to_the_end(scores, candidates, *, workers=1, order=None, done=None, **options):
-    """Run what is wanted, `workers` trials at a time, until nothing is left; what was run."""
+    """Run the trials of the race, `workers` at a time, until none is left; return their scores."""
     done = dict(done or {})
     while missing := sorted(ask(done, candidates, **options) - done.keys(), key=order or (lambda place: place[::-1])):
         done |= {place: scores[place] for place in missing[:workers]}
@@ -48,7 +48,7 @@ worlds = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 14), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_any_number_of_workers_in_any_order_comes_to_the_same_trials_within_the_budget(world, repeats, workers, random):
+def test_race_is_the_same_for_any_workers_and_order(world, repeats, workers, random):
     scores, candidates = scores_of(**world), list(world["means"])
     one = to_the_end(scores, candidates, repeats=repeats)
     many = to_the_end(scores, candidates, repeats=repeats, workers=workers, order=lambda place: random.random())
@@ -62,7 +62,7 @@ def test_any_number_of_workers_in_any_order_comes_to_the_same_trials_within_the_
 
 @settings(max_examples=40, deadline=None)
 @given(worlds, st.integers(1, 8), st.integers(0, 6))
-def test_a_study_whose_repeats_grow_comes_to_what_it_had_come_to_at_once(world, repeats, more):
+def test_race_grown_in_steps_equals_the_race_at_once(world, repeats, more):
     scores, candidates = scores_of(**world), list(world["means"])
     before = to_the_end(scores, candidates, repeats=repeats)
     grown = to_the_end(scores, candidates, repeats=repeats + more, done=before)
@@ -70,37 +70,31 @@ def test_a_study_whose_repeats_grow_comes_to_what_it_had_come_to_at_once(world, 
     assert grown == to_the_end(scores, candidates, repeats=repeats + more)
 
 
-@pytest.mark.parametrize("repeats", range(LEAST_REPEATS + 1))
-def test_up_to_the_least_repeats_every_candidate_runs_all(repeats):
-    done = to_the_end(scores_of(FAR), FAR, repeats=repeats)
-    assert set(done) == {(number, repeat) for number in FAR for repeat in range(1, repeats + 1)}
-
-
-def test_who_is_far_behind_is_closed_and_the_near_ones_get_its_repeats():
+def test_race_gives_repeats_of_closed_candidates_to_open_ones():
     done = to_the_end(scores_of(FAR), FAR)
     runs = {number: len(repeats_of(done, number)) for number in FAR}
     assert max(runs[1], runs[3]) < 10 < min(runs[0], runs[2])
     assert len(done) <= 10 * len(FAR)
 
 
-def test_a_clear_lead_ends_it():
+def test_race_ends_at_a_clear_lead():
     done = to_the_end(scores_of({0: 0.9, 1: 0.7, 2: 0.5}, spread=0.001), range(3))
     assert len(done) == 3 * LEAST_REPEATS
 
 
-def test_who_is_alike_within_the_margin_for_sure_needs_no_more_repeats():
+def test_race_ends_where_candidates_are_surely_alike():
     done = to_the_end(scores_of({0: 0.9, 1: 0.9, 2: 0.5}, spread=0.001), range(3))
     assert len(done) == 3 * LEAST_REPEATS
 
 
-def test_who_is_behind_by_less_than_the_margin_is_never_closed():
+def test_race_never_closes_within_the_margin():
     done = to_the_end(scores_of({0: 0.9, 1: 0.895, 2: 0.88}, spread=0.0), [0, 1, 2], margin=0.01)
     assert len(done) == 3 * LEAST_REPEATS
     near = to_the_end(scores_of({0: 0.9, 1: 0.893}, spread=0.008), [0, 1], repeats=12)
     assert len(repeats_of(near, 0)) == len(repeats_of(near, 1))
 
 
-def test_a_relative_margin_is_a_share_of_the_leaders_score():
+def test_race_with_a_relative_margin_ignores_the_unit():
     # Squared errors, less is better: 2 % behind is within a margin of 5 % at any unit.
     for unit in (1e-6, 1.0, 1e6):
         scores = scores_of({0: -unit, 1: -1.02 * unit, 2: -2 * unit}, spread=0.001 * unit)
@@ -109,25 +103,25 @@ def test_a_relative_margin_is_a_share_of_the_leaders_score():
 
 
 @pytest.mark.parametrize("repeat", [1, LEAST_REPEATS, LEAST_REPEATS + 1, LEAST_REPEATS + 2])
-def test_a_candidate_that_failed_hangs_nothing_and_asks_for_no_more(repeat):
+def test_race_goes_without_a_candidate_that_failed(repeat):
     scores = scores_of({0: 0.9, 1: 0.89, 2: 0.895}, spread=0.01) | {(1, repeat): float("nan")}
     done = to_the_end(scores, range(3))
     assert repeats_of(done, 1)[-1] == max(repeat, LEAST_REPEATS)
     assert len(repeats_of(done, 0)) == len(repeats_of(done, 2)) >= 10
 
 
-def test_where_all_failed_nothing_more_is_wanted():
+def test_race_ends_where_all_failed():
     scores = dict.fromkeys(scores_of(FAR), float("nan"))
     assert len(to_the_end(scores, FAR)) == LEAST_REPEATS * len(FAR)
 
 
-def test_a_study_that_ran_all_repeats_before_there_were_rounds_is_done():
+def test_race_is_over_where_all_repeats_were_run():
     stored = {place: score for place, score in scores_of(FAR).items() if place[1] <= 10}
     assert ask(stored, FAR) <= stored.keys()
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 30])
-def test_the_tail_is_students(freedom):
+def test_tail_is_students(freedom):
     stats = pytest.importorskip("scipy.stats")
     for distance in (-3.0, -0.5, 0.0, 0.1, 1.0, 4.0, 12.0):
         assert tail(distance, 1.0, freedom) == pytest.approx(stats.t.sf(distance, freedom), abs=1e-9)
@@ -135,7 +129,7 @@ def test_the_tail_is_students(freedom):
 
 
 @pytest.mark.parametrize("repeats", [0, 4, 5, 6, 20])
-def test_without_candidates_nothing_is_wanted(repeats):
+def test_race_without_candidates_needs_nothing(repeats):
     assert race({}, [], repeats=repeats, margin=0.01, relative=False) == set()
 
 
@@ -146,7 +140,7 @@ RUNS = [(number, repeat) for number in (BEST, BASELINE) for repeat in range(1, H
 @pytest.mark.parametrize(
     ("best", "baseline", "through"), [(1.0, 2.0, BEST), (2.0, 1.0, BASELINE), (1.0, 1.0, BASELINE)]
 )
-def test_of_a_family_goes_on_who_is_better_in_validation_and_of_two_alike_the_baseline(best, baseline, through):
+def test_head_to_head_takes_the_better_and_on_a_tie_the_baseline(best, baseline, through):
     values = {place: best if place[0] == BEST else baseline for place in RUNS} | {
         (BEST, HEAD_TO_HEAD_REPEATS + 1): -100.0
     }
@@ -154,7 +148,7 @@ def test_of_a_family_goes_on_who_is_better_in_validation_and_of_two_alike_the_ba
 
 
 @pytest.mark.parametrize("missing", RUNS)
-def test_a_play_off_is_open_until_all_its_runs_have_ended(missing):
+def test_head_to_head_is_open_until_all_runs_have_ended(missing):
     values = {place: 1.0 for place in RUNS if place != missing}
     assert head_to_head_winner(values, [BEST, BASELINE], repeats=10) is None
     assert head_to_head_winner(values, [BEST], repeats=10) == BEST
@@ -164,6 +158,6 @@ def test_a_play_off_is_open_until_all_its_runs_have_ended(missing):
     )
 
 
-def test_a_play_off_is_no_longer_than_the_repeats_there_are():
+def test_head_to_head_takes_the_repeats_there_are():
     assert head_to_head_winner({(BEST, 1): 1.0, (BASELINE, 1): 0.5}, [BEST, BASELINE], repeats=1) == BASELINE
     assert head_to_head_winner({}, [BEST, BASELINE], repeats=0) == BEST

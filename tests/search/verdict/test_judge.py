@@ -1,4 +1,4 @@
-"""What the confirm trials say of a size, from rows to the recommended strategy."""
+"""Verdicts from rows, on regression studies."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ STRATEGIES = [
 
 
 def regression(errors, *, margin=0.01, outcomes=True):
-    """Results of a regression study at size 50, from squared errors (repeats, strategies, examples)."""
+    """Return a regression study at size 50, from squared errors (repeats, strategies, examples)."""
     repeats, strategies, examples = errors.shape
     spec = StudySpec.from_dict(
         {
@@ -64,21 +64,21 @@ def regression(errors, *, margin=0.01, outcomes=True):
 
 
 def squared_errors(rng, *, truth, repeats=5, examples=300, repeat_noise=0.05):
-    """Squared errors with means `truth`: examples differ in how hard they are, and repeats in how well they go."""
+    """Draw squared errors with means `truth`: examples differ in difficulty, and repeats in how well they go."""
     truth = np.asarray(truth)[None, :, None]
     hard = rng.lognormal(sigma=0.8, size=(1, 1, examples))
-    luck = rng.lognormal(sigma=repeat_noise, size=(repeats, truth.shape[1], 1))
+    run = rng.lognormal(sigma=repeat_noise, size=(repeats, truth.shape[1], 1))
     noise = rng.normal(size=(repeats, truth.shape[1], examples)) ** 2
-    return truth * hard / np.exp(0.32) * luck * noise
+    return truth * hard / np.exp(0.32) * run * noise
 
 
-def test_identical_regressors_seldom_have_a_winner():
+def test_judge_seldom_finds_a_winner_among_identical_regressors():
     rng = np.random.default_rng(0)
     verdicts = [judge(regression(squared_errors(rng, truth=[0.3] * 4)), 50) for _ in range(100)]
     assert sum(verdict.winner is not None for verdict in verdicts) <= 5
 
 
-def test_the_least_error_wins_and_leads():
+def test_judge_lets_the_least_error_win():
     rng = np.random.default_rng(1)
     verdicts = [judge(regression(squared_errors(rng, truth=[0.9, 0.2, 0.5])), 50) for _ in range(30)]
     assert sum(verdict.winner is not None and verdict.winner.source_trial == 1 for verdict in verdicts) >= 28
@@ -91,7 +91,7 @@ def test_the_least_error_wins_and_leads():
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
-def test_a_verdict_on_errors_does_not_depend_on_their_unit(unit):
+def test_judge_ignores_the_unit_of_errors(unit):
     errors = squared_errors(np.random.default_rng(2), truth=[0.3, 0.33, 0.5])
     one, other = judge(regression(errors), 50), judge(regression(unit * errors), 50)
     assert one.sentence == other.sentence
@@ -100,27 +100,27 @@ def test_a_verdict_on_errors_does_not_depend_on_their_unit(unit):
         assert b.p_best == pytest.approx(a.p_best, abs=2e-3)
 
 
-def test_the_margin_of_an_error_is_a_share_of_the_leaders():
-    # No noise at all, so that only the margin keeps anybody in.
+def test_judge_takes_the_margin_of_errors_as_a_share():
+    # No noise at all, so that only the margin keeps a candidate in.
     errors = np.ones((5, 3, 50)) * np.array([1.0, 1.019, 1.021])[None, :, None]
     verdict = judge(regression(errors, margin=0.02), 50)
     assert [candidate.source_trial for candidate in verdict.contenders] == [0, 1]
     assert [candidate.source_trial for candidate in verdict.ruled_out] == [2]
 
 
-def test_an_error_of_zero_is_judged_too():
+def test_judge_takes_errors_of_zero():
     verdict = judge(regression(np.zeros((5, 2, 50))), 50)
     assert [c.p_best for c in verdict.candidates] == [0.5, 0.5]
     assert [(c.low, c.high) for c in verdict.candidates] == [(0, 0), (0, 0)]
 
 
-def test_intervals_of_errors_stop_at_zero():
+def test_judge_stops_intervals_of_errors_at_zero():
     errors = np.array([0.01, 0.01, 0.01, 0.01, 3.0])[:, None, None] * np.ones((5, 1, 50))
     (candidate,) = judge(regression(errors), 50).candidates
     assert candidate.low == 0.0 < candidate.high
 
 
-def test_without_outcomes_a_verdict_on_errors_is_more_careful():
+def test_judge_is_more_careful_without_example_scores():
     rng = np.random.default_rng(3)
     for _ in range(10):
         errors = squared_errors(rng, truth=[0.3, 0.36, 0.45])
@@ -131,7 +131,7 @@ def test_without_outcomes_a_verdict_on_errors_is_more_careful():
 
 
 @pytest.mark.parametrize("lost", [None, np.nan, np.inf])
-def test_a_candidate_without_a_finite_score_is_not_judged(lost):
+def test_judge_leaves_out_a_candidate_without_a_finite_score(lost):
     errors = squared_errors(np.random.default_rng(4), truth=[0.1, 0.5, 0.5])
     results = regression(errors)
     rows = tuple(replace(r, test_mse=lost) if (r.source_trial, r.repeat) == (0, 3) else r for r in results.rows)
@@ -140,7 +140,7 @@ def test_a_candidate_without_a_finite_score_is_not_judged(lost):
     assert {c.source_trial for c in verdict.candidates} == {1, 2}
 
 
-def test_a_verdict_waits_for_the_repeats_that_can_still_decide_and_counts_each_ones_own():
+def test_judge_waits_for_repeats_that_can_still_decide():
     errors = squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], repeats=10)
     results = regression(errors)
     few = tuple(row for row in results.rows if row.source_trial != 2 or row.repeat <= LEAST_REPEATS)
@@ -153,13 +153,13 @@ def test_a_verdict_waits_for_the_repeats_that_can_still_decide_and_counts_each_o
     assert {c.source_trial for c in verdict.contenders} == {c.source_trial for c in whole.contenders} == {0, 1}
 
 
-def test_a_study_that_ran_all_repeats_is_judged_on_all():
+def test_judge_takes_all_repeats_that_were_run():
     results = regression(squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], repeats=10))
     assert {c.repeats for c in judge(results, 50).candidates} == {10}
 
 
 @pytest.mark.parametrize(("seconds", "recommended"), [(1.05, "leads"), (1.2, "is cheap")])
-def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_noise(seconds, recommended):
+def test_cheapest_ignores_a_saving_that_is_noise(seconds, recommended):
     def candidate(family: str, score: float, seconds: float) -> Candidate:
         return Candidate(
             family=family, strategy=FreezingStrategy(freeze_depth=0), source_trial=0, score=score, low=score,
@@ -170,7 +170,7 @@ def test_the_cheapest_contender_is_recommended_but_not_for_a_saving_that_is_nois
     assert found.family == recommended
 
 
-def test_what_a_run_costs_is_what_it_takes_when_the_machine_has_nothing_else_to_do():
+def test_judge_takes_the_cost_of_the_fastest_run():
     results = regression(squared_errors(np.random.default_rng(0), truth=[0.3, 0.3]))
     loads = np.random.default_rng(1).choice([1.0, 4.0], size=len(results.rows))
     loads[[row.repeat == 5 for row in results.rows]] = 1.0  # of one repeat they are what they are
@@ -182,10 +182,10 @@ def test_what_a_run_costs_is_what_it_takes_when_the_machine_has_nothing_else_to_
 
 
 @pytest.mark.parametrize(("behind", "recommended"), [(0.005, "linear probing"), (0.15, "partial freezing")])
-def test_what_was_seen_to_be_worse_is_not_recommended_even_where_it_may_be_best(behind, recommended):
-    # By repeats alone: their luck is so large that nobody is ruled out.
-    luck = np.random.default_rng(6).normal(scale=0.3, size=(5, 3, 1))
-    errors = np.array([1 + behind, 1, 1.001])[:, None] + luck - luck.mean(axis=0) + np.zeros(40)
+def test_judge_does_not_recommend_what_was_seen_to_be_worse(behind, recommended):
+    # By repeats alone: their noise is so large that none is ruled out.
+    noise = np.random.default_rng(6).normal(scale=0.3, size=(5, 3, 1))
+    errors = np.array([1 + behind, 1, 1.001])[:, None] + noise - noise.mean(axis=0) + np.zeros(40)
     verdict = judge(regression(errors), 50)
     assert len(verdict.contenders) == 3
     assert verdict.recommended.family == recommended

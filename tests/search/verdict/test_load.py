@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 
 from search.errors import StudyError
@@ -16,7 +15,7 @@ def results(finished):
     return load_results(StudyLocation.of("tiny", out=finished / "studies", storage=None))
 
 
-def test_every_trial_stores_what_was_promised(results):
+def test_load_reads_all_attributes_of_trials(results):
     for row in results.rows:
         assert row.state in ("COMPLETE", "PRUNED")
         assert row.family in set(Family)
@@ -34,13 +33,13 @@ def test_every_trial_stores_what_was_promised(results):
             assert 0 <= row.test_auroc <= 1
 
 
-def test_a_study_knows_its_kind_and_its_layer_groups(results):
+def test_load_reads_kind_and_layer_groups(results):
     assert results.kind == "classification"
     assert results.metric.name == "test accuracy"
     assert len(results.groups) == results.num_groups == 4
 
 
-def test_a_study_stored_without_kind_or_groups_is_a_classification(results, monkeypatch):
+def test_read_without_kind_or_groups_is_a_classification(results, monkeypatch):
     storage = open_storage(results.location.database)
     studies = storage.get_all_studies()
     for study in studies:
@@ -50,7 +49,7 @@ def test_a_study_stored_without_kind_or_groups_is_a_classification(results, monk
     assert (older.kind, older.groups) == ("classification", ())
 
 
-def test_confirm_trials_are_paired(results):
+def test_load_pairs_confirm_trials(results):
     for size in results.sizes:
         by_repeat, candidates = {}, {row.number for row in results.candidates(size)}
         for row in results.confirmed(size):
@@ -61,13 +60,13 @@ def test_confirm_trials_are_paired(results):
             assert len({row.seed for row in rows}) == 1, "same repeat, same seed for all"
 
 
-def test_the_study_is_finished(results):
+def test_load_of_a_finished_study_is_finished(results):
     assert results.sizes == [20, 40]
     assert results.is_finished([20, 40])
     assert all(len(results.explored(size)) == 10 for size in results.sizes)
 
 
-def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_path):
+def test_verdict_without_the_folder_is_more_careful(results, tmp_path):
     elsewhere = load_results(StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url))
     for size in results.sizes:
         here, there = judge(results, size), judge(elsewhere, size)
@@ -76,13 +75,7 @@ def test_without_the_folder_the_verdict_is_more_careful_never_less(results, tmp_
         assert {c.family for c in here.contenders} <= {c.family for c in there.contenders}
 
 
-def test_lost_outcomes_are_none_not_an_error(results, tmp_path):
-    elsewhere = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
-    assert all(row.example_scores is None for row in load_results(elsewhere).rows)
-    assert any(isinstance(row.example_scores, np.ndarray) for row in results.rows)
-
-
-def test_studies_are_known_by_name(results, finished):
+def test_list_studies_finds_names(results, finished):
     assert known(open_storage(results.location.database)) == ["tiny"]
     assert [location.name for location in list_studies(out=finished / "studies", storage=None)] == ["tiny"]
     with pytest.raises(StudyError, match="There is no study 'other' in this storage; known: tiny"):

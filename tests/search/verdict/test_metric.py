@@ -17,17 +17,17 @@ ACCURACY, MSE = METRICS["classification"], METRICS["regression"]
         (MSE, 1.2e-7, 0.0, 2e-7, "1.20e-07 (0.00e+00-2.00e-07)"),
     ],
 )
-def test_a_score_and_its_interval_have_the_same_decimals(metric, score, low, high, text):
+def test_interval_has_the_decimals_of_the_score(metric, score, low, high, text):
     assert metric.interval(score, low, high) == text
     assert metric.interval(score, low, high, unit=False) == text.replace(" %", "")
 
 
-def test_margins_are_points_of_accuracy_and_shares_of_an_error():
+def test_margin_is_in_points_or_a_share():
     assert ACCURACY.margin(0.01) == "1 point"
     assert ACCURACY.margin(0.015) == "1.5 points"
     assert MSE.margin(0.05) == "5 % of the score"
 
 
-def test_a_small_error_keeps_its_digits_in_a_file():
+def test_rounded_keeps_the_digits_of_small_errors():
     assert MSE.rounded(0.000123456) == 0.0001235
     assert ACCURACY.rounded(0.951234) == 0.9512

@@ -36,7 +36,7 @@ def results_of(rows=()):
 
 
 def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=None):
-    """A verdict from the families' errors, in which all contend and one is recommended: the leader, unless named."""
+    """Return a verdict from families' errors: all contend, the leader is recommended unless one is named."""
     metric = METRICS[kind]
     sign, start = (-1, 1.0) if metric.higher_is_better else (1, 0.0)
     found = []
@@ -60,7 +60,7 @@ def estimated(verdicts, size):
 
 
 def power_law(sizes, *, bend=0.0, **options):
-    """Verdicts whose errors are 2 size**-0.5 at two sizes, and `bend` off that line in between."""
+    """Return verdicts whose errors are 2 size**-0.5 at two sizes, and `bend` off that line in between."""
     first, last = log(sizes[0]), log(sizes[-1])
     curve = {n: 2 * n**-0.5 * exp(bend * (log(n) - first) * (last - log(n))) for n in sizes}
     return {n: verdict_of(n, {"partial freezing": curve[n]}, **options) for n in sizes}
@@ -68,7 +68,7 @@ def power_law(sizes, *, bend=0.0, **options):
 
 @pytest.mark.parametrize("kind", METRICS)
 @pytest.mark.parametrize("size", [25, 70, 150, 900])
-def test_a_power_law_is_gone_on_with(kind, size):
+def test_estimate_continues_a_power_law(kind, size):
     found = estimated(power_law([50, 100, 400], kind=kind), size)
     error = 2 * size**-0.5
     assert found.score == pytest.approx(1 - error if kind == "classification" else error)
@@ -77,7 +77,7 @@ def test_a_power_law_is_gone_on_with(kind, size):
 
 @pytest.mark.parametrize("kind", METRICS)
 @pytest.mark.parametrize("size", [50, 60, 99, 102, 150, 303])
-def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
+def test_estimate_does_not_carry_noise_far(kind, size):
     for errors in ((0.73, 0.70), (0.70, 0.73), (0.10, 0.05), (0.5, 1e-9)):
         verdicts = {
             n: verdict_of(n, {"partial freezing": e}, kind=kind) for n, e in zip((100, 101), errors, strict=True)
@@ -91,7 +91,7 @@ def test_between_two_sizes_that_are_near_noise_is_not_carried_far(kind, size):
             assert error >= errors[0] * (1 - 1e-9), "fewer labels promise no better than the smallest size got"
 
 
-def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_far_from_all():
+def test_estimate_is_least_certain_far_from_every_size():
     verdicts = power_law([1000, 4000, 16000], bend=0.1)
     own = verdicts[4000].candidates[0]
     near = estimated(verdicts, 4001)
@@ -109,7 +109,7 @@ def test_next_to_a_size_that_was_run_the_interval_is_its_own_and_it_is_widest_fa
 
 @pytest.mark.parametrize("bend", [-0.2, 0.2])
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_a_curve_that_bends_is_within_its_interval(bend, count):
+def test_estimate_covers_a_curve_that_bends(bend, count):
     sizes = [50 * 3**place for place in range(count)]
     verdicts = power_law(sizes, bend=bend, half=1e-4)
     truth = power_law([sizes[0], 90, sizes[-1]], bend=bend)[90].candidates[0].score
@@ -118,7 +118,7 @@ def test_a_curve_that_bends_is_within_its_interval(bend, count):
     assert abs(found.score - truth) > 1e-3 or count == 2, "it would be, were the interval no wider than the noise"
 
 
-def test_the_strategy_is_what_is_recommended_at_the_nearest_size_by_ratio():
+def test_estimate_takes_the_strategy_of_the_nearest_size():
     errors = {"linear probing": 0.2, "partial freezing": 0.19, "full fine-tuning": 0.18}
     verdicts = {
         size: verdict_of(size, errors, recommended=family)
@@ -131,7 +131,7 @@ def test_the_strategy_is_what_is_recommended_at_the_nearest_size_by_ratio():
         assert found.source in found.sizes
 
 
-def test_the_unit_in_which_labels_or_errors_are_counted_changes_nothing():
+def test_estimate_ignores_units():
     errors = {100: 0.3, 200: 0.2, 800: 0.15}
     verdicts = {n: verdict_of(n, {"linear probing": error}, kind="regression") for n, error in errors.items()}
     tenfold = {10 * n: verdict_of(10 * n, {"linear probing": 7 * e}, kind="regression") for n, e in errors.items()}
@@ -140,7 +140,7 @@ def test_the_unit_in_which_labels_or_errors_are_counted_changes_nothing():
         assert (other.score, other.low, other.high) == pytest.approx((7 * one.score, 7 * one.low, 7 * one.high))
 
 
-def test_scores_stay_within_what_a_metric_can_be():
+def test_estimate_stays_within_the_metric():
     verdicts = {50: verdict_of(50, {"linear probing": 0.8}), 60: verdict_of(60, {"linear probing": 0.1})}
     verdicts[70] = verdict_of(70, {"linear probing": 0.0})
     for size in range(25, 211):
@@ -149,7 +149,7 @@ def test_scores_stay_within_what_a_metric_can_be():
             assert 0 <= found.low <= found.score <= found.high <= 1
 
 
-def test_the_score_is_told_from_what_is_recommended_to_what_is_whatever_their_family():
+def test_estimate_joins_recommended_strategies_of_any_family():
     verdicts = {50: verdict_of(50, {"full fine-tuning": 0.15, "linear probing": 0.2}, recommended="linear probing")}
     best = {"partial freezing": 0.05, "full fine-tuning": 0.1}
     verdicts[200] = verdict_of(200, best, recommended="full fine-tuning")
@@ -158,7 +158,7 @@ def test_the_score_is_told_from_what_is_recommended_to_what_is_whatever_their_fa
     assert found.score == pytest.approx(1 - (0.2 * 0.1) ** 0.5)
 
 
-def test_far_outside_nothing_is_told():
+def test_estimate_far_outside_is_refused():
     verdicts = power_law([50, 100])
     least, most = 50 // MAX_TIMES_SMALLER, 100 * MAX_TIMES_LARGER
     assert estimated(verdicts, least).source == 50
@@ -168,7 +168,7 @@ def test_far_outside_nothing_is_told():
             estimated(verdicts, size)
 
 
-def test_one_confirmed_size_tells_of_no_other():
+def test_estimate_needs_two_confirmed_sizes():
     with pytest.raises(StudyError, match="takes two confirmed sizes; confirmed: 50"):
         estimated(power_law([50]), 60)
     with pytest.raises(StudyError, match="confirmed: none"):
@@ -187,7 +187,7 @@ def row(number, strategy, value, *, repeat=0, **more):
 
 
 def searched(values, differences):
-    """A study's rows: what was explored, by freeze depth, and two candidates whose values differ so over repeats."""
+    """Return a study explored by freeze depth, with two candidates whose values differ so over repeats."""
     rows = [row(number, FreezingStrategy(freeze_depth=depth), value) for number, (depth, value) in enumerate(values)]
     results = results_of(rows)
     results = replace(
@@ -212,7 +212,7 @@ def searched(values, differences):
     return replace(results, rows=tuple(rows))
 
 
-def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_best_trial():
+def test_near_optimal_contends_or_is_within_the_noise():
     # A standard deviation of 0.1 between candidates; what the repeat does to both alike is no part of it.
     spread = 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
     results = searched([(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], spread)
@@ -223,7 +223,7 @@ def test_near_optimal_is_what_contends_and_what_the_noise_cannot_tell_from_the_b
     assert {strategy.freeze_depth for strategy in near_optimal(steady, 50, verdict.candidates)} == {4, 0}
 
 
-def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
+def test_near_optimal_of_a_maximized_metric_is_the_same():
     values, spread = [(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
     results = searched(values, spread)
     task = results.spec.task.model_copy(update={"metric": "val_accuracy"})
@@ -236,7 +236,7 @@ def test_where_more_is_better_near_optimal_is_the_same_the_other_way_around():
     assert near_optimal(mirrored, 50, verdict.candidates) == near_optimal(results, 50, verdict.candidates)
 
 
-def test_the_frost_line_holds_the_recommended_depth_in_its_band():
+def test_frost_line_has_the_recommended_depth_in_its_band():
     verdicts = {50: verdict_of(50, {"linear probing": 0.2}), 400: verdict_of(400, {"full fine-tuning": 0.2})}
     found = frost_line(verdicts, num_groups=GROUPS)
     assert (found.sizes, found.recommended) == ((50, 400), (4, 0))
@@ -248,7 +248,7 @@ def test_the_frost_line_holds_the_recommended_depth_in_its_band():
     assert frost_line({50: verdicts[50]}, num_groups=GROUPS).line == ()
 
 
-def test_a_depth_that_is_straight_on_the_logarithm_stays_straight():
+def test_frost_line_keeps_a_straight_line():
     depths = {50: "linear probing", 200: "partial freezing", 800: "full fine-tuning"}
     verdicts = {n: verdict_of(n, {family: 0.1}) for n, family in depths.items()}
     line = frost_line(verdicts, num_groups=GROUPS).line

@@ -33,7 +33,7 @@ def row(repeat, predictions_file):
     )  # fmt: skip
 
 
-def test_what_is_saved_is_read(location):
+def test_read_gives_what_was_saved(location):
     names = [save(location, number) for number in (1, 2)]
     assert read_example_scores(location, names[0]).tolist() == [True, True, False]
     found = read_predictions(location, [row(2, names[1]), row(1, names[0])])
@@ -44,24 +44,24 @@ def test_what_is_saved_is_read(location):
     assert len(found.test.shown) == len(found.test.thumbnails) == 0
 
 
-def test_the_test_set_is_kept_once_and_nothing_partial_stays(location):
+def test_save_writes_the_test_set_once(location):
     names = [save(location, number) for number in range(4)]
     files = {file.name for file in (location.folder / "confirm").iterdir()}
     assert len(set(names)) == 4
     assert len(files - set(names)) == 1
 
 
-def test_runs_on_different_test_sets_do_not_mix(location):
+def test_read_is_none_for_different_test_sets(location):
     other = save(location, 2, test={**TEST, "targets": np.array([1, 1, 1])})
     assert read_predictions(location, [row(1, save(location, 1)), row(2, other)]) is None
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3,)])
-def test_predictions_that_do_not_fit_the_test_set_are_none(location, shape):
+def test_read_is_none_where_shapes_do_not_fit(location, shape):
     assert read_predictions(location, [row(1, save(location, 1, predicted=np.zeros(shape)))]) is None
 
 
-def test_outputs_fit_targets_of_one_column_or_several(location):
+def test_read_takes_one_output_or_several(location):
     for targets in (np.zeros(3, dtype=np.float32), np.zeros((3, 4), dtype=np.float32)):
         test = {"targets": targets, "classes": np.array([], dtype=np.str_)}
         predicted = np.zeros((3, targets[:1].size), dtype=np.float32)
@@ -70,7 +70,7 @@ def test_outputs_fit_targets_of_one_column_or_several(location):
         )
 
 
-def test_what_is_missing_or_broken_is_none_not_an_error(location):
+def test_read_is_none_where_files_are_missing_or_broken(location):
     name = save(location, 1)
     assert read_example_scores(location, None) is None
     assert read_example_scores(location, "000009-00000000.npz") is None
@@ -90,12 +90,12 @@ def test_what_is_missing_or_broken_is_none_not_an_error(location):
     assert read_example_scores(location, name) is not None
 
 
-def test_a_file_that_would_run_code_is_not_read(location):
+def test_read_runs_no_code(location):
     file = location.predictions_path("evil.npz")
     file.parent.mkdir(parents=True)
     np.savez(file, example_scores=np.array([print], dtype=object))
     assert read_example_scores(location, "evil.npz") is None
 
 
-def test_a_name_cannot_lead_out_of_the_folder(location):
+def test_names_stay_in_the_folder(location):
     assert location.predictions_path("../../secret.npz") == location.folder / "confirm" / "secret.npz"

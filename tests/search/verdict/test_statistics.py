@@ -1,4 +1,4 @@
-"""Who may still be best, against truths that are known."""
+"""Strategies compared where the truth is known."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from search.verdict.statistics import CERTAIN, compare, contending, example_cova
 
 
 def verdict_of(rng, *, truth, repeats=5, examples=500, repeat_noise=0.01, margin=0.01):
-    """A simulated confirm phase with known truth: who contends, and is there a winner?"""
+    """Simulate a confirm phase with known truth; return which contend, and if there is a winner."""
     truth = np.asarray(truth)
     skill = rng.normal(size=(examples, 1)) * 1.0
     shift = rng.normal(scale=repeat_noise * 5, size=(repeats, 1, len(truth)))
@@ -28,19 +28,19 @@ def test_identical_strategies_seldom_have_a_winner():
     assert winners <= 0.05 * 300
 
 
-def test_what_is_far_behind_is_ruled_out_and_the_best_contends():
+def test_far_behind_is_ruled_out_and_the_best_contends():
     rng = np.random.default_rng(1)
     rounds = [verdict_of(rng, truth=[0.75, 0.9, 0.9])[0] for _ in range(100)]
     assert sum(not contends[0] for contends in rounds) >= 97
     assert sum(contends[1] or contends[2] for contends in rounds) == 100
 
 
-def test_a_clear_lead_is_a_winner():
+def test_clear_lead_is_a_winner():
     rng = np.random.default_rng(2)
     assert sum(verdict_of(rng, truth=[0.7, 0.9])[1] for _ in range(100)) >= 95
 
 
-def test_intervals_over_repeats_are_students():
+def test_resample_gives_students_interval():
     # With the repeats' noise alone, the 90 % interval is the t interval: mean +- t(0.95, 4) s / sqrt(5).
     scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
     draws = resample(scores, None, seed=0, draws=200_000)
@@ -49,76 +49,76 @@ def test_intervals_over_repeats_are_students():
     assert (low, high) == pytest.approx((0.82 - half, 0.82 + half), abs=5e-4)
 
 
-def test_test_examples_widen_the_interval():
+def test_resample_is_wider_by_test_examples():
     scores = np.full((5, 1), 0.8)
     outcomes = (np.arange(100) < 80).astype(float)[:, None]
     draws = resample(scores, example_covariance(outcomes), seed=0)
     assert draws[:, 0].std() == pytest.approx(np.sqrt(0.8 * 0.2 / 99), rel=0.03)
 
 
-def test_equal_strategies_share_p_best():
+def test_p_best_is_shared_by_equals():
     scores = np.repeat(np.array([[0.8], [0.9], [0.85], [0.7], [0.8]]), 4, axis=1)
     assert probability_best(resample(scores, None, seed=0)) == pytest.approx([0.25] * 4)
 
 
-def test_within_the_margin_of_the_leader_is_a_contender():
+def test_contending_includes_the_margin_itself():
     contends = contending(np.array([0.86, 0.85, 0.8, 0.8]), np.array([0.93, 0.0, 0.07, 0.0]), margin=0.01, repeats=5)
     assert contends.tolist() == [True, True, True, False], "a gap of the margin itself is within it"
 
 
-def test_fewer_than_five_repeats_rule_nothing_out():
+def test_contending_rules_nothing_out_below_five_repeats():
     assert contending(np.array([0.9, 0.1]), np.array([1.0, 0.0]), margin=0.01, repeats=4).all()
 
 
-def weighed(scores, *, margin=0.01, draws=20_000):
+def compared(scores, *, margin=0.01, draws=20_000):
     return compare(np.asarray(scores), np.zeros((len(scores[0]),) * 2), margin=margin, seed=0, draws=draws)
 
 
-def test_a_closed_strategys_score_does_not_depend_on_how_lucky_its_repeats_were_for_all():
+def test_compare_ignores_how_easy_a_closed_ones_repeats_were():
     # Two that are closed after five repeats: what those repeats had for all alike is in the leader's mean, not in
     # theirs.
     rng = np.random.default_rng(0)
     own = rng.normal([0.9, 0.8, 0.7], 0.003, size=(15, 3))
     own[5:, 1:] = np.nan
-    luck = np.where(np.arange(15) < 5, 0.04, 0.0)[:, None]
-    plain, lucky = weighed(own), weighed(own + luck)
-    gap = lucky.means - plain.means
-    assert gap == pytest.approx([gap[0]] * 3), "all have the luck of the leader's repeats"
-    assert lucky.p_best == pytest.approx(plain.p_best)
+    ease = np.where(np.arange(15) < 5, 0.04, 0.0)[:, None]
+    plain, easy = compared(own), compared(own + ease)
+    gap = easy.means - plain.means
+    assert gap == pytest.approx([gap[0]] * 3), "all gain what the leader's repeats do"
+    assert easy.p_best == pytest.approx(plain.p_best)
     assert plain.means[0] == pytest.approx(own[:, 0].mean())
     assert plain.means[0] - plain.means[1] == pytest.approx((own[:5, 0] - own[:5, 1]).mean())
 
 
-def test_a_closed_strategy_is_compared_by_the_paired_t_test_of_the_repeats_it_shares():
+def test_compare_pairs_a_closed_strategy_by_t_test():
     scores = np.array([[0.90, 0.88], [0.88, 0.87], [0.92, 0.91], [0.89, 0.90], [0.91, 0.89], [0.90, np.nan]])
     gaps = scores[:5, 0] - scores[:5, 1]
     worse = tail(gaps.mean(), gaps.std(ddof=1) / np.sqrt(5), 4)
-    assert weighed(scores, draws=200_000).p_best == pytest.approx([1 - worse, worse], abs=0.004)
+    assert compared(scores, draws=200_000).p_best == pytest.approx([1 - worse, worse], abs=0.004)
 
 
-def test_with_equal_repeats_all_are_compared_on_all():
+def test_compare_with_equal_repeats_uses_all():
     scores = np.random.default_rng(0).normal(0.8, 0.02, size=(6, 4))
-    assert weighed(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
+    assert compared(scores).p_best == pytest.approx(probability_best(resample(scores, np.zeros((4, 4)), seed=0)))
 
 
-def test_a_leader_of_many_that_are_alike_is_told_without_its_luck_on_average():
+def test_compare_takes_off_the_winners_curse():
     rng = np.random.default_rng(0)
     studies = [rng.normal(0.8, 0.02, size=(5, 6)) for _ in range(200)]
-    told = np.array([weighed(scores, draws=2000).scores.max() for scores in studies])
+    reported = np.array([compared(scores, draws=2000).scores.max() for scores in studies])
     assert np.mean([scores.mean(axis=0).max() for scores in studies]) > 0.808, "its mean is too high"
-    assert abs(told.mean() - 0.8) < 0.002
+    assert abs(reported.mean() - 0.8) < 0.002
 
 
-def test_a_leader_far_ahead_is_told_as_it_is():
+def test_compare_keeps_the_score_of_a_leader_far_ahead():
     scores = np.random.default_rng(0).normal(0.8, 0.001, size=(5, 2)) - [0.0, 0.5]
-    assert weighed(scores).scores == pytest.approx(scores.mean(axis=0), abs=1e-4)
+    assert compared(scores).scores == pytest.approx(scores.mean(axis=0), abs=1e-4)
 
 
-def test_a_leader_that_hardly_varies_does_not_pay_for_a_rivals_luck():
+def test_compare_takes_little_off_a_leader_that_hardly_varies():
     rng = np.random.default_rng(0)
     off, within = [], []
     for _ in range(300):
-        found = weighed(rng.normal(0.8, [0.005, 0.06], size=(5, 2)), draws=2000)
+        found = compared(rng.normal(0.8, [0.005, 0.06], size=(5, 2)), draws=2000)
         if found.means.argmax() == 0:
             off.append(found.scores[0] - 0.8)
             within.append(found.low[0] <= 0.8 <= found.high[0])
@@ -127,59 +127,59 @@ def test_a_leader_that_hardly_varies_does_not_pay_for_a_rivals_luck():
 
 
 @pytest.mark.parametrize("far", [1e3, 1e8, 1e12])
-def test_a_huge_score_does_not_blur_the_others(far):
+def test_compare_is_not_blurred_by_a_huge_score(far):
     # The mean squared error of a run that all but diverged.
     rng = np.random.default_rng(0)
     scores = -rng.normal([1.0, 1.05, far], [0.01, 0.01, far / 10], size=(8, 3))
-    found = weighed(scores)
+    found = compared(scores)
     assert found.p_best == pytest.approx([1, 0, 0], abs=1e-3)
     assert found.scores[:2] == pytest.approx([-1.0, -1.05], abs=0.02)
 
 
-def test_the_intervals_of_closed_strategies_cover_the_truth():
+def test_compare_covers_the_truth_of_closed_strategies():
     rng = np.random.default_rng(0)
     within = []
     for _ in range(400):
         scores = rng.normal([0.9, 0.85], [0.03, 0.02], size=(10, 2))
         scores[5:, 1] = np.nan
-        found = weighed(scores, draws=2000)
+        found = compared(scores, draws=2000)
         within.append(found.low[1] <= 0.85 <= found.high[1])
     assert np.mean(within) > 0.85
 
 
-def test_alone_a_strategys_score_is_its_mean():
+def test_compare_of_one_strategy_is_its_mean():
     scores = np.array([[0.80], [0.82], [0.84], [0.81], [0.83]])
-    found = weighed(scores)
+    found = compared(scores)
     assert found.scores == pytest.approx([0.82], abs=1e-3)
-    assert found.winner is None, "there is nobody to win against"
+    assert found.winner is None, "there is none to win against"
 
 
-def test_no_score_is_above_the_leaders_and_intervals_keep_their_widths():
+def test_compare_puts_no_score_above_the_leaders():
     scores = np.random.default_rng(1).normal(0.8, 0.02, size=(5, 5))
-    found = weighed(scores)
+    found = compared(scores)
     order = np.argsort(-found.means)
     assert (np.diff(found.scores[order]) <= 0).all()
     assert ((found.low <= found.scores) & (found.scores <= found.high)).all()
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3, 4])
-def test_of_few_repeats_scores_are_told_as_they_are(repeats):
+def test_compare_of_few_repeats_corrects_nothing(repeats):
     scores = 0.5 + 0.1 * np.random.default_rng(repeats).normal(size=(repeats, 6))
     assert np.allclose(compare(scores, np.zeros((6, 6)), margin=0.01, seed=0).scores, scores.mean(axis=0))
 
 
-def test_as_good_as_the_leader_is_who_was_seen_to_be_with_the_luck_of_both():
-    told = 0
+def test_as_good_is_by_observed_means():
+    near = 0
     for seed in range(40):
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5))
         found = compare(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
         means = scores.mean(axis=0)
         assert (found.as_good == found.contends & (means.max() - means <= 0.01)).all()
-        told += (found.scores[~found.as_good] >= found.scores.max() - 0.01).sum()
-    assert told > 0, "where luck is taken off more come near"
+        near += (found.scores[~found.as_good] >= found.scores.max() - 0.01).sum()
+    assert near > 0, "without the winner's curse more come near"
 
 
-def test_who_is_told_as_good_as_the_leader_is_not_ruled_out():
+def test_compare_rules_nothing_out_within_the_margin():
     for seed in range(40):
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
         found = compare(scores, np.zeros((5, 5)), margin=0.01, seed=seed)

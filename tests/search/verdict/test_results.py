@@ -1,4 +1,4 @@
-"""Who goes to the final, and which confirm trials that takes, from rows alone."""
+"""Nominees, candidates and the confirm trials that they need, from rows alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def numbers(families):
 
 
 def run(results, value, *, order=None, most=1, steps=1000):
-    """Run what is wanted, so many at a time in some order, until nothing is; `value` of a number and a repeat."""
+    """Run needed trials, `most` at a time in some order; `value` is a function of number and repeat."""
     order = order or np.random.default_rng(0)
     explored = {one.number: one for one in results.explored(20)}
     for _ in range(steps):
@@ -62,21 +62,21 @@ def run(results, value, *, order=None, most=1, steps=1000):
     return results
 
 
-def test_a_family_sends_its_best_trial_and_its_best_baseline_where_that_is_another(spec):
+def test_nominees_are_the_best_trial_and_the_best_baseline(spec):
     assert numbers(results_of(spec).nominees(20)) == [[0], [3, 2]]
 
 
-def test_an_baseline_that_was_sampled_again_is_no_other(spec):
+def test_nominees_name_a_baseline_sampled_again_once(spec):
     again = row(5, THIRD_FULL, 0.6)
     assert numbers(results_of(spec, [*ROWS, again]).nominees(20)) == [[0], [5]]
 
 
-def test_who_was_pruned_or_failed_sends_nobody(spec):
+def test_nominees_are_complete_trials(spec):
     rows = [replace(one, state="PRUNED" if one.number == 3 else "FAIL") for one in ROWS if one.number in (2, 3)]
     assert numbers(results_of(spec, [*ROWS[:2], *rows, ROWS[4]]).nominees(20)) == [[0], [1]]
 
 
-def test_before_the_play_off_has_ended_everybody_runs_its_repeats_and_nothing_else(spec):
+def test_first_the_head_to_head_repeats_are_needed(spec):
     results = results_of(spec)
     assert results.needed_confirm_trials(20) == {(number, repeat) for number in (0, 2, 3) for repeat in (1, 2)}
     assert numbers([results.candidates(20)]) == [[0, 3]]
@@ -84,7 +84,7 @@ def test_before_the_play_off_has_ended_everybody_runs_its_repeats_and_nothing_el
 
 @pytest.mark.parametrize("through", [2, 3])
 @pytest.mark.parametrize("repeats", [1, 2, 5, REPEATS])
-def test_who_wins_goes_on_alone_and_any_order_of_the_runs_comes_to_the_same(spec, through, repeats):
+def test_head_to_head_winner_races_alone_in_any_order(spec, through, repeats):
     def value(number, repeat):
         return 0.5 if number == through else 0.9 - 0.1 * repeat
 
@@ -101,7 +101,7 @@ def test_who_wins_goes_on_alone_and_any_order_of_the_runs_comes_to_the_same(spec
 
 
 @pytest.mark.parametrize("state", ["FAIL", "PRUNED"])
-def test_a_run_that_failed_loses_the_play_off(spec, state):
+def test_candidates_lose_head_to_head_by_a_failed_run(spec, state):
     results = results_of(spec)
     for number in (2, 3):
         failed = run(results, lambda number, repeat: 1.0)
@@ -114,7 +114,7 @@ def test_a_run_that_failed_loses_the_play_off(spec, state):
         assert numbers([replace(failed, rows=tuple(rows)).candidates(20)]) == [[0, 5 - number]]
 
 
-def test_the_most_that_is_to_run_is_never_less_than_what_has_run(spec):
+def test_most_confirms_is_never_below_the_trials_run(spec):
     results = results_of(spec)
     empty, trials = replace(results, rows=()), results.spec.search.trials
     assert empty.most_confirms(20, families=2) == 2 * (REPEATS + 2)
@@ -130,14 +130,14 @@ def test_the_most_that_is_to_run_is_never_less_than_what_has_run(spec):
     assert len(grown.confirmed(20)) == grown.most_confirms(20, families=6)
 
 
-def test_where_more_is_better_more_wins(spec):
+def test_candidates_of_a_maximized_metric_have_the_most(spec):
     results = results_of(spec.changed(task={"metric": "val_accuracy"}))
     assert numbers(results.nominees(20)) == [[4, 0], [1]]
     assert numbers([run(results, lambda number, repeat: float(number)).candidates(20)]) == [[4, 1]]
     assert numbers([run(results, lambda number, repeat: -float(number)).candidates(20)]) == [[0, 1]]
 
 
-def test_without_confirming_the_best_of_the_search_stand(spec):
+def test_candidates_without_repeats_are_the_best_trials(spec):
     results = results_of(spec, repeats=0)
     assert results.needed_confirm_trials(20) == set()
     assert numbers([results.candidates(20)]) == [[0, 3]]
