@@ -36,31 +36,21 @@ def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
 def _cost(verdict: Verdict) -> go.Figure:
     metric, best, figure = verdict.metric, front(verdict), go.Figure()
     figure.add_scatter(
-        x=[c.seconds for c in best],
-        y=scores_of(metric, best)["y"],
-        name="Pareto front",
-        mode="lines",
-        line={"color": "#888888", "width": 2, "shape": "hv"},
-        hoverinfo="skip",
-    )
+        x=[c.seconds for c in best], y=scores_of(metric, best)["y"], name="Pareto front", mode="lines",
+        line={"color": "#888888", "width": 2, "shape": "hv"}, hoverinfo="skip",
+    )  # fmt: skip
     for c in verdict.candidates:
         score = metric.interval(c.score, c.low, c.high)
         figure.add_scatter(
-            x=[c.seconds],
-            **scores_of(metric, [c]),
-            name=c.family,
-            mode="markers",
+            x=[c.seconds], **scores_of(metric, [c]), name=c.family, mode="markers",
             marker=marker(c.family, filled=[c.contends]),
             hovertemplate=f"{c.family}: {score} in {c.seconds:.2f} s<extra></extra>",
-        )
+        )  # fmt: skip
     figure.add_scatter(
-        x=[verdict.recommended.seconds],
-        y=scores_of(metric, [verdict.recommended])["y"],
-        name="recommended",
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 22, "color": "#000000", "line": {"width": 2}},
+        x=[verdict.recommended.seconds], y=scores_of(metric, [verdict.recommended])["y"], name="recommended",
+        mode="markers", marker={"symbol": "circle-open", "size": 22, "color": "#000000", "line": {"width": 2}},
         hoverinfo="skip",
-    )
+    )  # fmt: skip
     figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
     figure.update_xaxes(title_text="seconds to train")
@@ -113,27 +103,17 @@ def gains_figure(info: Sequence[Gain], metric: Metric) -> go.Figure:
         points = [(size, c) for size, c in best if c is not None]
         look = {"symbol": symbol, "size": 12, "color": colour, "line": {"width": 2}}
         figure.add_scatter(
-            x=[size * apart for size, _ in points],
-            **scores_of(metric, [c for _, c in points]),
-            name=name,
-            mode="markers",
-            marker=look,
+            x=[size * apart for size, _ in points], **scores_of(metric, [c for _, c in points]), name=name,
+            mode="markers", marker=look,
             customdata=[[size, c.family, metric.interval(c.score, c.low, c.high)] for size, c in points],
             hovertemplate=f"{name}, %{{customdata[0]}} labels: %{{customdata[1]}}, %{{customdata[2]}}<extra></extra>",
-            row=1,
-            col=1,
-        )
+            row=1, col=1,
+        )  # fmt: skip
         kind = [(gain.size, two_lines(f)) for f in families for gain in info if gain.searched.get(f) is searched]
         figure.add_scatter(
-            x=[size for size, _ in kind],
-            y=[family for _, family in kind],
-            mode="markers",
-            marker=look,
-            showlegend=False,
-            hoverinfo="skip",
-            row=2,
-            col=1,
-        )
+            x=[size for size, _ in kind], y=[family for _, family in kind], mode="markers", marker=look,
+            showlegend=False, hoverinfo="skip", row=2, col=1,
+        )  # fmt: skip
     figure.update_layout(**LAYOUT, height=380 + below)
     drawn = [c for gain in info for c in (gain.baseline, gain.found) if c is not None]
     figure.update_yaxes(**score_axis(metric, drawn), row=1, col=1)

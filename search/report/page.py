@@ -40,28 +40,18 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     """Return the page as HTML."""
     verdicts = dict(sorted(verdicts.items()))
     page = fill(
-        "page.html.jinja",
-        results=results,
-        spec=results.spec,
-        metric=results.metric,
-        verdicts=verdicts,
-        version=version("frostline"),
-        plotly_js=Markup(get_plotlyjs()),
+        "page.html.jinja", results=results, spec=results.spec, metric=results.metric, verdicts=verdicts,
+        version=version("frostline"), plotly_js=Markup(get_plotlyjs()),
         minutes=sum(row.seconds or 0.0 for row in results.rows) / 60,
-        waiting=[size for size in results.sizes if size not in verdicts],
-        finished=results.is_finished(results.sizes),
-        repeats=max((verdict.repeats for verdict in verdicts.values()), default=0),
-        least_repeats=LEAST_REPEATS,
+        waiting=[size for size in results.sizes if size not in verdicts], finished=results.is_finished(results.sizes),
+        repeats=max((verdict.repeats for verdict in verdicts.values()), default=0), least_repeats=LEAST_REPEATS,
         figures=_figures(results, verdicts) if verdicts else {},
         panels=[to_html(figure) for figure in costs.cost(verdicts).values()] if verdicts else [],
         legend=legend(winners.families_of(verdicts)),
         test_examples=test_examples.section(results, verdicts[max(verdicts)]) if verdicts else "",
-        sizes=[_tried(results, size) for size in results.sizes if results.explored(size)],
-        params_text=params_text,
-        status=winners.status,
-        listed=_listed,
-        frozen=lambda candidate: _frozen(results, candidate),
-    )
+        sizes=[_tried(results, size) for size in results.sizes if results.explored(size)], params_text=params_text,
+        status=winners.status, listed=_listed, frozen=lambda candidate: _frozen(results, candidate),
+    )  # fmt: skip
     return str(page)  # `Markup` would escape what is added to it
 
 

@@ -37,16 +37,11 @@ def section(results: Results, verdict: Verdict) -> Markup:
     rows = sorted((r for r in results.confirmed(verdict.size) if r.source_trial == source), key=lambda r: r.repeat)
     found = read_predictions(results.location, rows)
     return fill(
-        "test_examples.html.jinja",
-        verdict=verdict,
-        rows=rows,
-        scores=_scores(rows, verdict),
-        found=found,
+        "test_examples.html.jinja", verdict=verdict, rows=rows, scores=_scores(rows, verdict), found=found,
         figure=None if found is None else to_html(_figure(found)),
-        gallery=gallery(found) if found is not None and found.test.classes else [],
-        max_classes=MAX_CLASSES_DRAWN,
+        gallery=gallery(found) if found is not None and found.test.classes else [], max_classes=MAX_CLASSES_DRAWN,
         max_points=MAX_POINTS_DRAWN,
-    )
+    )  # fmt: skip
 
 
 def _scores(rows: Sequence[Row], verdict: Verdict) -> str:
@@ -109,21 +104,16 @@ def precision_recall(found: Predictions) -> go.Figure:
     """Draw precision against recall: the macro average, and the classes whose average precision is least."""
     curves, figure = precision_recall_info(found), go.Figure()
     figure.add_scatter(
-        x=_RECALLS,
-        y=np.mean([curve.precision for curve in curves], axis=0),
-        name=f"macro average, AP {np.mean([curve.average_precision for curve in curves]):.3f}",
-        mode="lines",
+        x=_RECALLS, y=np.mean([curve.precision for curve in curves], axis=0),
+        name=f"macro average, AP {np.mean([curve.average_precision for curve in curves]):.3f}", mode="lines",
         line={"color": "#000000", "width": 3},
-    )
+    )  # fmt: skip
     for index, curve in enumerate(curves[:MAX_CLASSES_DRAWN]):
         short = curve.name if len(curve.name) <= MAX_NAME_LENGTH else f"{curve.name[: MAX_NAME_LENGTH - 1]}…"
         figure.add_scatter(
-            x=_RECALLS,
-            y=curve.precision,
-            name=f"{plain(short)}, AP {curve.average_precision:.3f}",
-            mode="lines",
+            x=_RECALLS, y=curve.precision, name=f"{plain(short)}, AP {curve.average_precision:.3f}", mode="lines",
             line={"color": _COLOURS[index], "dash": _DASHES[index % len(_DASHES)], "width": 1.5},
-        )
+        )  # fmt: skip
     figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}}, height=560)
     figure.update_xaxes(title_text="recall", range=[0, 1.01])
     return figure.update_yaxes(title_text="precision", range=[0, 1.03])
@@ -177,12 +167,9 @@ def predicted_against_true(predicted: NDArray[np.float32], truth: NDArray[np.flo
     figure = go.Figure()
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": "#888888", "dash": "dash"}, hoverinfo="skip")
     figure.add_scatter(
-        x=truth[some],
-        y=predicted[some],
-        mode="markers",
-        marker={"color": "#0072B2", "size": 7, "opacity": 0.55},
+        x=truth[some], y=predicted[some], mode="markers", marker={"color": "#0072B2", "size": 7, "opacity": 0.55},
         hovertemplate="true %{x:.4g}, predicted %{y:.4g}<extra></extra>",
-    )
+    )  # fmt: skip
     figure.update_layout(**LAYOUT, height=460, showlegend=False)
     return figure.update_xaxes(title_text="true").update_yaxes(title_text="predicted")
 
@@ -198,15 +185,9 @@ def forecasts(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> go.
     for row, index in enumerate(chosen, start=1):
         for name, values, colour, dash, symbol in lines:
             figure.add_scatter(
-                x=list(range(1, truth.shape[1] + 1)),
-                y=values[index],
-                name=name,
-                showlegend=row == 1,
-                mode="lines+markers",
-                line={"color": colour, "dash": dash},
-                marker={"symbol": symbol, "size": 6},
-                row=row,
-                col=1,
-            )
+                x=list(range(1, truth.shape[1] + 1)), y=values[index], name=name, showlegend=row == 1,
+                mode="lines+markers", line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 6},
+                row=row, col=1,
+            )  # fmt: skip
     figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "y": 1.09, "x": 0}}, height=620)
     return figure.update_xaxes(title_text="output", row=3, col=1)

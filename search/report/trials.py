@@ -24,23 +24,16 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
         if not own:
             continue
         figure.add_scatter(
-            x=[row.number for row in own],
-            y=[row.value for row in own],
-            name=family,
-            mode="markers",
+            x=[row.number for row in own], y=[row.value for row in own], name=family, mode="markers",
             marker=marker(family, filled=[row.state != "PRUNED" for row in own], size=10),
             customdata=[[f"{family}, {row.state.lower()}", params_text(row.strategy)] for row in own],
             hovertemplate="trial %{x}, %{customdata[0]}: %{y:.4f}<br>%{customdata[1]}<extra></extra>",
-        )
+        )  # fmt: skip
     best = best_so_far(rows, maximize=maximize)
     figure.add_scatter(
-        x=[number for number, _ in best],
-        y=[value for _, value in best],
-        name="best so far",
-        mode="lines",
-        line={"color": "#888888", "width": 1.2, "shape": "hv"},
-        hoverinfo="skip",
-    )
+        x=[number for number, _ in best], y=[value for _, value in best], name="best so far", mode="lines",
+        line={"color": "#888888", "width": 1.2, "shape": "hv"}, hoverinfo="skip",
+    )  # fmt: skip
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
     axis = value_axis(row.value for row in rows if row.value is not None) if metric == "val_loss" else {}
@@ -54,16 +47,11 @@ def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
     for row in (row for row in rows if row.curve):
         colour, dash, _ = STYLES[row.family]
         figure.add_scatter(
-            x=[epoch for epoch, _ in row.curve],
-            y=[value for _, value in row.curve],
-            name=row.family,
-            legendgroup=row.family,
-            showlegend=row.family not in named,
-            mode="lines",
-            opacity=0.45 if row.state == "PRUNED" else 0.9,
-            line={"color": colour, "dash": dash, "width": 1.4},
+            x=[epoch for epoch, _ in row.curve], y=[value for _, value in row.curve], name=row.family,
+            legendgroup=row.family, showlegend=row.family not in named, mode="lines",
+            opacity=0.45 if row.state == "PRUNED" else 0.9, line={"color": colour, "dash": dash, "width": 1.4},
             hovertemplate=f"trial {row.number}, {row.family}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
-        )
+        )  # fmt: skip
         named.add(row.family)
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="epoch (faint: pruned)")

@@ -43,22 +43,13 @@ def strategy_map(verdicts: Mapping[int, Verdict]) -> go.Figure:
     figure, info, sizes = go.Figure(), strategy_map_info(verdicts), sorted(verdicts)
     for row, (family, cells) in enumerate(info.items()):
         figure.add_heatmap(
-            x=list(range(len(sizes))),
-            y=[row],
-            z=[[cell.p_best for cell in cells.values()]],
-            zmin=0,
-            zmax=1,
+            x=list(range(len(sizes))), y=[row], z=[[cell.p_best for cell in cells.values()]], zmin=0, zmax=1,
             colorscale=[[0, "#f6f6f6"], [1, STYLES[family][0]]],
-            text=[["" if cell.p_best is None else cell.text for cell in cells.values()]],
-            texttemplate="%{text}",
-            textfont={"size": 14 if len(sizes) <= 8 else 11},
-            customdata=[[cell.status for cell in cells.values()]],
-            hovertemplate=f"{family}: P(best) %{{z:.3f}}, %{{customdata}}<extra></extra>",
-            name=family,
-            showscale=False,
-            xgap=6,
-            ygap=6,
-        )
+            text=[["" if cell.p_best is None else cell.text for cell in cells.values()]], texttemplate="%{text}",
+            textfont={"size": 14 if len(sizes) <= 8 else 11}, customdata=[[cell.status for cell in cells.values()]],
+            hovertemplate=f"{family}: P(best) %{{z:.3f}}, %{{customdata}}<extra></extra>", name=family,
+            showscale=False, xgap=6, ygap=6,
+        )  # fmt: skip
         for column, cell in enumerate(cells.values()):
             if cell.p_best is None:
                 figure.add_annotation(x=column, y=row, text=cell.text, showarrow=False, font={"color": "#777777"})
@@ -118,12 +109,9 @@ def frost_figure(line: FrostLine, groups: Sequence[str]) -> go.Figure:
 
     def edge(depths: Sequence[int], **style: object) -> None:
         figure.add_scatter(
-            x=sizes,
-            y=[depths[0], *depths, depths[-1]],
-            mode="lines",
-            hoverinfo="skip",
+            x=sizes, y=[depths[0], *depths, depths[-1]], mode="lines", hoverinfo="skip",
             **{"line": {"width": 0}, **style},
-        )
+        )  # fmt: skip
 
     edge([0] * len(line.sizes), showlegend=False)
     edge(line.recommended, name="frozen throughout", fill="tonexty", fillcolor=_ICE)
@@ -185,29 +173,17 @@ def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
         chosen = [(size, verdict.recommended.strategy) for size, verdict in ordered]
         figure.add_scatter(
             x=[size for size, _ in chosen],
-            y=[None if s.freeze_depth == unused else getattr(s, name) for _, s in chosen],
-            name="recommended",
-            mode="lines+markers",
-            line={"color": "#000000", "width": 2},
-            marker={"symbol": "circle", "size": 11},
-            connectgaps=False,
-            showlegend=row == 1,
-            row=row,
-            col=1,
-        )
+            y=[None if s.freeze_depth == unused else getattr(s, name) for _, s in chosen], name="recommended",
+            mode="lines+markers", line={"color": "#000000", "width": 2}, marker={"symbol": "circle", "size": 11},
+            connectgaps=False, showlegend=row == 1, row=row, col=1,
+        )  # fmt: skip
         used = [(size, c) for size, c in contenders if c.strategy.freeze_depth != unused]
         figure.add_scatter(
-            x=[size for size, _ in used],
-            y=[getattr(c.strategy, name) for _, c in used],
-            name="contenders",
-            mode="markers",
-            marker={"symbol": "circle-open", "size": 18, "color": "#D55E00", "line": {"width": 1.5}},
-            text=[c.family for _, c in used],
-            hovertemplate="%{text}: %{y}<extra></extra>",
-            showlegend=row == 1,
-            row=row,
-            col=1,
-        )
+            x=[size for size, _ in used], y=[getattr(c.strategy, name) for _, c in used], name="contenders",
+            mode="markers", marker={"symbol": "circle-open", "size": 18, "color": "#D55E00", "line": {"width": 1.5}},
+            text=[c.family for _, c in used], hovertemplate="%{text}: %{y}<extra></extra>", showlegend=row == 1,
+            row=row, col=1,
+        )  # fmt: skip
         values = [getattr(c.strategy, name) for _, c in contenders]
         axis: dict[str, Any] = {"range": [-0.15 * epochs, 1.15 * epochs]}
         if row > 1:

@@ -44,13 +44,9 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
         )
     ]
     return Results(
-        location=location,
-        spec=spec,
-        num_groups=stored.num_groups,
-        rows=tuple(rows),
-        kind=stored.kind,
+        location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
         groups=tuple(stored.groups),
-    )
+    )  # fmt: skip
 
 
 def load_results(location: StudyLocation) -> Results:
@@ -122,11 +118,6 @@ def _row(
     if known_size is None or (size is None) != (stored.source_trial is not None):
         raise StudyError(f"{where} was not written by Frostline: size or source_trial is missing.")
     return Row(
-        **{**stored.model_dump(), "size": known_size},
-        number=trial.number,
-        state=trial.state.name,
-        strategy=strategy,
-        family=str(strategy.family(num_groups)),
-        value=value,
-        curve=tuple(sorted(trial.intermediate_values.items())),
-    )
+        **{**stored.model_dump(), "size": known_size}, number=trial.number, state=trial.state.name, strategy=strategy,
+        family=str(strategy.family(num_groups)), value=value, curve=tuple(sorted(trial.intermediate_values.items())),
+    )  # fmt: skip

@@ -92,15 +92,9 @@ def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) ->
     score, low, high = _predicted(verdicts, pair, size)
     close = [strategy for known in pair for strategy in verdicts[known].near_optimal]
     return Estimate(
-        size=size,
-        sizes=pair,
-        source=source,
-        candidate=chosen,
-        score=score,
-        low=low,
-        high=high,
+        size=size, sizes=pair, source=source, candidate=chosen, score=score, low=low, high=high,
         near_optimal=tuple(dict.fromkeys(s for s in close if s.family(results.num_groups) == chosen.family)),
-    )
+    )  # fmt: skip
 
 
 def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int) -> tuple[float, float, float]:
@@ -174,13 +168,11 @@ def frost_line(verdicts: Mapping[int, Verdict], *, num_groups: int) -> FrostLine
     sizes = sorted(verdicts)
     depths = {size: [s.freeze_depth for s in verdicts[size].near_optimal] for size in sizes}
     return FrostLine(
-        num_groups=num_groups,
-        sizes=tuple(sizes),
+        num_groups=num_groups, sizes=tuple(sizes),
         recommended=tuple(verdicts[size].recommended.strategy.freeze_depth for size in sizes),
-        lowest=tuple(min(depths[size]) for size in sizes),
-        highest=tuple(max(depths[size]) for size in sizes),
+        lowest=tuple(min(depths[size]) for size in sizes), highest=tuple(max(depths[size]) for size in sizes),
         line=_line(sizes, [float(np.mean(depths[size])) for size in sizes], num_groups),
-    )
+    )  # fmt: skip
 
 
 def _line(sizes: Sequence[int], depths: Sequence[float], num_groups: int) -> tuple[tuple[float, float], ...]:
