@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from search.errors import FrostlineError, SpecError, printable, without_passwords
+
+if TYPE_CHECKING:
+    from search.storage.location import StudyLocation
 
 app = typer.Typer(
     name="frostline",
@@ -38,34 +41,28 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A study file, or the name of one.")]
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its study file.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The database, if not the study's own SQLite file: a URL, or env:VARIABLE with the URL in it.",
-    ),
-]
+DATABASE = "The database, if not the study's own SQLite file: a URL, or env:VARIABLE with the URL in it."
+Storage = Annotated[str | None, typer.Option(metavar="URL", help=DATABASE)]
+Sizes = Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")]
+CLUSTER = 'The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
 
 
 @app.command()
 def run(
-    spec: Annotated[str, typer.Argument(metavar="[SPEC]", help="A study file, or the name of one.")] = "digits",
+    spec: Spec = "digits",
     storage: Storage = None,
-    sizes: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study file's sizes.")] = None,
+    sizes: Sizes = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials at each size, instead of the file's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 2,
+    workers: Workers = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
-    engine: Annotated[Engine, typer.Option(help="Run trials in local workers, or in tasks of a Ray cluster.")] = (
-        Engine.LOCAL
-    ),
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help='The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'),
-    ] = None,
+    engine: Annotated[Engine, typer.Option(help="Where workers run: this machine, or a Ray cluster.")] = Engine.LOCAL,
+    address: Annotated[str | None, typer.Option(metavar="ADDRESS", help=CLUSTER)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, and for how long.")] = False,
 ) -> None:
     """Run a study: explore every size, confirm the candidates, print the verdicts.
@@ -94,15 +91,11 @@ def run(
 
 @app.command()
 def worker(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A study file, or the name of one.")],
-    storage: Storage = None,
-    sizes: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 1,
-    out: Out = DEFAULT_OUT,
+    spec: Spec, storage: Storage = None, sizes: Sizes = None, workers: Workers = 1, out: Out = DEFAULT_OUT
 ) -> None:
-    """Join a study from any machine that reaches its database, and run trials until none is left.
+    """Join a study and run its trials until none is left, from any machine.
 
-    Safe to interrupt: its trials go back into the queue.
+    The machine must reach the study's database. Safe to interrupt: its trials go back into the queue.
     """
     with _stoppable():
         from rich.console import Console
@@ -122,11 +115,10 @@ def worker(
 def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
     """Write a study's page (report.html) and its trials (trials.csv) again."""
     from search.report.page import write_report
-    from search.storage.location import StudyLocation
     from search.verdict.judge import judge_all
     from search.verdict.load import load_results
 
-    results = load_results(StudyLocation.of(_name(study), out=out, storage=storage))
+    results = load_results(_location(study, storage, out))
     page = write_report(results, judge_all(results))
     print(page)
     print(page.with_name("trials.csv"))
@@ -143,15 +135,15 @@ def best(
     storage: Storage = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Print the recommended strategy at a size of the study, or at one between its sizes, to save or to paste."""
-    from search.storage.location import StudyLocation
+    """Print the recommended strategy at a size, to save or to paste.
+
+    The size may also be between two sizes of the study.
+    """
     from search.verdict.best import find_best
     from search.verdict.load import load_results
     from strategies import format_strategy
 
-    found = find_best(
-        load_results(StudyLocation.of(_name(study), out=out, storage=storage)), size, unconfirmed=unconfirmed
-    )
+    found = find_best(load_results(_location(study, storage, out)), size, unconfirmed=unconfirmed)
     print(format_strategy(found.strategy, format.value, provenance=found.provenance), end="")
 
 
@@ -167,18 +159,15 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard on a study's database, on this machine only and read-only."""
     from search.report.dashboard import serve
-    from search.storage.location import StudyLocation
 
     try:
-        serve(StudyLocation.of(_name(study), out=out, storage=storage), port=port, allow_writes=allow_writes)
+        serve(_location(study, storage, out), port=port, allow_writes=allow_writes)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
 @app.command()
-def groups(
-    spec: Annotated[str, typer.Argument(metavar="[SPEC]", help="A study file, or the name of one.")] = "digits",
-) -> None:
+def groups(spec: Spec = "digits") -> None:
     """Show a study's layer groups: contents, cost, and the parameters that each freeze depth trains."""
     import warnings
 
@@ -242,7 +231,7 @@ def new(
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line; a user's mistake is one line and exit code 2."""
     code: int | None = 0
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -293,10 +282,11 @@ def _print_how_to_resume() -> None:
     os.write(2, f"Stopped; nothing is lost. To resume: {printable(again)}\n".encode())
 
 
-def _name(study: str) -> str:
+def _location(study: str, storage: str | None, out: Path) -> "StudyLocation":
+    from search.storage.location import StudyLocation
     from search.verdict.best import study_name
 
-    return study_name(study)
+    return StudyLocation.of(study_name(study), out=out, storage=storage)
 
 
 def _sizes(text: str | None) -> list[int] | None:

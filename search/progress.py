@@ -58,7 +58,7 @@ class ProgressPoller:
         self._thread.join(timeout=FINAL_READ_SECONDS if kind is None else 0.1)
 
     def check(self) -> None:
-        """Notify the user of a silent database. Raises `StorageError` if its file is gone, and the thread's error."""
+        """Notify the user of a silent database. Raises `StorageError` if its file is gone."""
         if self._error is not None:
             raise self._error
         self._check_file()

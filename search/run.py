@@ -1,4 +1,4 @@
-"""The main command: from a study file to a study, a verdict per size, a page and a strategy to import."""
+"""The main command: from a study file to verdicts, a page and a best strategy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,8 +33,8 @@ REQUEUE_SECONDS = 4.0
 def run_study(config: RunConfig, *, console: Console) -> None:
     """Run a study to its end, or resume it, and print its verdicts.
 
-    Raises `FrostlineError` before anything is written where the task or the storage is not right, and `Stopped` after
-    Ctrl-C or SIGTERM, with its running trials requeued.
+    Raises `FrostlineError` before anything is written where the task or the storage is not right. After Ctrl-C or
+    SIGTERM it requeues its running trials and raises `Stopped`.
     """
     train(config, console=console)
     # A study of days must not end without its page because a connection breaks now.
@@ -49,7 +49,7 @@ def run_study(config: RunConfig, *, console: Console) -> None:
 
 
 def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None:
-    """Run trials until none is left at these sizes, here or at any worker that has joined the study.
+    """Run trials until none is left, here or in other processes that joined the study.
 
     patience: seconds for which the first read waits for the database. Raises as `run_study` does.
     """
@@ -81,7 +81,10 @@ def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None
 
 
 def estimate(config: RunConfig, *, console: Console) -> None:
-    """Print what a run would do and about how long it would take, from a few epochs trained here; write nothing."""
+    """Print what a run would do and about how long it would take; write nothing.
+
+    The time is estimated from a few epochs trained here.
+    """
     from search.training.timing import seconds_per_trial
 
     spec, sizes, stored = config.spec, config.sizes, config.stored()
@@ -152,7 +155,7 @@ def _print_verdicts(console: Console, results: Results, verdicts: Mapping[int, V
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Put the study file's name before the message of an error that a worker found in it."""
+    """Put the study file's name before the message of an error in it."""
     try:
         yield
     except (SpecError, TaskError, StudyError) as error:

@@ -13,7 +13,7 @@ from search.verdict.load import read_results, stored_spec
 from search.verdict.results import Results
 
 Engine = Literal["local", "ray"]
-"""Where trials run: in worker processes of this machine, or as tasks of a Ray cluster."""
+"""Where workers run: as processes of this machine, or as tasks of a Ray cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class RunConfig:
         return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == own.task.sizes else self.sizes)
 
     def stored(self) -> Results | None:
-        """Return the stored study, with the budgets of this run; None if there is none yet.
+        """Return the stored study, with this run's budgets; None if there is none yet.
 
         Raises `StudyError` where it was stored with another spec.
         """

@@ -1,4 +1,4 @@
-"""Local worker processes: long-lived, each loads torch and the data once, and dies with its parent."""
+"""Local worker processes. Each loads torch and the data once, and dies with its parent."""
 
 import multiprocessing
 import os
@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -19,8 +18,8 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.workers.setup import redirect_output
-from search.workers.supervisor import Event, supervise
-from search.workers.worker import run_worker
+from search.workers.supervisor import supervise
+from search.workers.worker import Event, run_worker
 
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl(2) for the signal that a process gets when its parent dies."""
@@ -35,7 +34,7 @@ def run_workers(
     tick: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = print,
 ) -> None:
-    """Run `count` worker processes until nothing is left to do at these sizes. Raises as `supervise` does."""
+    """Run `count` worker processes until nothing is left to do. Raises as `supervise` does."""
     run = WorkerLease.new()
     arguments = (spec.model_dump(mode="json", exclude_unset=True), location, sizes, run.token)
     supervise(LocalProcesses(arguments, count=count), location, run=run, tick=tick, notify=notify)
@@ -126,16 +125,12 @@ def _work(
     redirect_output(os.devnull)
     try:
         spec = StudySpec.from_dict(content, where="the study file")
-        run_worker(spec, location, sizes, index=index, parent=parent, report=partial(_report, connection, index))
+        run_worker(spec, location, sizes, index=index, parent=parent, report=connection.send)
     except FrostlineError as error:
         connection.send(error)
     except BaseException:
         connection.send(RuntimeError(f"A worker crashed:\n{traceback.format_exc()}"))
         raise
-
-
-def _report(connection: Connection, index: int, kind: Any, text: str) -> None:
-    connection.send(Event(index=index, kind=kind, text=text))
 
 
 def _die_with_parent() -> None:

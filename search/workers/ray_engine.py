@@ -1,7 +1,7 @@
 """Workers on many machines, as tasks of a Ray cluster.
 
-All nodes have Frostline installed, see the working directory under the same path and in it the same folder of the study
-(a network file system), and reach the database. User code that a study file names is imported from there.
+All nodes have Frostline installed and reach the database. They share the working directory and the study's folder under
+the same paths, on a network file system. User code that a study file names is imported from there.
 """
 
 import json
@@ -13,8 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.study.recovery import release
-from search.workers.supervisor import Event, supervise
-from search.workers.worker import run_worker
+from search.workers.supervisor import supervise
+from search.workers.worker import Event, run_worker
 
 ALLOWED_ADDRESSES = 'allowed: "auto" (the cluster that this machine is a node of), or HOST:PORT of its head'
 CONNECT_SECONDS = 5.0
@@ -44,26 +42,17 @@ def run_on_ray(
     tick: Callable[[], None] = lambda: None,
     notify: Callable[[str], None] = print,
 ) -> None:
-    """Run as many workers as a Ray cluster has room for, until nothing is left to do at these sizes.
+    """Run workers wherever a Ray cluster has room, until nothing is left to do.
 
-    Without `address` they run in a cluster of this machine's own, on all its CPUs. The trials of a worker that dies, or
-    is lost with its node, are released at once. Only a death that may be the trial's fault counts against it: losing a
-    node does not. Raises as `supervise` does.
+    Without `address` the cluster is one of this machine's own, with all its CPUs. The trials of a worker that dies, or
+    is lost with its node, are released at once. Losing a node does not count against a trial. Raises as `supervise`
+    does, and as `joined_cluster`.
     """
     check_resources(spec.train, location, address)
     run = WorkerLease.new()
     with joined_cluster(address, spec.train) as ray:
-        engine = RayTasks(ray, spec, location, sizes, run=run, notify=notify)
+        engine = RayTasks(ray, spec, location, sizes, run=run)
         supervise(engine, location, run=run, tick=tick, notify=notify)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Worker:
-    """A task that runs a worker, and the lease that this process holds for it."""
-
-    index: int
-    lease: WorkerLease
-    held: ExitStack
 
 
 class RayTasks:
@@ -77,12 +66,11 @@ class RayTasks:
         sizes: list[int],
         *,
         run: WorkerLease,
-        notify: Callable[[str], None],
     ) -> None:
         from ray.util.queue import Queue
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self.ray, self.train, self.location, self.run, self.notify = ray, spec.train, location, run, notify
+        self.ray, self.train, self.location, self.run = ray, spec.train, location, run
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": -1}
         self.mailbox = Queue(actor_options=options)
@@ -91,39 +79,39 @@ class RayTasks:
         # the name of an owner whose trials were released.
         room = {"num_cpus": spec.train.threads, "num_gpus": spec.train.gpus}
         self.task = ray.remote(**room, max_retries=0, max_calls=1)(ray_worker)
-        self.workers: dict[Any, _Worker] = {}
-        self.dead: list[tuple[_Worker, bool]] = []
+        self.workers: dict[Any, tuple[int, WorkerLease]] = {}
+        self.leases: dict[WorkerLease, ExitStack] = {}  # that this process holds
+        self.dead: list[tuple[WorkerLease, bool]] = []  # of workers whose trials wait for their release
 
     def room(self) -> int:
-        room = room_of(alive_nodes(self.ray), self.train)
-        if room == 0:
-            self.notify("The Ray cluster has lost every node with room for a worker; waiting for another.")
-        return room
+        return room_of(alive_nodes(self.ray), self.train)
 
     def start(self, index: int) -> None:
-        lease, held = WorkerLease.new(parent=self.run.token), ExitStack()
-        held.enter_context(lease.held(self.location))
-        task = self.task.remote(*self.arguments, index, str(lease))
-        self.workers[task] = _Worker(index=index, lease=lease, held=held)
+        lease = WorkerLease.new(parent=self.run.token)
+        self.leases[lease] = ExitStack()
+        self.leases[lease].enter_context(lease.held(self.location))
+        self.workers[self.task.remote(*self.arguments, index, str(lease))] = index, lease
 
     def poll(self, seconds: float) -> list[Event]:
+        self._release()
         if not self.workers:
             time.sleep(seconds)
-            return []
+            lost = "the Ray cluster has lost every node with room for a worker; waiting for another."
+            return [Event(index=0, kind="note", text=lost)]
         tasks = [*self.workers]
         self.ray.wait(tasks, num_returns=1, timeout=seconds)
         ended = self.ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]
         events: list[Event] = self.mailbox.get_nowait_batch(self.mailbox.qsize())
         for task in ended:
-            error, worker = self._error(task), self.workers.pop(task)
+            error, (index, lease) = self._error(task), self.workers.pop(task)
             if error is None:
-                worker.held.close()
-                events.append(Event(index=worker.index, kind="finished"))
+                self.leases.pop(lease).close()
+                events.append(Event(index=index, kind="finished"))
                 continue
             is_lost = isinstance(error, self.ray.exceptions.NodeDiedError)
-            self.dead.append((worker, is_lost))
+            self.dead.append((lease, is_lost))
             reason = " ".join(str(error).split())[:300]
-            events.append(Event(index=worker.index, kind="lost" if is_lost else "died", text=f"with: {reason}"))
+            events.append(Event(index=index, kind="lost" if is_lost else "died", text=f"with: {reason}"))
         self._release()
         return events
 
@@ -132,11 +120,11 @@ class RayTasks:
             self.ray.cancel(task, force=True)
         if self.workers:
             self.ray.wait([*self.workers], num_returns=len(self.workers), timeout=CANCEL_SECONDS)
-        for worker in [*self.workers.values(), *(worker for worker, _ in self.dead)]:
-            worker.held.close()
+        for held in self.leases.values():
+            held.close()
 
     def _error(self, task: Any) -> Exception | None:
-        """Return Ray's error where the task's process or node died. Raises what the worker itself raised."""
+        """Return Ray's error where a task's process or node died. Raises the worker's own."""
         try:
             self.ray.get(task)
         except self.ray.exceptions.RayTaskError as error:
@@ -149,14 +137,14 @@ class RayTasks:
 
     def _release(self) -> None:
         while self.dead:
-            worker, is_lost = self.dead[0]
+            lease, is_lost = self.dead[0]
             try:
                 with connected(self.location.database) as storage:
                     if storage is not None:
-                        release(storage, self.location, worker.lease, counts=not is_lost)
+                        release(storage, self.location, lease, counts=not is_lost)
             except StorageError:  # away: tried again at the next poll
                 return
-            worker.held.close()
+            self.leases.pop(lease).close()
             del self.dead[0]
 
 
@@ -181,16 +169,12 @@ def ray_worker(
     spec = StudySpec.from_dict(json.loads(content), where="the study file")
     if spec.train.gpus == 0:  # Ray hides only the GPUs that it knows
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    run_worker(spec, location, sizes, index=index, lease=lease, report=partial(_report, mailbox, index))
-
-
-def _report(mailbox: Any, index: int, kind: Any, text: str) -> None:
-    mailbox.put(Event(index=index, kind=kind, text=text))
+    run_worker(spec, location, sizes, index=index, lease=lease, report=mailbox.put)
 
 
 @contextmanager
 def joined_cluster(address: str | None, train: Train) -> Iterator[Any]:
-    """Join the Ray cluster at that address, or run one on this machine, on loopback alone, until the block ends.
+    """Join a Ray cluster, or run one on this machine's loopback, until the block ends.
 
     Yields Ray. Raises `StudyError` without Ray or a cluster, `SpecError` where no node has room for a worker.
     """
@@ -242,7 +226,7 @@ def alive_nodes(ray: Any) -> list[dict[str, Any]]:
 
 
 def room_of(nodes: list[dict[str, Any]], train: Train) -> int:
-    """Return how many workers the nodes can run at the same time, if no other task runs there."""
+    """Return how many workers the nodes can run at once, other tasks aside."""
     room = 0
     for resources in (node["Resources"] for node in nodes):
         shares = [resources.get("CPU", 0.0) / train.threads]
@@ -264,7 +248,7 @@ def check_room(nodes: list[dict[str, Any]], train: Train) -> None:
 
 
 def check_address(address: str | None) -> None:
-    """Raise `SpecError` for a malformed address of a cluster, `StudyError` where no cluster answers."""
+    """Raise `SpecError` for a malformed address, `StudyError` where no cluster answers."""
     if address in (None, "auto"):
         return
     host, _, port = str(address).rpartition(":")
@@ -283,7 +267,7 @@ def check_address(address: str | None) -> None:
 
 
 def check_resources(train: Train, location: StudyLocation, address: str | None) -> None:
-    """Raise `SpecError` where Ray's workers would not get the GPUs they need, or not reach their database."""
+    """Raise `SpecError` where workers would get no GPU, or not reach their database."""
     if train.accelerator == "gpu" and train.gpus == 0:
         raise SpecError(
             "[train] accelerator = 'gpu', gpus = 0: under Ray a worker sees only the GPUs that it asks for; set "

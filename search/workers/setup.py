@@ -38,7 +38,7 @@ def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
 
 
 def set_utc() -> None:
-    """Set the time zone to UTC: Optuna stores local times, which must agree on all hosts."""
+    """Set the time zone to UTC. Optuna stores local times, which hosts must share."""
     os.environ["TZ"] = "UTC"
     if hasattr(time, "tzset"):
         time.tzset()
@@ -80,7 +80,7 @@ def redirect_output(target: str | os.PathLike[str]) -> None:
 
 
 class _Log(io.FileIO):
-    """A log that drops lines where the disk is full, instead of ending the process that writes them."""
+    """A log that drops lines where the disk is full, instead of raising an error."""
 
     def write(self, text: Any) -> int:
         try:

@@ -15,9 +15,9 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], None]]:
-    """Yield a function that raises `Stopped` once a Ctrl-C or SIGTERM has come; a second signal ends the process.
+    """Yield a function that raises `Stopped` once a Ctrl-C or SIGTERM has come.
 
-    The handler itself raises nothing. An exception inside a library's import would leave half a module behind, and one
+    A second signal ends the process. The handler itself raises nothing. An exception inside a library's import would leave half a module behind, and one
     inside a weak reference's callback is lost.
     """
     stopped: list[Stopped] = []

@@ -1,33 +1,19 @@
-"""Supervision of workers: as many as there is room for, and another for each that dies."""
+"""Supervision of workers: one for each free place, and another for each that dies."""
 
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from math import inf
-from typing import Literal, Protocol
+from typing import Protocol
 
 from search.errors import StudyError
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.workers.worker import MAX_STARTUP_FAILURES, POLL_SECONDS
+from search.workers.worker import MAX_STARTUP_FAILURES, POLL_SECONDS, Event
 
 FINISH_SECONDS = 30.0
 """Time in which the others must end once a worker found nothing left to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A report about one worker.
-
-    kind: "ready" when it found the task right, "begun" with its first trial, "note" with a line for the user,
-    "finished" when it found nothing left to do, "died" with how, "lost" with how when its whole machine was lost.
-    """
-
-    index: int
-    kind: Literal["ready", "begun", "note", "finished", "died", "lost"]
-    text: str = ""
 
 
 class Engine(Protocol):
@@ -40,7 +26,7 @@ class Engine(Protocol):
         """Start a worker."""
 
     def poll(self, seconds: float) -> list[Event]:
-        """Return new events, after at most so many seconds. Raises the first error that a worker raised."""
+        """Return new events, after at most so many seconds. Raises a worker's error."""
 
     def close(self) -> None:
         """End all workers."""

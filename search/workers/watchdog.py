@@ -1,4 +1,4 @@
-"""A time limit on progress: a worker that hangs would keep its trial for ever, unless its process ends."""
+"""A time limit on progress: unless its process ends, a hung worker keeps its trial."""
 
 import faulthandler
 import os
@@ -9,15 +9,15 @@ from math import inf
 from typing import Self
 
 LAST_WORDS_SECONDS = 30.0
-"""Time after the limit in which a process may end itself with last words; then it ends without."""
+"""Time after the limit in which a process may end itself with last words."""
 HUNG_EXIT_CODE = 75
 """Exit code of a process that ended itself with last words."""
 
 
 class Watchdog:
-    """A thread that ends this process where nothing is finished for `seconds`, neither a batch nor cached activations.
+    """A thread that ends this process where nothing is finished for `seconds`.
 
-    Used as a context. `last_words` is called first, with the reason. Native code that hangs while it holds Python's
+    Each batch counts, and each block of cached activations. Used as a context. `last_words` is called first, with the reason. Native code that hangs while it holds Python's
     lock stops this thread too. Then, `LAST_WORDS_SECONDS` later, a thread of `faulthandler` that needs no such lock
     ends the process with exit code 1. Both print where it hangs.
     """
@@ -38,7 +38,7 @@ class Watchdog:
             faulthandler.dump_traceback_later(self.seconds + LAST_WORDS_SECONDS, exit=True)
 
     def pause(self) -> None:
-        """Start the time limit again, if it runs: the process waits for something else than itself."""
+        """Start the time limit again, if it runs: the process waits for another."""
         if self._last != inf:
             self.kick()
 

@@ -1,4 +1,4 @@
-"""The worker loop: join a study's queue and run its trials until none is left anywhere."""
+"""The worker loop: join a study's queue and run trials until none is left."""
 
 import gc
 import time
@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from search.errors import StudyError
 from search.files import is_refused
@@ -19,8 +19,6 @@ from search.workers.setup import load_task, log_file, redirect_output
 from search.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from search.activations.frozen_prefix import FrozenPrefix
-    from search.device import ComputeFormat
     from search.study.queue import Claim, Failure, TrialQueue
     from search.task.task import Task
 
@@ -32,13 +30,27 @@ MAX_STARTUP_DIVERGED = 10
 """So many first trials that all end without a value stop the study."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A report about one worker.
+
+    kind: "ready" once it found the task right, "begun" with each trial, "note" with a line for the user.
+    It ends with "finished" when nothing is left to do. "died" and "lost" say how in `text`; a worker is lost with its
+    whole machine.
+    """
+
+    index: int
+    kind: Literal["ready", "begun", "note", "finished", "died", "lost"]
+    text: str = ""
+
+
 def run_worker(
     spec: StudySpec,
     location: StudyLocation,
     sizes: list[int],
     *,
     index: int,
-    report: Callable[[str, str], None],
+    report: Callable[[Event], None],
     parent: str = "",
     lease: WorkerLease | None = None,
 ) -> None:
@@ -46,13 +58,13 @@ def run_worker(
 
     The task is checked before anything is written. From then on output goes to the study's `logs/worker-{index}.log`.
 
-    report: called with "ready" once the task is right, "begun" when the first trial begins, and "note" and a line for
-    the user. parent: the token of the run that started this worker. lease: one that the run holds for this worker.
+    report: called with the worker's events, except for its end.
+    parent: the token of the run that started this worker. lease: one that the run holds for this worker.
     Raises `FrostlineError` for what a user can mend.
     """
 
     def notify(line: str) -> None:
-        report("note", line)
+        report(Event(index=index, kind="note", text=line))
 
     watchdog = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
     try:
@@ -60,7 +72,7 @@ def run_worker(
         from search.training.checkpoint import sweep as sweep_checkpoints
 
         redirect_output(log_file(location, index))
-        report("ready", "")
+        report(Event(index=index, kind="ready"))
         for note in task.notes:
             notify(note)
         with (
@@ -70,15 +82,11 @@ def run_worker(
             ) as queue,
             watchdog,
         ):
-            context = TrialContext.of(queue, task, progress=watchdog.kick)
-            begun = False
+            run = trial_runner(queue, task, progress=watchdog.kick)
 
             def run_one(claim: "Claim") -> "Failure | None":
-                nonlocal begun
-                if not begun:
-                    report("begun", "")
-                begun = True
-                return context.run(claim)
+                report(Event(index=index, kind="begun"))
+                return run(claim)
 
             run_trials(queue, sizes, run_one, watchdog)
             sweep_checkpoints(location, queue.studies)
@@ -92,7 +100,7 @@ def run_worker(
 def run_trials(
     queue: "TrialQueue", sizes: list[int], run: "Callable[[Claim], Failure | None]", watchdog: Watchdog
 ) -> None:
-    """Claim trials and run them until nothing is left to do at these sizes, here or in another process.
+    """Claim trials and run them until none is left, here or in another process.
 
     Raises `StudyError` if the first trials all fail.
     """
@@ -131,7 +139,7 @@ def joined_study(
     meanwhile: Callable[[], None] = lambda: None,
     **facts: Any,
 ) -> Iterator["TrialQueue"]:
-    """Join a study as an owner of trials, present and with a heartbeat as long as the block lasts.
+    """Join a study as an owner of trials until the block ends.
 
     parent: the token of the run that started this process. lease: one that the run holds; by default a new one.
     notify, meanwhile: those of `open_storage`.
@@ -155,54 +163,37 @@ def joined_study(
 
 
 def heartbeat_for(location: StudyLocation, owner: WorkerLease) -> AbstractContextManager[Heartbeat | None]:
-    """Return the owner's heartbeat where others can't see its lock; None beside a database file, where all can."""
+    """Return the owner's heartbeat; None beside a database file, where its lock is seen."""
     if location.is_local:
         return nullcontext()
     return Heartbeat(open_engine(location.database), owner=str(owner), study=location.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialContext:
-    """Everything a worker builds once and reuses for all its trials: task, cached activations, precision."""
+def trial_runner(
+    queue: "TrialQueue", task: "Task", *, progress: Callable[[], None]
+) -> "Callable[[Claim], Failure | None]":
+    """Build everything a worker reuses for its trials; return the function that runs one.
 
-    queue: "TrialQueue"
-    task: "Task"
-    layers: "FrozenPrefix | None"
-    compute_format: "ComputeFormat"
-    progress: Callable[[], None]
+    That is the pretrained weights, trained here on the source task where they are missing, the cached activations, and
+    the precision. Raises `FrostlineError`.
+    """
+    from search.activations.frozen_prefix import FrozenPrefix
+    from search.digest import digest
+    from search.training.precision import compute_format_of
+    from search.training.source_task import with_source_weights
+    from search.workers.trial import run_trial
 
-    @classmethod
-    def of(cls, queue: "TrialQueue", task: "Task", *, progress: Callable[[], None]) -> Self:
-        """Train the source task's weights where they are missing, then build the rest. Raises `FrostlineError`."""
-        from search.activations.frozen_prefix import FrozenPrefix
-        from search.digest import digest
-        from search.training.precision import compute_format_of
-        from search.training.source_task import with_source_weights
-
-        location, notify = queue.location, queue.notify
-        task = with_source_weights(task, location)
-        if task.weights is not None:
-            queue.check_weights(digest(*task.weights.items()))
-        compute_format = compute_format_of(task, location, notify=notify)
-        layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=notify, progress=progress)
-        return cls(queue=queue, task=task, layers=layers, compute_format=compute_format, progress=progress)
-
-    def run(self, claim: "Claim") -> "Failure | None":
-        """Run a claimed trial, as `search.workers.trial.run_trial` does."""
-        from search.workers.trial import run_trial
-
-        return run_trial(
-            self.queue,
-            claim,
-            self.task,
-            layers=self.layers,
-            compute_format=self.compute_format,
-            progress=self.progress,
-        )
+    location, notify = queue.location, queue.notify
+    task = with_source_weights(task, location)
+    if task.weights is not None:
+        queue.check_weights(digest(*task.weights.items()))
+    compute_format = compute_format_of(task, location, notify=notify)
+    layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=notify, progress=progress)
+    return lambda claim: run_trial(queue, claim, task, layers=layers, compute_format=compute_format, progress=progress)
 
 
 class StartupFailures:
-    """Failures of a study's first trials, held back until one trial is complete, here or elsewhere.
+    """Failures of a study's first trials, held back until a trial is complete anywhere.
 
     Where they all raise errors, the code or the machine is at fault: the trials then wait to be run again.
     """
@@ -214,7 +205,7 @@ class StartupFailures:
         self.diverged = 0
 
     def ended(self, failure: "Failure | None") -> None:
-        """Count a trial that has ended. Raises `StudyError` when the first ones all failed or diverged."""
+        """Count an ended trial. Raises `StudyError` when the first all failed or diverged."""
         self.has_complete = self.has_complete or self.queue.has_complete()
         if failure is not None:
             self.failures.append(failure)

@@ -288,7 +288,7 @@ def test_missing_ray_names_the_extra(place, monkeypatch):
 
 @pytest.fixture
 def restored(monkeypatch, place):
-    """What a worker changes of its process is restored: the working directory and the answer to SIGTERM."""
+    """Restore what a worker changes of its process: the working directory and the answer to SIGTERM."""
     monkeypatch.chdir(place)
     before = signal.getsignal(signal.SIGTERM)
     yield

@@ -5,7 +5,8 @@ import pytest
 from search.errors import StudyError
 from search.storage.owner import WorkerLease
 from search.workers import supervisor
-from search.workers.supervisor import Event, supervise
+from search.workers.supervisor import supervise
+from search.workers.worker import Event
 
 
 class Script:
