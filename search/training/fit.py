@@ -146,8 +146,8 @@ def _loaders(task: Task, reader: Reader | None, *, size: int, repeat: int) -> tu
     settings, seed = task.spec.train, task.seed(repeat)
     train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.parts
     batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)
-    size = eval_batch(settings.batch_size)
-    return batches, eval_loader(validation, batch_size=size, epoch=lambda: batches.sampler.epoch)
+    batch_size = eval_batch(settings.batch_size)
+    return batches, eval_loader(validation, batch_size=batch_size, epoch=lambda: batches.sampler.epoch)
 
 
 def _score(

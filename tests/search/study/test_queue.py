@@ -33,7 +33,7 @@ def test_a_size_is_explored_then_confirmed_to_the_budget(location, spec):
         families = {claim.strategy.family(GROUPS) for claim in explored if claim.size == size}
         pairs = Counter((claim.strategy.family(GROUPS), claim.repeat) for claim in confirmed if claim.size == size)
         assert pairs.keys() == set(itertools.product(families, range(1, 6)))
-        assert {repeat for (_, repeat), times in pairs.items() if times > 1} <= {1, 2}, "play-offs"
+        assert {repeat for (_, repeat), times in pairs.items() if times > 1} <= {1, 2}, "head to head"
     results = read_results(open_storage(location.database), location)
     for size in (20, 40):
         for row in results.candidates(size):
@@ -235,7 +235,7 @@ def test_a_candidate_again_keeps_its_confirm_trials(location, spec):
 
     found = []
     with WorkerLease.new().held(location) as owner:
-        for trials, most in ((10, 10 + 18), (14, 1000), (18, 1000)):  # first it is stopped in the midst of the final
+        for trials, most in ((10, 10 + 18), (14, 1000), (18, 1000)):  # first it is stopped during the race
             queue = open_queue(location, spec.changed(search={"trials": trials}), owner)
             work(queue, [20], most=most, seems=seems)
             found.append(candidates()[0])

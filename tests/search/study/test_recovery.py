@@ -11,7 +11,7 @@ from search.errors import StudyError
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.study.recovery import MAX_DEATHS, deaths, release
+from search.study.recovery import MAX_DEATHS, deaths, release, requeue_dead
 from search.verdict.load import load_results, read_results
 from search.workers.worker import joined_study
 from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
@@ -33,6 +33,13 @@ def test_a_killed_processs_trial_is_requeued_as_itself(location, spec):
         assert claim.trial.params == lost.params
         work(queue, [20])
     assert states(location) == {"COMPLETE": 10 + 5 * 6}
+
+
+def test_requeue_dead_needs_only_storage_and_location(location, spec):
+    with WorkerLease.new().held(location) as owner:
+        open_queue(location, spec, owner).claim([20])
+    requeue_dead(open_storage(location.database), location)
+    assert states(location) == {"WAITING": 1}
 
 
 def test_a_trial_whose_process_always_dies_fails_with_a_reason(location, spec):

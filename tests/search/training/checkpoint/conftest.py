@@ -30,7 +30,7 @@ def always(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(task, tmp_path_factory):
-    """The result of gradual unfreezing without interruption."""
+    """Return what gradual unfreezing stores if nothing interrupts it."""
     queue = Queue(tmp_path_factory.mktemp("whole"), task)
     claim = queue.claim(GRADUAL)
     assert run_trial(queue, claim, task) is None

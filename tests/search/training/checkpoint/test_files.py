@@ -161,11 +161,11 @@ def test_a_broken_checkpoint_starts_the_trial_again(how, task, whole, tmp_path, 
     assert come_to(queue, claim) == whole
     assert not list(tmp_path.rglob("executed"))
     assert queue.files == [file.name] * (how == "a folder"), "which is not ours to remove"
-    tell(f"checkpoint: {how}", "said; the trial starts again, and comes to the same")
+    tell(f"checkpoint: {how}", "said; the trial starts again, and ends the same")
 
 
 def edited(folder, monkeypatch):
-    """The user's file, as if a worker had been started after it was edited."""
+    """Replace the user's file as if a worker had started after it was edited."""
     file = folder / "edited.py"
     file.write_text(NETS + "something = 1\n")
     monkeypatch.setattr(sys.modules["nets"], "__file__", str(file))
@@ -232,7 +232,7 @@ def test_a_full_disk_costs_the_checkpoint_not_the_trial(task, whole, tmp_path, a
     said = [line for line in capfd.readouterr().out.splitlines() if "can't be written" in line]
     assert len(said) == 1
     assert said[0].endswith("the trial continues without.")
-    tell("the disk is full in a checkpoint", "said; the checkpoint before stays, the trial goes on")
+    tell("the disk is full in a checkpoint", "said; the checkpoint before stays, the trial continues")
 
 
 def test_sweep_removes_ended_trials_checkpoints_alone(task, tmp_path, always):
@@ -252,7 +252,7 @@ def test_sweep_removes_ended_trials_checkpoints_alone(task, tmp_path, always):
 
 
 def test_progress_is_called_after_every_batch(task, tmp_path):
-    told = []
+    counted = []
     for cached in (False, True):
         queue, count = Queue(tmp_path / str(cached), task), [0]
 
@@ -262,7 +262,7 @@ def test_progress_is_called_after_every_batch(task, tmp_path):
         layers = FrozenPrefix.of(task, cache=tmp_path / "cache", say=print, progress=progress) if cached else None
         probing = FreezingStrategy(freeze_depth=3)
         run_trial(queue, queue.claim(probing, confirms=True), task, layers=layers, progress=progress)
-        told.append(count[0])
+        counted.append(count[0])
     plain = EPOCHS * (STEPS + 1) + 2  # of 497 test examples two batches
-    assert told[0] == plain
-    assert told[1] > plain + 2, "what frozen layers make of training, validation and test examples"
+    assert counted[0] == plain
+    assert counted[1] > plain + 2, "what frozen layers make of training, validation and test examples"

@@ -177,4 +177,4 @@ def test_a_kill_during_a_save_leaves_the_checkpoint_before(nets, task, whole, tm
     assert come_to(queue, claim) == whole
     assert name not in queue.files
     assert queue.files == []
-    tell("SIGKILL while a checkpoint is written", "goes on from the one before, to the bit")
+    tell("SIGKILL while a checkpoint is written", "resumes from the one before, to the bit")
