@@ -13,6 +13,7 @@ from search.study.queue import Claim, Failure, TrialQueue
 from search.task.task import Task
 from search.training.checkpoint import TrialCheckpoint
 from search.training.fit import fit
+from search.user_code import one_line
 
 
 def run_trial(
@@ -74,5 +75,4 @@ def run_trial(
 
 def _reason(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    message = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {message} ({os.path.basename(frame.filename)}:{frame.lineno})"
+    return f"{one_line(error)} ({os.path.basename(frame.filename)}:{frame.lineno})"
