@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, nan
 from typing import Any
 
@@ -48,8 +49,7 @@ class Failure:
     """A trial that raised an error, not stored yet: it may not be at fault."""
 
     claim: Claim
-    reason: str
-    attributes: dict[str, Any]
+    result: TrialResult
 
 
 class TrialQueue:
@@ -88,6 +88,7 @@ class TrialQueue:
             size: optuna.load_study(study_name=location.explore_name(size), storage=storage, pruner=rule)
             for size in spec.task.sizes
         }
+        self._locked = partial(under_lock, self.shared, location)
         self._recovery = Recovery(self.shared, location, self.studies, owner=owner, heartbeat=heartbeat)
         self._finished: set[int] = set()  # sizes with no trial left to claim
 
@@ -98,7 +99,7 @@ class TrialQueue:
 
     def check_weights(self, weights: str) -> None:
         """Raise `StudyError` if the study was created with pretrained weights of another digest."""
-        under_lock(self.shared, self.location, lambda: check_weights(self._confirm, self.location, weights))
+        self._locked(lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
         """Claim the next trial of these sizes; None if there is none now."""
@@ -112,7 +113,7 @@ class TrialQueue:
                     return claim
             return None
 
-        claimed = under_lock(self.shared, self.location, claim)
+        claimed = self._locked(claim)
         if claimed is not None:
             self.shared.acquire(claimed.trial._trial_id, str(self.owner))
         return claimed
@@ -143,37 +144,30 @@ class TrialQueue:
                 notify=self.notify,
                 meanwhile=meanwhile,
             )
-        self._end(claim, result.state, attributes, value=result.value)
+        trial_id, value = claim.trial._trial_id, result.value
+        self.note(claim, attributes)
+        if result.state == TrialState.PRUNED:  # as in Optuna, the last value reported
+            reported = self.storage.get_trial(trial_id)
+            value = nan if reported.last_step is None else reported.intermediate_values[reported.last_step]
+        values = None if result.state == TrialState.FAIL or isnan(value) else [value]
+        # Not by `study.tell`: it reads the trial's state before it writes. If the trial was taken from a suspended
+        # process just there, it raises a ValueError.
+        self.storage.set_trial_state_values(trial_id, result.state, values)
+        self.shared.release(trial_id)
 
     def fail(self, failure: Failure) -> None:
         """Store that a trial failed for good, unless another process has it now."""
         with suppress(LeaseLost):
-            self._end(failure.claim, TrialState.FAIL, {**failure.attributes, "reason": failure.reason})
-
-    def _end(self, claim: Claim, state: TrialState, attributes: dict[str, Any], *, value: float = nan) -> None:
-        trial_id = claim.trial._trial_id
-        self.note(claim, attributes)
-        if state == TrialState.PRUNED:  # as in Optuna, the last value reported
-            reported = self.storage.get_trial(trial_id)
-            value = nan if reported.last_step is None else reported.intermediate_values[reported.last_step]
-        values = None if state == TrialState.FAIL or isnan(value) else [value]
-        # Not by `study.tell`: it reads the trial's state before it writes. If the trial was taken from a suspended
-        # process just there, it raises a ValueError.
-        self.storage.set_trial_state_values(trial_id, state, values)
-        self.shared.release(trial_id)
+            self.finish(failure.claim, failure.result)
 
     def requeue(self, claim: Claim) -> None:
         """Let a claimed trial wait to be run again, unless another process has it now."""
+        trial_id = claim.trial._trial_id
         with suppress(LeaseLost):
-            trial_id = claim.trial._trial_id
-            under_lock(
-                self.shared,
-                self.location,
-                lambda: self.storage.set_trial_state_values(trial_id, TrialState.WAITING),
-            )
-        self.shared.release(claim.trial._trial_id)
+            self._locked(lambda: self.storage.set_trial_state_values(trial_id, TrialState.WAITING))
+        self.shared.release(trial_id)
 
-    def let_go(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> None:
         """Give up a trial that another process has now."""
         self.shared.release(claim.trial._trial_id)
 

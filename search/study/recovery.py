@@ -42,6 +42,8 @@ class Recovery:
 
     studies: all Optuna studies of the location.
     owner, heartbeat: of this process, if it runs trials.
+    ended: an owner that is known to have ended.
+    counts: whether the end of that one may be its trial's fault; the loss of its machine is not.
     """
 
     def __init__(
@@ -52,12 +54,16 @@ class Recovery:
         *,
         owner: WorkerLease | None = None,
         heartbeat: Heartbeat | None = None,
+        ended: WorkerLease | None = None,
+        counts: bool = True,
     ) -> None:
         self.storage = storage
         self.location = location
         self.studies = studies
         self.owner = owner
         self.heartbeat = heartbeat
+        self.ended = ended
+        self.counts = counts
 
     def has_complete(self) -> bool:
         """Return whether any trial of the studies is complete."""
@@ -75,21 +81,9 @@ class Recovery:
                 self._requeue(trial, trials)
         return study.get_trials(deepcopy=False) if gone else trials
 
-    def release(self, owner: WorkerLease, *, counts: bool) -> None:
-        """Requeue the running trials of an owner that is known to have ended.
-
-        counts: whether its death may be the trial's fault; the loss of its whole machine is not.
-        Raises as `trials` does.
-        """
-        for study in self.studies:
-            trials = study.get_trials(deepcopy=False)
-            for trial in trials:
-                if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner") == str(owner):
-                    self._requeue(trial, trials, counts=counts)
-
-    def _requeue(self, trial: FrozenTrial, peers: list[FrozenTrial], *, counts: bool = True) -> None:
+    def _requeue(self, trial: FrozenTrial, peers: list[FrozenTrial]) -> None:
         """Requeue a trial in place, or fail it if its process died too often."""
-        died = self._died(trial) if counts else deaths(trial)
+        died = self._died(trial)
         here = sum(epoch == died[-1][1] for _, epoch in died)
         last = trial.user_attrs.get("hung", "")
         reason = f"its process died {here} times{last and f', the last time {last}'}"
@@ -116,7 +110,7 @@ class Recovery:
         # Claims happen under the lock held here, so a running trial without an owner lost its process, or its database,
         # in the middle of its claim. So did one of this owner that this process has not acquired.
         owner = WorkerLease.parse(trial.user_attrs.get("owner"))
-        if owner is None:
+        if owner is None or owner == self.ended:
             return True
         if owner == self.owner:
             return not self.storage.has(trial._trial_id)
@@ -130,29 +124,26 @@ class Recovery:
         owner = WorkerLease.parse(trial.user_attrs.get("owner"))
         if owner is None or owner == self.owner or not trial.params or owner.parent_has_exited(self.location):
             return deaths(trial)
-        return deaths(trial, str(owner))
+        return deaths(trial) if owner == self.ended and not self.counts else deaths(trial, str(owner))
 
 
-def requeue_dead(storage: BaseStorage, location: StudyLocation) -> None:
-    """Requeue all trials of a location whose process has died. Raises as `Recovery.trials` does."""
+def requeue_dead(
+    storage: BaseStorage, location: StudyLocation, *, ended: WorkerLease | None = None, counts: bool = True
+) -> None:
+    """Requeue all trials of a location whose process has died, with the options of `Recovery`.
+
+    Raises `StudyError` if the first trials all kill their process.
+    """
+    leased = leased_storage(storage)
 
     def requeue() -> None:
-        recovery = _recovery(storage, location)
-        for study in recovery.studies:
+        names = [name for study in storage.get_all_studies() if name_of(name := study.study_name) == location.name]
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        recovery = Recovery(leased, location, studies, ended=ended, counts=counts)
+        for study in studies:
             recovery.trials(study)
 
-    under_lock(leased_storage(storage), location, requeue)
-
-
-def release(storage: BaseStorage, location: StudyLocation, owner: WorkerLease, *, counts: bool) -> None:
-    """Requeue the running trials of one owner, as `Recovery.release` does."""
-    under_lock(leased_storage(storage), location, lambda: _recovery(storage, location).release(owner, counts=counts))
-
-
-def _recovery(storage: BaseStorage, location: StudyLocation) -> Recovery:
-    names = [study.study_name for study in storage.get_all_studies()]
-    studies = [optuna.load_study(study_name=name, storage=storage) for name in names if name_of(name) == location.name]
-    return Recovery(leased_storage(storage), location, studies)
+    under_lock(leased, location, requeue)
 
 
 def under_lock(storage: LeasedStorage, location: StudyLocation, act: Callable[[], T]) -> T:

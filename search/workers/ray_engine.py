@@ -22,7 +22,7 @@ from search.spec.tables import Train
 from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.study.recovery import release
+from search.study.recovery import requeue_dead
 from search.workers.supervisor import supervise
 from search.workers.worker import Event, run_worker
 
@@ -141,7 +141,7 @@ class RayTasks:
             try:
                 with connected(self.location.database) as storage:
                     if storage is not None:
-                        release(storage, self.location, lease, counts=not is_lost)
+                        requeue_dead(storage, self.location, ended=lease, counts=not is_lost)
             except StorageError:  # away: tried again at the next poll
                 return
             self.leases.pop(lease).close()

@@ -1,15 +1,18 @@
 """One trial: a claimed strategy fitted, scored and stored."""
 
+import math
 import os
 import traceback
 from collections.abc import Callable
 
 from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
 
 from search.activations.frozen_prefix import FrozenPrefix
 from search.device import PLAIN, ComputeFormat
 from search.storage.rdb import LeaseLost
 from search.study.queue import Claim, Failure, TrialQueue
+from search.study.result import TrialResult
 from search.task.task import Task
 from search.training.checkpoint import TrialCheckpoint
 from search.training.fit import fit
@@ -44,7 +47,7 @@ def run_trial(
     )
     failure = None
     try:
-        result = fit(
+        fitted = fit(
             task,
             claim.strategy,
             size=claim.size,
@@ -56,19 +59,22 @@ def run_trial(
             compute_format=compute_format,
             progress=progress,
         )
-        queue.finish(claim, result, meanwhile=progress)
+        queue.finish(claim, fitted, meanwhile=progress)
     except (LeaseLost, StorageInternalError):  # not the trial's fault
         raise
     except Exception as error:
         traceback.print_exc()
         curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
         best = max if task.spec.task.direction == "maximize" else min
-        attributes = {
-            "epochs": len(curve),
-            "best_epoch": best(curve, key=lambda epoch: curve[epoch]) if curve else None,
-            "seconds": round(checkpoint.seconds, 4),
-        }
-        failure = Failure(claim=claim, reason=_reason(error), attributes=attributes)
+        result = TrialResult(
+            state=TrialState.FAIL,
+            value=math.nan,
+            best_epoch=best(curve, key=lambda epoch: curve[epoch]) if curve else None,
+            epochs=len(curve),
+            seconds=checkpoint.seconds,
+            reason=_reason(error),
+        )
+        failure = Failure(claim=claim, result=result)
     checkpoint.remove()
     return failure
 

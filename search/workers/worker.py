@@ -119,7 +119,7 @@ def run_trials(
                 failures.ended(run(claim))
             except LeaseLost as lost:
                 print(lost, flush=True)
-                queue.let_go(claim)
+                queue.release(claim)
             continue
         failures.settle()
         if queue.finished(sizes):
@@ -214,7 +214,7 @@ class StartupFailures:
                     self.queue.requeue(self.failures.pop().claim)
                 raise StudyError(
                     f"The first {MAX_STARTUP_FAILURES} trials all failed, and wait to be run again; the last: "
-                    f"{failure.reason}."
+                    f"{failure.result.reason}."
                 )
         elif not self.has_complete:
             self.diverged += 1

@@ -32,8 +32,8 @@ def open_queue(location, spec, owner=None, *, patience=0.0):
     return TrialQueue(storage, location, spec, owner=owner)
 
 
-def ended(state=TrialState.COMPLETE, value=math.nan, **scores):
-    return TrialResult(state=state, value=value, best_epoch=None, epochs=0, seconds=1.0, scores=scores)
+def ended(state=TrialState.COMPLETE, value=math.nan, **fields):
+    return TrialResult(state=state, value=value, best_epoch=None, epochs=0, seconds=1.0, **fields)
 
 
 def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda number, value, confirms: value):
@@ -50,8 +50,8 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
             claim.trial.report(value, 0)
         family = str(claim.strategy.family(GROUPS))
         queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
-        score = 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))
-        queue.finish(claim, ended(value=value, **({"test_accuracy": score} if claim.confirms else {})))
+        scores = {"test_accuracy": 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))}
+        queue.finish(claim, ended(value=value, scores=scores if claim.confirms else {}))
         claims.append(claim)
     return claims
 

@@ -11,7 +11,7 @@ from search.errors import StudyError
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.study.recovery import MAX_DEATHS, deaths, release, requeue_dead
+from search.study.recovery import MAX_DEATHS, deaths, requeue_dead
 from search.verdict.load import load_results, read_results
 from search.workers.worker import joined_study
 from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
@@ -122,14 +122,14 @@ def test_a_living_processs_trial_is_not_requeued(location, spec):
         assert again.trial.number == 0
 
 
-def test_release_requeues_the_trials_of_one_owner(location, spec):
+def test_requeue_dead_knows_an_owner_that_ended(location, spec):
     with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         first, second = (open_queue(location, spec, owner).claim([20]) for owner in (one, other))
         storage = open_storage(location.database)
-        release(storage, location, one, counts=True)
+        requeue_dead(storage, location, ended=one)
         trials = first.study.trials
         assert [trial.state for trial in trials] == [TrialState.WAITING, TrialState.RUNNING]
         assert trials[0].user_attrs["died"] == [[str(one), -1]]
-        release(storage, location, other, counts=False)
+        requeue_dead(storage, location, ended=other, counts=False)
         assert second.study.trials[1].state == TrialState.WAITING
         assert not second.study.trials[1].user_attrs["died"]

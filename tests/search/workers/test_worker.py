@@ -1,10 +1,12 @@
 """Failures of a study's first trials: held back, then stored or put back into the queue."""
 
 import pytest
+from optuna.trial import TrialState
 
 from search.errors import StudyError
 from search.study.queue import Failure
 from search.workers.worker import MAX_STARTUP_DIVERGED, MAX_STARTUP_FAILURES, StartupFailures
+from tests.search.queues import ended
 
 
 class Queue:
@@ -25,7 +27,7 @@ class Queue:
 
 
 def failure(number):
-    return Failure(claim=number, reason="wrong shape", attributes={})
+    return Failure(claim=number, result=ended(TrialState.FAIL, reason="wrong shape"))
 
 
 def test_first_trials_that_all_fail_wait_and_end_the_study():

@@ -29,7 +29,7 @@ def test_a_trial_that_raises_leaves_no_checkpoint(task, tmp_path, always):
             raise ValueError("no more")
 
     failure = run_trial(queue, queue.claim(GRADUAL), task, progress=progress)
-    assert failure.reason.startswith("ValueError: no more")
+    assert failure.result.reason.startswith("ValueError: no more")
     assert queue.files == []
 
 
