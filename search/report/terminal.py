@@ -25,7 +25,7 @@ class Progress:
         self.sizes = sizes
         self.started = time.monotonic()
         self.done_before: int | None = None
-        self.verdicts: dict[int, Verdict] = {}
+        self.verdicts: dict[int, Verdict | None] = {}
         self._explored: set[int] = set()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -42,21 +42,19 @@ class Progress:
     def update(self, results: Results) -> None:
         """Show how far the study is; judge each size once, when it is confirmed."""
         for size in self.sizes:
-            explored = bool(results.candidates(size))
-            if self._live is None and explored and size not in self._explored:
-                self.console.print(f"{size} labels: explored, {_clock(time.monotonic() - self.started)}")
-            if explored:
+            if size not in self._explored and results.candidates(size):
                 self._explored.add(size)
+                self._line(f"{size} labels: explored")
             if size not in self.verdicts and results.is_confirmed(size):
-                verdict = judge(with_example_scores(results), size)
-                if verdict is None:
-                    continue
-                self.verdicts[size] = verdict
-                if self._live is None:
-                    took = _clock(time.monotonic() - self.started)
-                    self.console.print(f"{size} labels: {verdict.sentence}, {took}", soft_wrap=True)
+                self.verdicts[size] = verdict = judge(with_example_scores(results), size)
+                if verdict is not None:
+                    self._line(f"{size} labels: {verdict.sentence}")
         if self._live is not None:
             self._live.update(self._table(results), refresh=True)
+
+    def _line(self, text: str) -> None:
+        if self._live is None:
+            self.console.print(f"{text}, {_clock(time.monotonic() - self.started)}", soft_wrap=True)
 
     def _table(self, results: Results) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), title=self._title(results), title_justify="left")
@@ -67,13 +65,10 @@ class Progress:
             explored, budget, confirmed, repeats = _counts(results, size)
             verdict = self.verdicts.get(size)
             table.add_row(
-                str(size),
-                ProgressBar(total=budget, completed=explored, width=16),
-                f"{explored}/{budget}",
+                str(size), ProgressBar(total=budget, completed=explored, width=16), f"{explored}/{budget}",
                 ProgressBar(total=max(repeats, 1), completed=confirmed, width=16),
-                f"{confirmed}/{repeats}" if results.candidates(size) else "",
-                verdict.sentence if verdict else "",
-            )
+                f"{confirmed}/{repeats}" if results.candidates(size) else "", verdict.sentence if verdict else "",
+            )  # fmt: skip
         return table
 
     def _title(self, results: Results) -> str:
@@ -102,9 +97,9 @@ def answer(verdict: Verdict, *, width: int | None = None) -> str:
     entries["recommended"] = f"{best.family}: {params}"
     lines = [f"{verdict.size} labels: {verdict.sentence}"]
     lines += [f"  {label:<12} {text or 'none'}" for label, text in entries.items()]
-    if width is None:
-        return "\n".join(lines)
-    return "\n".join(fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines)
+    if width is not None:
+        lines = [fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines]
+    return "\n".join(lines)
 
 
 def _short(value: Any) -> str:

@@ -137,15 +137,12 @@ def gallery(found: Predictions) -> list[Shown]:
     answers = probabilities.argmax(axis=1)
     shown = [
         Shown(
-            index=int(index),
-            image=_png(test.thumbnails[place]),
-            true=test.classes[test.targets[index]],
-            answer=test.classes[answers[index]],
-            probability=float(probabilities[index, answers[index]]),
+            index=int(index), image=_png(test.thumbnails[place]), true=test.classes[test.targets[index]],
+            answer=test.classes[answers[index]], probability=float(probabilities[index, answers[index]]),
             correct=bool(answers[index] == test.targets[index]),
         )
         for place, index in enumerate(test.shown)
-    ]
+    ]  # fmt: skip
     return sorted(shown, key=lambda one: one.correct)
 
 

@@ -24,12 +24,7 @@ class Best:
 
 
 def best_strategy(
-    study: str,
-    *,
-    size: int,
-    storage: str | None = None,
-    out: str | Path = OUT,
-    unconfirmed: bool = False,
+    study: str, *, size: int, storage: str | None = None, out: str | Path = OUT, unconfirmed: bool = False
 ) -> FreezingStrategy:
     """Return a study's recommended strategy at a size: the cheapest as good as the leader.
 

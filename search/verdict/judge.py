@@ -117,19 +117,13 @@ def judge(results: Results, size: int) -> Verdict | None:
     low, high = np.minimum(low, high), np.maximum(low, high)
     candidates = [
         Candidate(
-            family=rows[0].family,
-            strategy=rows[0].strategy,
-            source_trial=rows[0].source_trial or 0,
-            score=float(score[i]),
-            low=float(low[i]),
-            high=float(high[i]),
-            p_best=float(found.p_best[i]),
+            family=rows[0].family, strategy=rows[0].strategy, source_trial=rows[0].source_trial or 0,
+            score=float(score[i]), low=float(low[i]), high=float(high[i]), p_best=float(found.p_best[i]),
             seconds=min((row.seconds for row in rows if row.seconds is not None), default=0.0),
-            contends=bool(found.contends[i]),
-            repeats=len(rows),
+            contends=bool(found.contends[i]), repeats=len(rows),
         )
         for i, rows in enumerate(paired)
-    ]
+    ]  # fmt: skip
     order = np.argsort(-found.means, kind="stable")
     leader, as_good = candidates[order[0]], [candidates[i] for i in order if found.as_good[i]]
     return Verdict(

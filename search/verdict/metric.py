@@ -64,24 +64,14 @@ class Metric:
 
 METRICS = {
     "classification": Metric(
-        name="test accuracy",
-        attribute="test_accuracy",
-        higher_is_better=True,
-        highest=1.0,
-        relative=False,
-        percent=True,
-        question="What the recommended strategy gets right",
+        name="test accuracy", attribute="test_accuracy", higher_is_better=True, highest=1.0, relative=False,
+        percent=True, question="What the recommended strategy gets right",
         others=(("test_macro_f1", "macro F1"), ("test_auroc", "AUROC"), ("test_loss", "loss")),
     ),
     "regression": Metric(
-        name="test MSE",
-        attribute="test_mse",
-        higher_is_better=False,
-        highest=inf,
-        relative=True,
-        percent=False,
-        question="How close the recommended strategy comes",
+        name="test MSE", attribute="test_mse", higher_is_better=False, highest=inf, relative=True,
+        percent=False, question="How close the recommended strategy comes",
         others=(("test_mae", "mean absolute error"), ("test_r2", "R2")),
     ),
-}
+}  # fmt: skip
 """By the kind of task."""

@@ -1,8 +1,8 @@
 """Strategies compared by their scores over repeats and test examples. numpy only.
 
-Mean scores are drawn from their posterior, jointly for all strategies. As in baycomp (Benavoli et al., 2017,
-arxiv.org/abs/1606.04316), the draws give a probability of being best, and the margin is a region of practical
-equivalence (ROPE). Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2021,
+Mean scores are drawn from their posterior, jointly for all strategies. They give a probability of being best, and the
+margin is a region of practical equivalence, ROPE, as in baycomp (Benavoli et al., 2017, arxiv.org/abs/1606.04316).
+Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2021,
 arxiv.org/abs/2108.13264).
 """
 
