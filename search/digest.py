@@ -25,7 +25,7 @@ def digest(*parts: Part) -> str:
 
 
 def state_digest(module: "nn.Module") -> str:
-    """Return the digest of a module's parameters and buffers by name, those in no state dict included."""
+    """Return the digest of a module's parameters and buffers, those outside its state dict included."""
     state = (*module.named_parameters(), *module.named_buffers())
     return digest(*state)
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 MAX_UNPACKED_BYTES = 10**9
 """Size of an archive's content that is read in any case."""
 MAX_UNPACKING_RATIO = 200
-"""Largest ratio of content to file size above that: images and scores stay far below, zeros reach a thousand."""
+"""Largest ratio of content to file size above that; images stay below, zeros reach 1000."""
 
 
 class BrokenArchive(Exception):
-    """A file that is no `.npz` of plain arrays, or that would fill the memory. Its text is one line."""
+    """A file that is no `.npz` of plain arrays, or would fill the memory."""
 
 
 def read_arrays(file: Path, *names: str) -> dict[str, NDArray[Any]]:
@@ -44,7 +44,7 @@ def read_arrays(file: Path, *names: str) -> dict[str, NDArray[Any]]:
 
 
 def check_size(stream: BinaryIO) -> None:
-    """Check that a zip file would not fill the memory, and rewind the stream. Raises `BrokenArchive`."""
+    """Check the unpacked size of a zip file, and rewind its stream. Raises `BrokenArchive`."""
     packed = stream.seek(0, os.SEEK_END)
     with zipfile.ZipFile(stream) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
@@ -65,13 +65,13 @@ def is_full(error: OSError) -> bool:
 
 
 def is_refused(error: OSError) -> bool:
-    """Return whether a file could not be written for lack of space or permission, which the user can change."""
+    """Return whether a file could not be written for lack of space or permission."""
     return is_full(error) or error.errno in (errno.EROFS, errno.EACCES)
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
-    """Write a file's new content to a stream; it replaces the old at the end of the block, whole or not at all.
+    """Replace a file by what the block writes to a stream, whole or not.
 
     A link under that name, which may lead out of the folder, is replaced and never written through.
     """

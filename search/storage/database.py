@@ -23,9 +23,8 @@ _UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES)
 def exists(database: Database) -> bool:
     """Return whether Optuna's tables are there and complete; writes nothing. Raises `StorageError`.
 
-    `RDBStorage` completes the tables even if opened to read, and two processes that stamp the schema's version at once
-    end in an IntegrityError. SQLite itself must check the file. To open and close it beside SQLite frees the locks of
-    this process's connections; a kill then left a malformed database (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    `RDBStorage` completes the tables even if opened to read, and two processes that do so at once may fail. Only SQLite
+    may open the file: to close it elsewhere frees this process's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
     with storage_errors(database):
         if database.file is not None and not database.file.exists():
@@ -50,7 +49,7 @@ def open_storage(
     notify: Callable[[str], None] = print,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> BaseStorage:
-    """Open the database; `create` makes its tables where there are none, one process at a time.
+    """Open the database; `create` makes missing tables, one process at a time.
 
     A call that fails while the database is away, now or later, is tried again for `patience` seconds. `notify` and
     `meanwhile` are those of `retrying`. Raises `StorageError`.
@@ -121,7 +120,7 @@ def _set_pragmas(connection: Any, record: Any) -> None:
 
 @contextmanager
 def storage_errors(database: Database) -> Iterator[None]:
-    """Turn what SQLAlchemy and Optuna raise when a database fails into a `StorageError` of one line."""
+    """Turn the errors of SQLAlchemy and Optuna into a `StorageError` of one line."""
     try:
         yield
     except ImportError as error:

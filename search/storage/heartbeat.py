@@ -32,7 +32,7 @@ _RUNNING = sqlalchemy.text(
 
 
 class Heartbeat:
-    """The heartbeat of one owner of trials, and its view of the other owners' heartbeats in the same study.
+    """The heartbeat of one owner of trials, and its view of the study's other owners.
 
     Another owner has expired when its heartbeat has not changed for `GRACE_SECONDS` in which this process polled
     regularly. So no two clocks are compared. After a pause of its own, or of the database, a process starts to count

@@ -25,8 +25,9 @@ class StudyLocation:
 
     @classmethod
     def of(cls, name: str, *, out: Path, storage: str | None) -> "StudyLocation":
-        """Locate the study of that name under `out`; without `storage` its database is its own SQLite file.
+        """Locate the study of that name under `out`.
 
+        storage: a URL or "env:VARIABLE"; by default the database is the study's own SQLite file.
         Raises `StorageError`.
         """
         folder = out / name
@@ -43,14 +44,15 @@ class StudyLocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the database is a file, so that all its processes are on this host."""
+        """True if the database is a file: all its processes are on this host."""
         return self.database.file is not None
 
     @property
     def locks(self) -> Path:
-        """The folder of the lock files: beside a SQLite file, so that all its users meet; else in the study's folder.
+        """The folder of the lock files.
 
-        Processes that use a server see each other's locks where their study's folder is the same.
+        It is beside a SQLite file, so that all its users meet. With a server it is in the study's folder, which not all
+        its processes need to share.
         """
         file = self.database.file
         return self.folder / "locks" if file is None else locks_folder(file)
@@ -60,5 +62,5 @@ class StudyLocation:
         return file_lock(self.locks, name)
 
     def predictions_path(self, name: str) -> Path:
-        """Return the file of a confirm trial's predictions, or of the test set, from the name that a trial stores."""
+        """Return the file of predictions, or of the test set, of that stored name."""
         return self.folder / "confirm" / Path(name).name

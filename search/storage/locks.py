@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy
@@ -15,14 +15,14 @@ from search.storage.url import MAX_IDLE_SECONDS, Database
 
 
 def locks_folder(file: Path) -> Path:
-    """Return the folder of a SQLite file's locks: beside the file itself, whatever link leads to it."""
+    """Return the folder of a SQLite file's locks, the same for all links to it."""
     file = file.resolve()
     return file.with_name(f"{file.name}.locks")
 
 
 @contextmanager
 def file_lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold a lock between the processes of this host. Its file is there only while it is held."""
+    """Hold a lock between this host's processes; its file exists only while it is held."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.lock"
     descriptor = lock_file(file)
@@ -34,27 +34,22 @@ def file_lock(folder: Path, name: str) -> Iterator[None]:
 
 
 def lock_file(file: Path) -> int:
-    """Make the file where it is missing and lock it; returns the descriptor that holds the lock.
+    """Lock a file, made if it is missing; returns the descriptor that holds the lock.
 
-    Whoever holds the lock may unlink the file, so a lock counts only if its file is still at that path.
+    The last holder may have unlinked the file, so a lock counts only if its file is still at that path.
     """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
         os.close(descriptor)
 
 
 @contextmanager
 def try_lock(file: Path) -> Iterator[bool]:
-    """Lock an existing file for the block; yields False at once where another process holds the lock.
+    """Lock an existing file for the block; yields False if another process holds the lock.
 
     Raises `FileNotFoundError`.
     """

@@ -15,7 +15,7 @@ from search.storage.locks import lock_file, try_lock
 
 @dataclass(frozen=True, slots=True)
 class WorkerLease:
-    """A process that runs trials: its host, and a lock that it holds as long as it lives.
+    """A process that runs trials: its host, and the lock that it holds.
 
     The lock needs no clock, no heartbeat and no process number, which another process may get. Only this host sees it;
     for other hosts there is `search.storage.heartbeat`.
@@ -44,8 +44,7 @@ class WorkerLease:
     def held(self, location: StudyLocation) -> Iterator["WorkerLease"]:
         """Hold the lock until the block, or the process, ends.
 
-        With a server the file then stays, free, as proof for this host's other processes that the owner of a running
-        trial has exited; `sweep` removes it.
+        With a server the file then stays until `sweep`: its free lock shows this host that the owner has exited.
         """
         file = self.file(location)
         descriptor = lock_file(file)
@@ -57,15 +56,16 @@ class WorkerLease:
             os.close(descriptor)
 
     def file(self, location: StudyLocation) -> Path:
-        """Return the lock file. Its name holds the folder's inode, so that a copied folder holds none of it.
+        """Return the lock file, named by the folder's inode too.
 
-        In a copy all locks are free, and its processes would take those of the original for exited.
+        In a copied folder all locks are free. Without the inode, its processes would take the original's owners for
+        exited.
         """
         location.locks.mkdir(parents=True, exist_ok=True)
         return location.locks / f"owner-{self.token}.{location.locks.stat().st_ino:x}.lock"
 
     def has_exited(self, location: StudyLocation) -> bool:
-        """Return whether the process is known to have ended; on another host, or in another folder, it is not known."""
+        """Return whether the process is known to have ended, on its own host and folder."""
         if not location.is_local and self.host != this_host():
             return False
         try:
@@ -75,7 +75,7 @@ class WorkerLease:
             return location.is_local  # all locks are beside a SQLite file; with a server, it may be in another folder
 
     def parent_has_exited(self, location: StudyLocation) -> bool:
-        """Return whether an exited process's parent exited too, so that its end says nothing of its trial."""
+        """Return whether an exited process's parent exited too, which clears its trial."""
         return bool(self.parent) and WorkerLease(self.host, self.parent).has_exited(location)
 
 
@@ -88,7 +88,7 @@ def sweep(location: StudyLocation) -> None:
 
 
 def this_host() -> str:
-    """Return this host's name and boot, so that no two hosts of one name are the same."""
+    """Return this host's name and boot, which tell hosts of one name apart."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     name = socket.gethostname()
     return f"{name}-{boot.read_text()[:8]}" if boot.is_file() else name

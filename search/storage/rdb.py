@@ -1,4 +1,4 @@
-"""Optuna's relational storage, shared by processes that may die: it waits for its database and knows trials' owners."""
+"""Optuna's relational storage, with retries, a lock, and owners of trials."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -22,24 +22,12 @@ _OWNER = sqlalchemy.text(
     "WHERE t.trial_id = :trial AND t.state = 'RUNNING'"
 )
 _OWNER_SHARED = sqlalchemy.text(f"{_OWNER.text} FOR SHARE OF t")
-_RETRIED: list[Callable[..., Any]] = [
-    RDBStorage.create_new_study,
-    RDBStorage.get_all_studies,
-    RDBStorage.get_study_id_from_name,
-    RDBStorage.get_study_name_from_id,
-    RDBStorage.get_study_directions,
-    RDBStorage.get_study_user_attrs,
-    RDBStorage.get_study_system_attrs,
-    RDBStorage.set_study_user_attr,
-    RDBStorage.set_study_system_attr,
-    RDBStorage.get_trial,
-    RDBStorage.set_trial_intermediate_value,
-    RDBStorage.set_trial_user_attr,
-    RDBStorage.set_trial_system_attr,
-    RDBStorage._create_new_trial,
-    RDBStorage._get_trials,
-    RDBStorage._set_trial_param,
-]
+_RETRIED = (
+    "create_new_study get_all_studies get_study_id_from_name get_study_name_from_id get_study_directions "
+    "get_study_user_attrs get_study_system_attrs set_study_user_attr set_study_system_attr get_trial "
+    "set_trial_intermediate_value set_trial_user_attr set_trial_system_attr _create_new_trial _get_trials "
+    "_set_trial_param"
+)
 
 
 class LeaseLost(Exception):
@@ -49,12 +37,11 @@ class LeaseLost(Exception):
 class LeasedStorage(RDBStorage):
     """A study's database, shared by processes that may die, hang, or lose its connection.
 
-    - A call that fails while the database is away is tried again for `patience` seconds, after `notify`.
-      `meanwhile` is called between two attempts.
+    - A call that fails while the database is away is tried again (`retrying`).
     - In a `locked` block, no other process decides what is claimed next.
-    - A process that has acquired a trial writes of it only while it owns it.
+    - A process that has acquired a trial writes of it only while it owns it; else it raises `LeaseLost`.
 
-    For one thread. Raises `LeaseLost`, and what `RDBStorage` raises.
+    For one thread.
     """
 
     def __init__(
@@ -85,7 +72,10 @@ class LeasedStorage(RDBStorage):
     # -- retries -------------------------------------------------------------------------------------------
 
     def retrying(self, act: Callable[[], T]) -> T:
-        """Return what `act` returns, tried again while the database is away; a `locked` block only as a whole."""
+        """Return what `act` returns, tried again while the database is away.
+
+        A `locked` block can only be tried again as a whole.
+        """
         if self._is_locked:
             return act()
         return retrying(act, patience=self.patience, notify=self.notify, meanwhile=self.meanwhile)
@@ -122,7 +112,7 @@ class LeasedStorage(RDBStorage):
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock of that name: no other process, on any host that uses this database, is in such a block.
+        """Hold the lock of that name between all processes that use this database.
 
         On PostgreSQL all statements of the block use the connection that holds the lock. If it breaks, the lock is
         free, and the block fails at its next statement.
@@ -148,7 +138,7 @@ class LeasedStorage(RDBStorage):
     # -- leases --------------------------------------------------------------------------------------------
 
     def acquire(self, trial_id: int, owner: str) -> None:
-        """From now on write of this trial only while it runs and its attribute "owner" is `owner`."""
+        """Write of this trial only while it runs and its attribute "owner" is `owner`."""
         self._owners[trial_id] = owner
 
     def has(self, trial_id: int) -> bool:
@@ -181,8 +171,8 @@ def _with_retries(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _method in _RETRIED:
-    setattr(LeasedStorage, _method.__name__, _with_retries(_method))
+for _name in _RETRIED.split():
+    setattr(LeasedStorage, _name, _with_retries(getattr(RDBStorage, _name)))
 
 
 def leased_storage(storage: BaseStorage) -> LeasedStorage:

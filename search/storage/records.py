@@ -1,6 +1,6 @@
-"""What a study and its trials store of themselves, checked as it is read: a database may have been written by anyone.
+"""Stored attributes of a study and its trials, checked as they are read.
 
-Nothing stored is evaluated, imported or taken for a path.
+Anybody may have written the database, so nothing stored is evaluated, imported or used as a path.
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from search.errors import LONGEST, StudyError, printable
+from search.errors import MAX_MESSAGE_CHARACTERS, StudyError, printable
 from search.spec.study_spec import NAME
 from search.spec.tables import Count
 
 
 def _share(value: float) -> float:
-    if value < 0 or value > 1:  # NaN is neither: a score that is not to be had
+    if value < 0 or value > 1:  # NaN passes: a score that is not defined
         raise ValueError("must be from 0 to 1")
     return value
 
@@ -24,7 +24,7 @@ def _share(value: float) -> float:
 Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, AfterValidator(_share)]
-Text = Annotated[str, AfterValidator(lambda text: printable(text[:LONGEST]))]
+Text = Annotated[str, AfterValidator(lambda text: printable(text[:MAX_MESSAGE_CHARACTERS]))]
 
 
 class _Attributes(BaseModel):
@@ -32,17 +32,18 @@ class _Attributes(BaseModel):
 
     @classmethod
     def of(cls, attributes: dict[str, Any], *, where: str) -> Self:
-        """These attributes; others are not looked at. Raises `StudyError`, which names `where` they are stored."""
+        """Check these attributes; others are ignored. Raises `StudyError`, which names `where` they are stored."""
         try:
             return cls.model_validate(attributes)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise StudyError(f"{where} is none of ours: {place} = {first['input']!r:.200}: {first['msg']}.") from None
+            wrong = f"attribute {place} = {first['input']!r:.200}: {first['msg']}"
+            raise StudyError(f"{where} was not written by Frostline: {wrong}.") from None
 
 
 class StudyAttributes(_Attributes):
-    """What a study stores of itself."""
+    """The attributes that each Optuna study of a study stores."""
 
     spec: dict[str, Any]
     num_groups: Annotated[int, Field(ge=1, le=10_000)]
@@ -51,7 +52,7 @@ class StudyAttributes(_Attributes):
 
 
 class TrialAttributes(_Attributes):
-    """What a trial stores of itself, as a `Row` has it; `size` is a confirm trial's."""
+    """The attributes that a trial stores; only a confirm trial stores its `size`."""
 
     size: Count | None = None
     repeat: Natural = 0
@@ -80,20 +81,20 @@ _STUDY = re.compile(rf"(?P<name>{NAME.pattern})/(?:confirm|n=(?P<size>[1-9][0-9]
 
 
 def name_of(study_name: str) -> str | None:
-    """The name under which Optuna's study of that name belongs to one of ours; None for somebody else's."""
+    """Return the study to which an Optuna study belongs; None if it is not Frostline's."""
     match = _STUDY.fullmatch(study_name)
     return match["name"] if match else None
 
 
 def size_of(study_name: str) -> int | None:
-    """The size that a study of ours explores; None where it confirms."""
+    """Return the size that an Optuna study explores; None if it confirms."""
     match = _STUDY.fullmatch(study_name)
     return int(match["size"]) if match and match["size"] else None
 
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turn what Optuna runs into, where what is stored is not what it wrote, into a `StudyError` that names `where`."""
+    """Turn Optuna's errors on values that others wrote into a `StudyError` that names `where`."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:

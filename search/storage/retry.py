@@ -14,7 +14,7 @@ from search.files import is_full
 PATIENCE_SECONDS = 15 * 60.0
 """Time for which a process that trains waits for its database or its disk."""
 FIRST_PATIENCE_SECONDS = 60.0
-"""Time for which a worker that starts waits for a database it has not seen yet: the URL may be wrong."""
+"""Time for which a worker waits for a database it has not reached before."""
 
 T = TypeVar("T")
 
@@ -26,9 +26,11 @@ def retrying(
     notify: Callable[[str], None],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> T:
-    """Return what `act` returns, tried again for `patience` seconds while its database is away or its disk is full.
+    """Return what `act` returns, tried again while the database is away or the disk full.
 
-    `meanwhile` is called between two attempts. The user is notified when the wait begins and when it ends.
+    patience: seconds after which the error is raised.
+    notify: called with a line for the user when the wait begins and when it ends.
+    meanwhile: called between two attempts.
     """
     since: float | None = None
     while True:
@@ -60,27 +62,28 @@ def _trouble(error: Exception) -> str | None:
 
 
 def is_away(error: Exception) -> bool:
-    """Return whether an error says that the database is out of reach, and not that the statement is wrong."""
-    cause: BaseException | None = error
-    while isinstance(cause, StorageError | StorageInternalError):
-        cause = cause.__cause__
+    """Return whether the database is out of reach, and not the statement wrong."""
+    cause = _cause(error)
     if isinstance(cause, PendingRollbackError):  # follows an error that was waited for
         return True
     if not isinstance(cause, DBAPIError):
         return False
     if type(cause.orig).__module__.startswith("sqlite3"):
-        return isinstance(cause, OperationalError) and any(
-            word in str(cause.orig) for word in ("locked", "full", "disk I/O")
-        )
+        passing = any(word in str(cause.orig) for word in ("locked", "full", "disk I/O"))
+        return isinstance(cause, OperationalError) and passing
     return cause.connection_invalidated or isinstance(cause, OperationalError)
 
 
 def reason_of(error: BaseException) -> str:
     """Return the message of the database's driver, on one line of at most 200 characters."""
-    cause = error
-    while isinstance(cause, StorageError | StorageInternalError) and cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = _cause(error)
     return " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, StorageError | StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _now() -> str:

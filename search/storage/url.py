@@ -32,7 +32,7 @@ class Database:
 
     @classmethod
     def parse(cls, storage: str) -> Self:
-        """Parse a URL, or the one in the environment variable of "env:VARIABLE", which no list of processes shows.
+        """Parse a URL, or "env:VARIABLE": the variable holds one, which no list of processes shows.
 
         Raises `StorageError` for a malformed URL, another kind of database, or a SQLite file in no folder.
         """
@@ -73,21 +73,16 @@ class Database:
             return {"connect_args": {"timeout": 60}}
         # One clock for workers in several time zones; REPEATABLE READ gives duplicate trial numbers. Both sides notice
         # a lost host, or a process that is suspended in a transaction, within a minute, where TCP takes 15.
-        return {
-            "pool_pre_ping": True,
-            "pool_size": 2,
-            "isolation_level": "READ COMMITTED",
-            "connect_args": {
-                "connect_timeout": 10,
-                "options": "-c timezone=UTC -c statement_timeout=60000 "
-                f"-c idle_in_transaction_session_timeout={MAX_IDLE_SECONDS}s "
-                "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
-                "keepalives_idle": 20,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 60000,
-            },
+        limits = f"-c statement_timeout=60000 -c idle_in_transaction_session_timeout={MAX_IDLE_SECONDS}s"
+        probes = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+        connect: dict[str, Any] = {
+            "keepalives_idle": 20,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60000,
         }
+        connect |= {"connect_timeout": 10, "options": f"-c timezone=UTC {limits} {probes}"}
+        return {"pool_pre_ping": True, "pool_size": 2, "isolation_level": "READ COMMITTED", "connect_args": connect}
 
 
 def redacted(storage: str) -> str:
@@ -103,6 +98,6 @@ def redacted(storage: str) -> str:
 
 
 def _is_file(url: URL) -> bool:
-    """Return whether a SQLite URL names a plain file: in its other forms no lock can be beside the database."""
+    """Return whether a SQLite URL names a plain file, beside which its locks can be."""
     named = url.database not in (None, "", ":memory:") and not str(url.database).startswith("file:")
     return named and not (url.host or url.username or url.password or url.query)

@@ -1,4 +1,4 @@
-"""Workers that are started, killed and stopped at will, and what must hold whatever was done to them."""
+"""Workers to start, kill and stop, and the rules that hold after all faults."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ _FORKS.set_forkserver_preload(["tests.faults.worker", "alembic.command", "psycop
 
 
 class Crew:
-    """Some workers of one study. One that ends otherwise than in peace is noted, and replaced by `keep_up`."""
+    """Some workers of one study; `keep_up` replaces each that dies."""
 
     def __init__(self, works: list[Work]) -> None:
         self.works = works
@@ -46,7 +46,7 @@ class Crew:
                 self.ended[process.pid] = time.monotonic()
 
     def keep_up(self) -> bool:
-        """Replace those that died; whether any is still at work."""
+        """Replace the dead workers, and return whether any is at work."""
         for index, process in enumerate(self.processes):
             if process.exitcode not in (None, 0):
                 self.codes[process.exitcode] += 1
@@ -54,7 +54,7 @@ class Crew:
         return any(process.exitcode is None for process in self.processes)
 
     def finish(self, *, within: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Wait until all have ended in peace; those that die are replaced."""
+        """Wait until all have ended with exit code 0; those that die are replaced."""
         limit = time.monotonic() + within
         while self.keep_up():
             assert time.monotonic() < limit, f"still at work: {self.log()[-5:]}"
@@ -62,20 +62,20 @@ class Crew:
             time.sleep(0.02)
 
     def end(self) -> None:
-        """Kill whoever is left."""
+        """Kill all that are left."""
         for process in self.processes:
             process.kill()
             process.join()
 
     def log(self) -> list[tuple[float, int, str, str]]:
-        """What the workers said: when, which process, what, about what."""
+        """Return the lines of all workers: time, process, word, what about."""
         with open(self.works[0].log) as log:
             parts = [line.rstrip("\n").split("\t", 3) for line in log]
         return [(float(at), int(process), what, about) for at, process, what, about in parts]
 
 
 def check(work: Work, crew: Crew) -> Results:
-    """Nothing lost, nothing twice, nothing left over; returns what the study has found."""
+    """Check that no trial is lost or there twice, and no lock file left; returns the results."""
     location, spec = work.location, work.study
     storage = open_storage(location.database)
     results = read_results(storage, location)
@@ -100,9 +100,9 @@ def check(work: Work, crew: Crew) -> Results:
 
 
 def check_turns(crew: Crew) -> None:
-    """No trial is written of by two processes at a time, or ended twice. A turn lasts from its first write to its last.
+    """Check that no two processes write of a trial at a time, or end it twice.
 
-    Not from its beginning: who is suspended before it writes anything finds out when it wants to.
+    A turn lasts from its first write to its last. A process that is suspended before it writes has none yet.
     """
     turns: dict[str, list[list[float]]] = defaultdict(list)
     mine: dict[tuple[int, str], list[float]] = {}

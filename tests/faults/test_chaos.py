@@ -1,4 +1,4 @@
-"""Chaos: whatever is done to workers and database in whatever order, nothing is lost and nothing happens twice.
+"""Chaos: after random faults of workers and database no trial is lost or run twice.
 
 `pytest tests/faults/test_chaos.py -m fault -n 4` runs 200 rounds, and ten of real training, in half an hour.
 """
@@ -27,7 +27,7 @@ ROUNDS = 200
 @pytest.mark.parametrize(
     "seed", [0, 10, *(pytest.param(s, marks=pytest.mark.soak) for s in range(ROUNDS) if s not in (0, 10))]
 )
-def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed, tell):
+def test_random_faults_lose_and_double_nothing(tmp_path, postgres, seed, tell):
     dice = random.Random(seed)
     url = postgres.url() if seed % 3 != 1 else f"sqlite:///{tmp_path}/study.db"
     work = Work(out=str(tmp_path), storage=url, log=str(tmp_path / "log"), pause=dice.choice([0.005, 0.02, 0.05]))
@@ -72,7 +72,7 @@ def test_nothing_is_lost_or_done_twice(tmp_path, postgres, seed, tell):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10))
-def test_real_training_loses_nothing(tiny, postgres, monkeypatch, seed, tell):
+def test_random_faults_in_real_training_lose_nothing(tiny, postgres, monkeypatch, seed, tell):
     dice = random.Random(seed)
     monkeypatch.setenv("DATABASE", postgres.url())
     command = [sys.executable, "-m", "search", "worker", str(tiny), "--storage", "env:DATABASE", "--workers", "2"]

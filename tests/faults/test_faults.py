@@ -1,10 +1,10 @@
-"""The fault matrix: what is done to workers and to their database, and that nothing is lost.
+"""The fault matrix: faults of workers and of their database, of which no trial is lost.
 
-`pytest -m fault` runs it and prints a line a fault, `pytest -m "fault and not soak"` what takes no minutes. Here are
-workers whose trials train nothing; what a trial does to its own process is in `test_trials.py`, one thing after another
-at random in `test_chaos.py`. Elsewhere in `tests/search`: signals, and twenty kills of real training to the bit
-(`test_run.py`); checkpoints (`checkpoint/`); databases (`test_storage.py`); a full disk in the cache
-(`activations/test_disks.py`); workers, nodes and drivers killed under Ray (`test_ray_engine.py`).
+`pytest -m fault` runs it and prints a line a fault; `pytest -m "fault and not soak"` leaves out what takes minutes.
+
+- Here trials train nothing. Faults of a trial itself are in `test_trials.py`, random ones in `test_chaos.py`.
+- Signals and kills of real training are in `tests/search/test_run.py`, Ray in `workers/test_ray_engine.py` beside it.
+- Checkpoints are in `training/checkpoint/`, databases in `storage/`, a full disk in `activations/test_disks.py`.
 """
 
 import json
@@ -40,7 +40,7 @@ def work_in(folder, database, **changes):
 
 
 def elsewhere(work, name):
-    """The same study as from another host: no lock of one side is seen by the other."""
+    """Return the study as another host sees it, without the locks of this one."""
     out = f"{work.out}-{name}"
     os.makedirs(out, exist_ok=True)
     return replace(work, out=out)
@@ -56,7 +56,7 @@ def crew_of(*works):
 
 
 def wait_for(crew, what, *, by=None, within=300, after=0.0):
-    """The first line of the log that says so, after that time."""
+    """Return the first line of the log with that word, after that time."""
     limit = time.monotonic() + within
     while time.monotonic() < limit:
         if os.path.exists(crew.works[0].log):
@@ -64,11 +64,11 @@ def wait_for(crew, what, *, by=None, within=300, after=0.0):
                 if line[2] == what and line[0] > after and by in (None, line[1]):
                     return line
         time.sleep(0.01)
-    raise AssertionError(f"nobody said {what!r}: {crew.log()[-5:]}")
+    raise AssertionError(f"no line {what!r}: {crew.log()[-5:]}")
 
 
 @pytest.mark.parametrize("workers", [1, 4, *(pytest.param(many, marks=pytest.mark.soak) for many in (2, 8, 16))])
-def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work, workers, tell):
+def test_workers_on_an_empty_database_run_exactly_the_budget(work, workers, tell):
     with crew_of(*[work] * workers) as crew:
         crew.finish(within=600)
         assert not crew.codes, "one of them died"
@@ -76,7 +76,7 @@ def test_workers_that_begin_on_an_empty_database_finish_exactly_the_budget(work,
     tell(f"{workers} workers begin on an empty database", f"{len(results.rows)} trials, each once")
 
 
-def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work, tell):
+def test_trial_of_a_killed_worker_runs_again_at_once(work, tell):
     slow = replace(work, pause=0.2, grace=600, spec=FEW)
     with crew_of(slow, slow) as crew:
         _, process, _, trial = wait_for(crew, "begin")
@@ -94,7 +94,7 @@ def test_a_killed_worker_s_trial_runs_again_at_once_on_the_same_host(work, tell)
     tell("SIGKILL in a trial", f"runs again after {again[0] - killed:.1f} s (the other worker ends its own first)")
 
 
-def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_seen(tmp_path, postgres, tell):
+def test_trial_of_another_host_runs_again_after_the_grace(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work) as crew:
         _, _, _, trial = wait_for(crew, "begin")
@@ -115,7 +115,7 @@ def test_a_killed_worker_s_trial_comes_back_after_the_grace_where_no_lock_is_see
     )
 
 
-def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres, tell):
+def test_worker_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
     with crew_of(work, elsewhere(work, "b")) as crew:
         _, process, _, trial = wait_for(crew, "begin")
@@ -143,7 +143,7 @@ def test_who_was_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgr
         pytest.param("fast", 300, marks=pytest.mark.soak),
     ],
 )
-def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, seconds, tell):
+def test_workers_wait_for_a_server_that_goes_away(tmp_path, postgres, mode, seconds, tell):
     work = work_in(tmp_path, postgres.url(), pause=0.05)
     with crew_of(work, work, elsewhere(work, "b")) as crew:
         wait_for(crew, "end")
@@ -160,7 +160,7 @@ def test_a_database_that_goes_away_is_waited_for(tmp_path, postgres, mode, secon
     tell(f"PostgreSQL stopped ({mode}), started again after {seconds} s", "no worker and no trial lost")
 
 
-def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres, tell):
+def test_claim_whose_lock_is_lost_starts_again(tmp_path, postgres, tell):
     url = postgres.url()
     work = work_in(tmp_path, url)
     holders = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -177,7 +177,7 @@ def test_a_claim_whose_lock_is_lost_is_begun_anew(tmp_path, postgres, tell):
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.soak)])
-def test_a_locked_file_is_waited_for(tmp_path, seconds, tell):
+def test_workers_wait_for_a_locked_file(tmp_path, seconds, tell):
     work = work_in(tmp_path, f"sqlite:///{tmp_path}/study.db")
     with crew_of(work, work) as crew:
         wait_for(crew, "end")
@@ -208,7 +208,7 @@ def small_disk(tmp_path):
 
 
 def fill_up(disk):
-    """A file that takes what room is left, whoever else writes meanwhile."""
+    """Fill the disk with a file, while others write too."""
     ballast = disk / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as stream:
         while True:
@@ -216,7 +216,7 @@ def fill_up(disk):
     return ballast
 
 
-def test_a_full_disk_is_waited_for(tmp_path, tell):
+def test_workers_wait_for_a_full_disk(tmp_path, tell):
     with small_disk(tmp_path) as disk:
         work = work_in(tmp_path, f"sqlite:///{disk}/study.db")
         with crew_of(work, work) as crew:
@@ -231,7 +231,7 @@ def test_a_full_disk_is_waited_for(tmp_path, tell):
     tell("the disk of the database is full", "waited for room; no worker and no trial lost")
 
 
-def test_a_trial_that_hangs_is_ended_and_fails_in_the_end_with_the_reason(tmp_path, database, tell):
+def test_trial_that_always_hangs_fails_with_the_reason(tmp_path, database, tell):
     spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 0.5}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:

@@ -1,4 +1,4 @@
-"""What a trial can do to its process, in real training: it ends, with its reason, and the study goes on."""
+"""Faults of a trial in real training: it ends with its reason, and the study continues."""
 
 import signal
 import subprocess
@@ -30,7 +30,7 @@ class Head(torch.nn.Linear):
         return super().forward(features) * (torch.nan if self.fault is nan else 1)
 
 def nan(): ...
-def error(): raise ArithmeticError("no luck today")
+def error(): raise ArithmeticError("no sum today")
 def memory(): torch.empty(10**15)
 def crashes(): os.kill(os.getpid(), signal.SIGSEGV)
 def hangs(): time.sleep(1000)
@@ -72,13 +72,13 @@ def run(folder, faults):
 
 
 @pytest.mark.slow
-def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp_path, tell):
+def test_trial_fails_by_an_error_and_runs_again_after_a_crash(tmp_path, tell):
     # The first begins as the first trial; one that comes back has one more beginning.
     rows = run(tmp_path, "{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
     reasons = {row.number: row.reason for row in rows if row.state == "FAIL"}
     assert [*reasons] == [1, 2, 3]
     assert reasons[1] == "val_loss was finite in no epoch"
-    assert reasons[2] == "ArithmeticError: no luck today (bad.py:17)"
+    assert reasons[2] == "ArithmeticError: no sum today (bad.py:17)"
     assert reasons[3].startswith("RuntimeError: ")
     assert "memory" in reasons[3]
     assert len(rows) == 12
@@ -90,21 +90,21 @@ def test_what_a_trial_raises_ends_it_and_what_kills_its_process_is_run_again(tmp
 
 
 @pytest.mark.soak
-def test_a_trial_that_hangs_with_python_s_lock_in_hand_is_killed(tmp_path, tell):
+def test_trial_that_hangs_with_the_gil_is_killed(tmp_path, tell):
     rows = run(tmp_path, "{3: hangs_hard}")
     assert [row.state for row in rows] == ["COMPLETE"] * 12
     tell("a trial hangs with Python's lock in hand, once", "its process was killed; it ran again, complete")
 
 
 @pytest.mark.soak
-def test_a_study_whose_first_trials_all_crash_stops_with_the_reason(tmp_path, tell):
+def test_study_whose_first_trials_all_crash_stops(tmp_path, tell):
     with pytest.raises(AssertionError, match="and 3 killed their process; trial 2: its process died 3"):
         run(tmp_path, "{number: crashes for number in range(1, 10)}")
     tell("the first trials all crash", "the study stops with the reason after three of them, three times each")
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgres, monkeypatch, tell):
+def test_ctrl_c_works_while_the_database_is_suspended(tmp_path, postgres, monkeypatch, tell):
     (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{number: lambda: time.sleep(1) for number in (1, 2)}"))
     (tmp_path / "bad.toml").write_text(STUDY.replace("trials = 12", "trials = 6"))
     monkeypatch.setenv("DATABASE", postgres.url())
@@ -123,13 +123,15 @@ def test_ctrl_c_is_answered_though_the_database_answers_nothing(tmp_path, postgr
         assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To resume: python -m search run")
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
-    rows = load_results(StudyLocation.of("bad", out=tmp_path / OUT, storage="env:DATABASE")).rows
+    location = StudyLocation.of("bad", out=tmp_path / OUT, storage="env:DATABASE")
+    assert not [*location.locks.iterdir()], "a lock file was left behind"
+    rows = load_results(location).rows
     assert {row.state for row in rows} == {"COMPLETE"}
     tell("Ctrl-C while PostgreSQL is suspended", f"exit code 130 after {took:.1f} s; the same command went on")
 
 
 @pytest.mark.slow
-def test_a_full_disk_of_the_study_s_folder_is_waited_for(tmp_path, postgres, monkeypatch, tell):
+def test_worker_waits_for_a_full_disk_of_the_study(tmp_path, postgres, monkeypatch, tell):
     with small_disk(tmp_path) as disk:
         (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{}"))
         (tmp_path / "bad.toml").write_text(STUDY.replace("trials = 12", "trials = 6"))

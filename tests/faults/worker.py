@@ -1,4 +1,4 @@
-"""A worker whose trials train nothing: all that is around them is the product's own."""
+"""A worker whose trials train nothing; queue, storage and ownership are the product's own."""
 
 import json
 import os
@@ -30,7 +30,7 @@ STUDY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Where a worker works, and how.
+    """Settings of a worker.
 
     out: its folder. log: the file to which all write what they did. pause: seconds an epoch. zone: its host's.
     hangs: whether its second trial hangs.
@@ -57,7 +57,7 @@ class Work:
 
 
 def value_at(claim: Claim, epoch: int) -> float:
-    """What a trial reports: always the same, so that nobody's interference goes unseen."""
+    """Return a trial's report, always the same, so that interference shows."""
     return round(claim.strategy.head_lr + claim.strategy.freeze_depth + claim.repeat / 7 + 1 / (epoch + 1), 9)
 
 
@@ -82,7 +82,7 @@ def main(work: Work) -> None:
 
 
 def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
-    """One trial: an epoch is a pause and a report."""
+    """Run one trial: an epoch is a pause and a report."""
     name = f"{claim.study.study_name}#{claim.trial.number}"
     say(work, "begin", name)
     begun = queue.storage.get_trial(claim.trial._trial_id).last_step
@@ -109,6 +109,6 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
 
 
 def say(work: Work, what: str, about: str, *, at: float | None = None) -> None:
-    """One line to the log, whole, whoever else writes."""
+    """Append a whole line to the log, to which others append too."""
     with open(work.log, "a") as log:
         log.write(f"{at or time.monotonic():.4f}\t{os.getpid()}\t{what}\t{about}\n")

@@ -1,4 +1,5 @@
-import shutil
+"""Opening a database: what its URL may be, its tables, and its errors."""
+
 import sqlite3
 import time
 from contextlib import closing
@@ -12,7 +13,6 @@ from sqlalchemy.exc import OperationalError
 from search.errors import StorageError, StudyError
 from search.storage.database import exists, open_storage
 from search.storage.location import StudyLocation
-from search.storage.owner import WorkerLease, sweep
 from search.storage.rdb import leased_storage
 from search.storage.url import Database, redacted
 from search.verdict.load import load_results
@@ -29,17 +29,17 @@ from search.verdict.load import load_results
         ("://", "is not a database URL"),
     ],
 )
-def test_a_url_that_can_not_be_is_refused_with_what_to_type(url, message):
+def test_parse_refuses_a_wrong_url_and_says_what_to_type(url, message):
     with pytest.raises(StorageError) as caught:
         Database.parse(url)
     assert message in str(caught.value)
 
 
-def test_passwords_are_not_redacted():
+def test_redacted_hides_the_password():
     assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
 
 
-def test_a_folder_that_is_not_there_is_named():
+def test_parse_names_a_missing_folder():
     with pytest.raises(StorageError, match="there is no folder '/no/such'"):
         Database.parse("sqlite:////no/such/x.db")
 
@@ -52,16 +52,16 @@ def test_reading_makes_no_database(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_database_is_refused_and_left_alone(tmp_path):
+def test_exists_refuses_another_file_and_leaves_it_alone(tmp_path):
     file = tmp_path / "x.db"
     file.write_text("something else altogether, and long enough for a header")
     with pytest.raises(StorageError, match=r"x.db' fails: file is not a database"):
-        exists(Database.parse(f"sqlite:///{file}"))
+        exists(Database.at(file))
     assert file.read_text().startswith("something else")
 
 
 @pytest.mark.fault
-def test_a_corrupt_database_is_one_line(tmp_path, tell):
+def test_corrupt_database_is_refused_in_one_line(tmp_path, tell):
     location = StudyLocation.of("digits", out=tmp_path, storage=None)
     location.folder.mkdir()
     open_storage(location.database, create=True)._backend.engine.dispose()
@@ -75,7 +75,7 @@ def test_a_corrupt_database_is_one_line(tmp_path, tell):
     tell("corrupt database", "refused in one line")
 
 
-def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
+def test_foreign_database_holds_no_study(tmp_path):
     file = tmp_path / "x.db"
     with sqlite3.connect(file) as connection:
         connection.execute("create table cats (name text)")
@@ -85,14 +85,14 @@ def test_somebody_elses_database_has_no_study_of_ours(tmp_path):
 
 def test_sqlite_runs_in_wal_mode(tmp_path):
     file = tmp_path / "x.db"
-    storage = open_storage(Database.parse(f"sqlite:///{file}"), create=True)
+    storage = open_storage(Database.at(file), create=True)
     storage.get_all_studies()
     with sqlite3.connect(file) as connection:
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
 @pytest.mark.parametrize("name", ["a b", "a{b}", "a%20b", "a?b", "a#b", "ü"])
-def test_a_folder_may_have_any_name(tmp_path, name):
+def test_folder_may_have_any_name(tmp_path, name):
     location = StudyLocation.of("digits", out=tmp_path / name, storage=None)
     location.folder.mkdir(parents=True)
     open_storage(location.database, create=True)
@@ -100,7 +100,7 @@ def test_a_folder_may_have_any_name(tmp_path, name):
     assert exists(location.database)
 
 
-def test_an_unreachable_server_is_one_line_without_the_password():
+def test_unreachable_server_is_one_line_without_password():
     pytest.importorskip("psycopg", reason="needs the extra `postgres`")
     with pytest.raises(StorageError) as caught:
         exists(Database.parse("postgresql://me:secret@127.0.0.1:1/db"))
@@ -108,50 +108,7 @@ def test_an_unreachable_server_is_one_line_without_the_password():
     assert "\n" not in str(caught.value)
 
 
-def test_an_owner_is_gone_when_its_block_ends(tmp_path):
-    location = StudyLocation.of("digits", out=tmp_path, storage=None)
-    with WorkerLease.new().held(location) as owner:
-        assert WorkerLease.parse(str(owner)) == owner
-        assert not owner.has_exited(location)
-        renamed = WorkerLease("this-host-once-had-another-name", owner.token)
-        assert not renamed.has_exited(location)
-    assert owner.has_exited(location)
-    assert renamed.has_exited(location), "who shares a database file is on this host"
-    server = StudyLocation.of("digits", out=tmp_path, storage="postgresql://host/db")
-    assert not renamed.has_exited(server), "of other hosts nothing is known"
-
-
-def test_who_shares_a_database_file_shares_its_locks(tmp_path):
-    storage = f"sqlite:///{tmp_path / 'x.db'}"
-    one, other = (StudyLocation.of("digits", out=tmp_path / name, storage=storage) for name in "ab")
-    with WorkerLease.new().held(one) as owner:
-        assert not owner.has_exited(other)
-
-
-def test_a_copied_folder_makes_nobody_look_dead(tmp_path):
-    location, copy = (StudyLocation.of("digits", out=tmp_path / out, storage="postgresql://host/db") for out in "ab")
-    with WorkerLease.new().held(location) as owner:
-        shutil.copytree(location.folder, copy.folder)
-        assert not owner.has_exited(copy), "there its lock would be free"
-        sweep(copy)
-        assert not [*(copy.folder / "locks").glob("owner-*")]
-        assert not owner.has_exited(location)
-    assert owner.has_exited(location)
-
-
-def test_whoever_reaches_a_file_by_a_link_meets_at_the_same_locks(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "b.db").symlink_to(tmp_path / "a.db")
-    one, other = (
-        StudyLocation.of("digits", out=tmp_path, storage=f"sqlite:///{tmp_path / file}")
-        for file in ("a.db", "elsewhere/b.db")
-    )
-    assert one.locks == other.locks
-    with WorkerLease.new().held(one) as owner:
-        assert not owner.has_exited(other)
-
-
-def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
+def test_open_storage_holds_no_connection_while_it_waits(postgres):
     url, seen, fails = postgres.url(), [], [True]
 
     def fail(connection, cursor, text, *_):
@@ -161,7 +118,7 @@ def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
 
     def notify(note):
         count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}'"
-        limit = time.monotonic() + 300  # the server takes a moment to see that one has gone
+        limit = time.monotonic() + 300  # the server takes a moment to see that a client has gone
         while "resumed" not in note and postgres.sql(count, "postgres") != "0":
             assert time.monotonic() < limit
             time.sleep(0.05)
@@ -177,21 +134,21 @@ def test_who_waits_for_the_database_holds_no_connection_to_it(postgres):
     assert len(seen) == 2
 
 
-def test_a_database_that_is_being_made_is_not_there_yet(tmp_path):
+def test_exists_is_false_while_tables_are_being_made(tmp_path):
     # Opening it now would stamp its version a second time, and the maker would fail.
     file = tmp_path / "x.db"
-    open_storage(Database.parse(f"sqlite:///{file}"), create=True)
+    open_storage(Database.at(file), create=True)
     with sqlite3.connect(file) as connection:
         connection.execute("delete from alembic_version")
-    assert not exists(Database.parse(f"sqlite:///{file}"))
+    assert not exists(Database.at(file))
     with pytest.raises(StorageError, match="There is no database at"):
-        open_storage(Database.parse(f"sqlite:///{file}"))
-    open_storage(Database.parse(f"sqlite:///{file}"), create=True)
-    assert exists(Database.parse(f"sqlite:///{file}"))
+        open_storage(Database.at(file))
+    open_storage(Database.at(file), create=True)
+    assert exists(Database.at(file))
 
 
 @pytest.mark.fault
-def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tell):
+def test_tables_are_complete_after_a_kill_at_any_statement(tmp_path, tell):
     class Died(BaseException):
         pass
 
@@ -208,27 +165,27 @@ def test_whoever_dies_in_the_midst_of_making_it_leaves_nothing_out(tmp_path, tel
             return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
 
     whole = tmp_path / "whole.db"
-    leased_storage(open_storage(Database.parse(f"sqlite:///{whole}"), create=True)).engine.dispose()
+    leased_storage(open_storage(Database.at(whole), create=True)).engine.dispose()
     sqlalchemy.event.listen(Engine, "before_cursor_execute", die)
     try:
         for statement in range(1, 1000):
             file, left[0] = tmp_path / f"{statement}.db", statement
             try:
-                open_storage(Database.parse(f"sqlite:///{file}"), create=True)
+                open_storage(Database.at(file), create=True)
             except Died:
-                leased_storage(open_storage(Database.parse(f"sqlite:///{file}"), create=True)).engine.dispose()
+                leased_storage(open_storage(Database.at(file), create=True)).engine.dispose()
                 assert content(file) == content(whole), f"died before statement {statement}"
-                assert exists(Database.parse(f"sqlite:///{file}"))
+                assert exists(Database.at(file))
             else:
                 break
     finally:
         sqlalchemy.event.remove(Engine, "before_cursor_execute", die)
     assert statement > 15
     assert any("ix_studies_study_name" in row for row in content(whole))
-    tell("SIGKILL while the tables are made", "made whole by the next")
+    tell("SIGKILL while the tables are made", "completed by the next process")
 
 
-def test_a_variable_may_hold_the_url_and_is_all_that_is_redacted(tmp_path, monkeypatch):
+def test_location_shows_only_the_variable_that_holds_the_url(tmp_path, monkeypatch):
     monkeypatch.setenv("FROSTLINE_DB", f"sqlite:///{tmp_path}/own.db")
     location = StudyLocation.of("mine", out=tmp_path, storage="env:FROSTLINE_DB")
     assert location.database.url == f"sqlite:///{tmp_path}/own.db"
@@ -236,7 +193,7 @@ def test_a_variable_may_hold_the_url_and_is_all_that_is_redacted(tmp_path, monke
 
 
 @pytest.mark.parametrize("storage", ["env:", "env:FROSTLINE_NOT_SET", "env:A=B"])
-def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
+def test_parse_names_a_variable_that_is_not_set(tmp_path, storage):
     with pytest.raises(StorageError, match=f"--storage {storage}: the environment variable '.*' is not set"):
         StudyLocation.of("mine", out=tmp_path, storage=storage)
 
@@ -252,7 +209,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path, storage):
         "postgresql://:s3cret@host:x",
     ],
 )
-def test_no_message_says_a_password(url):
+def test_no_message_holds_a_password(url):
     assert "s3cret" not in redacted(url)
     said = ""
     try:

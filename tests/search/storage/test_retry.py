@@ -1,5 +1,7 @@
-"""A database that goes away, and what may be waited for."""
+"""Retries: which errors are waited for, how often, and for how long."""
 
+import errno
+import os
 import sqlite3
 
 import pytest
@@ -12,7 +14,7 @@ from search.storage.retry import is_away, retrying
 
 
 class Clock:
-    """A clock that goes on when somebody sleeps."""
+    """A clock that only sleep moves."""
 
     def __init__(self):
         self.now = 0.0
@@ -43,29 +45,47 @@ def wrapped(error, kind):
 
 
 @pytest.mark.parametrize("away", [0.0, 1.0, 200.0, 290.0])
-def test_what_is_away_is_waited_for_and_told_of(clock, away):
-    said, ticks = [], []
+def test_retrying_waits_for_a_database_and_notifies(clock, away):
+    lines, ticks = [], []
 
     def act():
         if clock.now <= away:
             raise gone()
         return "there"
 
-    assert retrying(act, patience=300, notify=said.append, meanwhile=lambda: ticks.append(clock.now)) == "there"
-    assert [text[11:] for text in said] == [
+    assert retrying(act, patience=300, notify=lines.append, meanwhile=lambda: ticks.append(clock.now)) == "there"
+    assert [text[11:] for text in lines] == [
         "the database does not answer (server closed the connection); waiting up to 5 minutes.",
         "resumed.",
     ]
     pauses = [after - before for before, after in zip([0.0, *ticks], [*ticks, clock.now], strict=True)]
-    assert max(pauses) <= 5.0, "the deadline on progress hears of it often"
+    assert max(pauses) <= 5.0, "the watchdog is kicked often enough"
 
 
-def test_patience_has_an_end(clock):
-    said = []
+def test_retrying_raises_when_its_patience_ends(clock):
+    lines = []
     with pytest.raises(OperationalError):
-        retrying(lambda: (_ for _ in ()).throw(gone()), patience=300, notify=said.append)
+        retrying(lambda: (_ for _ in ()).throw(gone()), patience=300, notify=lines.append)
     assert 300 < clock.now < 310
-    assert len(said) == 1
+    assert len(lines) == 1
+
+
+def test_retrying_waits_for_room_on_a_full_disk(clock):
+    lines = []
+
+    def act():
+        if clock.now < 60:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return "written"
+
+    assert retrying(act, patience=300, notify=lines.append) == "written"
+    assert "no room to write (No space left on device); waiting up to 5 minutes." in lines[0]
+
+
+def test_retrying_raises_another_error_at_once(clock):
+    with pytest.raises(PermissionError):
+        retrying(lambda: (_ for _ in ()).throw(PermissionError()), patience=300, notify=print)
+    assert clock.now == 0
 
 
 @pytest.mark.parametrize(
@@ -83,5 +103,5 @@ def test_patience_has_an_end(clock):
         (ValueError("ours"), False),
     ],
 )
-def test_only_what_may_come_back_is_waited_for(error, away):
+def test_only_errors_that_pass_count_as_away(error, away):
     assert is_away(error) is away
