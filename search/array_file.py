@@ -65,8 +65,8 @@ def map_array(file: Path, shape: tuple[int, ...], *, checked: bool = True) -> By
     With `checked` it is read through, which finds damage and leaves it warm. Raises `BrokenArray`, or `OSError`.
     """
     header = _header(shape)
-    if file.exists() and not file.is_file():  # a pipe would be waited for
-        raise BrokenArray("is no plain file")
+    if not file.is_file():  # a pipe would be waited for, and a broken link would be followed
+        raise BrokenArray("is no plain file") if file.exists() else FileNotFoundError(file)
     with file.open("rb") as stream:
         if os.fstat(stream.fileno()).st_size != size_of(shape) or stream.read(len(header)) != header:
             raise BrokenArray(f"holds no array of shape {shape}")

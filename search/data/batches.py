@@ -1,6 +1,7 @@
 """Batches: endless shuffled passes over the training set, cut into epochs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 
 import torch
@@ -8,8 +9,6 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from search.data.examples import Batch, Examples
-
-EVAL_BATCH_SIZE = 1024
 
 
 class Reading(Protocol):
@@ -60,6 +59,7 @@ class EndlessSampler(Sampler[tuple[int, int]]):
         return torch.randperm(self.size, generator=generator)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainLoader:
     """The training set's batches, an epoch an iteration: gathered from tensors, without worker processes.
 
@@ -67,10 +67,9 @@ class TrainLoader:
     the batch: with two workers, LeNet trials took 2.6 times as long.
     """
 
-    def __init__(self, examples: Reading, *, batch_size: int, sampler: EndlessSampler) -> None:
-        self.examples = examples
-        self.batch_size = batch_size
-        self.sampler = sampler
+    examples: Reading
+    batch_size: int
+    sampler: EndlessSampler
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
@@ -83,13 +82,14 @@ class TrainLoader:
             yield examples.take(*chosen)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class EvalLoader:
-    """The examples in order, without augmentation, as they are in the epoch that `epoch` returns."""
+    """Batches in order, without augmentation, as in the epoch that `epoch` returns."""
 
-    def __init__(self, examples: Reading, *, batch_size: int, epoch: Callable[[], int]) -> None:
-        self.examples = examples
-        self.batch_size = batch_size
-        self.epoch = epoch
+    examples: Reading
+    _: KW_ONLY
+    batch_size: int = 1024
+    epoch: Callable[[], int] = lambda: 0
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.batch_size)
@@ -113,16 +113,6 @@ def train_loader(examples: Reading, *, batch_size: int, steps: int | None, seed:
     A pass that would end in a batch of one example, which batch norm can't train on, leaves it to the next.
     """
     size = len(examples)
-    if steps is not None:
-        length = steps * batch_size
-    else:
-        length = size - 1 if size > batch_size and size % batch_size == 1 else size
-    sampler = EndlessSampler(size, length=length, seed=seed)
-    return TrainLoader(examples, batch_size=batch_size, sampler=sampler)
-
-
-def eval_loader(
-    examples: Reading, *, batch_size: int = EVAL_BATCH_SIZE, epoch: Callable[[], int] = lambda: 0
-) -> EvalLoader:
-    """Return batches in order, as they are in the epoch that `epoch` returns."""
-    return EvalLoader(examples, batch_size=batch_size, epoch=epoch)
+    whole = size - 1 if size > batch_size and size % batch_size == 1 else size
+    sampler = EndlessSampler(size, length=whole if steps is None else steps * batch_size, seed=seed)
+    return TrainLoader(examples=examples, batch_size=batch_size, sampler=sampler)

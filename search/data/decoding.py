@@ -227,7 +227,7 @@ def _kept(
 
 
 def _reasons(file: Path, examples: int) -> dict[int, str]:
-    """Return why images could not be read, by number. Raises `ValueError` for a file that says something else."""
+    """Return why images could not be read, by number. Raises `ValueError`."""
     table = json.loads(file.read_text()) if file.is_file() else None
     if not isinstance(table, dict):
         raise ValueError(f"{file} is no table.")

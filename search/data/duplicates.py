@@ -59,7 +59,7 @@ def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
 
 def _identities(inputs: Inputs) -> list[Hashable]:
     if isinstance(inputs, Tensor):
-        return [digest(row) for row in inputs.numpy()]
+        return [digest(row) for row in inputs.numpy()[:, None]]  # arrays, also of single numbers
     if isinstance(inputs, dict):
         return list(zip(*(_identities(tensor) for tensor in inputs.values()), strict=True))
     # Raw inputs know their files and texts; of a user's own inputs nothing is known.

@@ -15,27 +15,19 @@ Batch = tuple[Tensors, Tensor]
 """Inputs and targets of some examples, as a network takes them."""
 
 
-class RawInputs(Protocol):
-    """Inputs that must be prepared for a network first: `Images`, `Texts`."""
+class LazyInputs(Protocol):
+    """Inputs in another form: raw (`Images`, `Texts`), or made for a network on request.
+
+    The latter have `take(indices, passes)` and `cache_key(indices, augmented=...)`, too. `passes` (B,) says how often
+    each example has been read before, which chooses its augmented view; None is the plain one.
+    """
 
     def __len__(self) -> int: ...
 
     def subset(self, indices: Tensor) -> Self: ...
 
 
-class StoredInputs(RawInputs, Protocol):
-    """Inputs that are made on request, from another form or from elsewhere.
-
-    passes: how often each of the B examples has been read before, which chooses its augmented view; None: plain.
-    """
-
-    def take(self, indices: Tensor, passes: Tensor | None) -> Any: ...
-
-    def cache_key(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
-        """Return everything that those inputs are made from."""
-
-
-Inputs = Tensors | StoredInputs | RawInputs
+Inputs = Tensors | LazyInputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,33 +16,23 @@ from search.data.splits import Part, Share, held_out_share, part_bounds
 from search.errors import TaskError
 
 Count = Annotated[int, Field(ge=1)]
+WINDOWS: dict[str, Any] = {"window": (Count, ...), "horizon": (Count, 1), "stride": (Count | None, None)}
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """A series in the order of its steps, and the windows to cut from it.
-
-    pool, test: channels (T, C) and targets (T, K); no `test` if the last steps are to be held out.
-    names: the target columns.
-    window, horizon, stride: steps to predict from, steps to predict, steps from one window to the next.
-    """
+    """A series in order: channels (T, C) and targets (T, K) with their `names`."""
 
     pool: tuple[Values, Values]
     test: tuple[Values, Values] | None
-    names: tuple[str, ...]
-    window: int
-    horizon: int
-    stride: int
+    names: list[str]
 
 
 def forecast_steps(
     name: str,
     *,
     target: str | Columns,
-    window: Count,
-    horizon: Count = 1,
-    stride: Count | None = None,
     channels: Columns | None = None,
     delimiter: Delimiter | None = None,
     test: str | None = None,
@@ -50,7 +40,6 @@ def forecast_steps(
     """Read a table with one row a time step.
 
     target: the K columns to predict, from the C `channels`, by default from themselves.
-    stride: by default the horizon, so that no two windows share a target.
     test: a file of the same columns. Raises `TaskError`.
     """
     targets = [target] if isinstance(target, str) else target
@@ -59,24 +48,28 @@ def forecast_steps(
         table = read_table(Path(path), delimiter=delimiter)
         return table.numbers(channels or targets), table.numbers(targets)
 
-    return Steps(
-        pool=read(name),
-        test=None if test is None else read(test),
-        names=tuple(targets),
-        window=window,
-        horizon=horizon,
-        stride=stride or horizon,
-    )
+    return Steps(pool=read(name), test=None if test is None else read(test), names=targets)
 
 
 def split_steps(
-    steps: Steps, *, test: Share | None = None, part: Part | None = None, standardize: bool = True
+    steps: Steps,
+    *,
+    window: int,
+    horizon: int,
+    stride: int | None,
+    part: Part | None,
+    standardize: bool,
+    test: Share | None = None,
 ) -> TaskData:
     """Split a series; cut inputs (N, window, C) and targets (N, horizon * K).
 
     `part` slices the steps in their order, and the last are held out as the test set; no window reaches across.
-    Channels and targets are scaled to mean 0 and spread 1 over the pool's steps. Raises `TaskError`.
+    Channels and targets are scaled to mean 0 and spread 1 over the pool's steps.
+
+    window, horizon: steps to predict from, and to predict.
+    stride: steps between windows, by default the horizon, so that no two share a target. Raises `TaskError`.
     """
+    stride = stride or horizon
     inputs, goals = steps.pool
     if part is not None:
         chosen = slice(*part_bounds(part, len(inputs)))
@@ -85,13 +78,13 @@ def split_steps(
     border = len(inputs) - held
     # The test windows start on the pool's grid: in a series with a season (12 months, a stride of 6) all windows
     # of the pool begin in the same few months, and a model knows no others.
-    border -= border % steps.stride if held else 0
+    border -= border % stride if held else 0
     held_inputs, held_goals = steps.test or (inputs[border:], goals[border:])
     inputs, goals = inputs[:border], goals[:border]
-    shortest, needed = min(len(inputs), len(held_inputs) or len(inputs)), steps.window + steps.horizon
+    shortest, needed = min(len(inputs), len(held_inputs) or len(inputs)), window + horizon
     if shortest < needed:
         raise TaskError(
-            f"{shortest} steps are too few for window = {steps.window} and horizon = {steps.horizon}; "
+            f"{shortest} steps are too few for window = {window} and horizon = {horizon}; "
             f"at least {needed} are needed, in the pool and in the test set."
         )
     notes: tuple[str, ...] = ()
@@ -100,7 +93,10 @@ def split_steps(
         goals, held_goals, spread = _scaled(goals, held_goals)
         sizes = ", ".join(f"{name} {value:.4g}" for name, value in zip(steps.names, spread, strict=True))
         notes = (f"errors are in units of the targets' standard deviation in the pool: {sizes}.",)
-    pool, own = _windows(inputs, goals, steps), _windows(held_inputs, held_goals, steps)
+    pool, own = (
+        _windows(*both, window=window, horizon=horizon, stride=stride)
+        for both in ((inputs, goals), (held_inputs, held_goals))
+    )
     return TaskData(pool=pool, test=own, classes=(), notes=notes)
 
 
@@ -110,13 +106,14 @@ def _scaled(pool: Values, held: Values) -> tuple[Values, Values, Values]:
     return (pool - mean) / scale, (held - mean) / scale, scale
 
 
-def _windows(inputs: Values, goals: Values, steps: Steps) -> Examples:
-    starts = range(0, len(inputs) - steps.window - steps.horizon + 1, steps.stride)
-    ends = [(start + steps.window, start + steps.window + steps.horizon) for start in starts]
-    seen = [torch.from_numpy(inputs[end - steps.window : end]) for end, _ in ends]
-    coming = [torch.from_numpy(goals[end:last]).flatten() for end, last in ends]
-    shapes = (steps.window, inputs.shape[1]), (steps.horizon * goals.shape[1],)
-    return Examples(_stacked(seen, shapes[0]), _stacked(coming, shapes[1]))
+def _windows(inputs: Values, goals: Values, *, window: int, horizon: int, stride: int) -> Examples:
+    ends = range(window, len(inputs) - horizon + 1, stride)
+    seen = [torch.from_numpy(inputs[end - window : end]) for end in ends]
+    coming = [torch.from_numpy(goals[end : end + horizon]).flatten() for end in ends]
+    return Examples(
+        _stacked(seen, (window, inputs.shape[1])),
+        _stacked(coming, (horizon * goals.shape[1],)),
+    )
 
 
 def _stacked(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from search.data.custom import code_options, own_data
 from search.data.digits import digits, digits_source
 from search.data.duplicates import fingerprint, warn_duplicates
 from search.data.examples import TaskData
-from search.data.forecasts import forecast_steps, split_steps
+from search.data.forecasts import WINDOWS, forecast_steps, split_steps
 from search.data.image_folders import image_folder
 from search.data.npz import npz_arrays
 from search.data.options import PATH, SHARE, SLICES, Options, Source
@@ -24,7 +24,7 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The form of "package.module:attribute"."""
 
 STANDARDIZED: Options = {**PATH, "standardize": (bool, True)}
-STEPS: Options = {key: STANDARDIZED[key] for key in ("test", "part", "standardize")}
+STEPS: Options = WINDOWS | {key: STANDARDIZED[key] for key in ("test", "part", "standardize")}
 TABLES = (
     Source(read=texts, splits=PATH, marks=frozenset({"text"})),
     Source(read=forecast_steps, splits=STEPS, split=split_steps, marks=frozenset({"window", "horizon"})),

@@ -86,11 +86,6 @@ class Task(Inspected):
         return len(self.groups)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines that tell the user what was done to the data."""
-        return self.data.notes
-
-    @property
     def facts(self) -> dict[str, Any]:
         """Facts that a study stores of its task: arguments of `search.study.create.create_studies`."""
         return {

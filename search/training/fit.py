@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from search.activations.frozen_prefix import FrozenPrefix
 from search.activations.reader import Reader, reader_of
-from search.data.batches import EvalLoader, TrainLoader, eval_loader, train_loader
+from search.data.batches import EvalLoader, TrainLoader, train_loader
 from search.data.examples import Examples
 from search.device import PLAIN, ComputeFormat, eval_batch
 from search.seeds import seeded
@@ -147,7 +147,7 @@ def _loaders(task: Task, reader: Reader | None, *, size: int, repeat: int) -> tu
     train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.parts
     batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)
     batch_size = eval_batch(settings.batch_size)
-    return batches, eval_loader(validation, batch_size=batch_size, epoch=lambda: batches.sampler.epoch)
+    return batches, EvalLoader(validation, batch_size=batch_size, epoch=lambda: batches.sampler.epoch)
 
 
 def _score(

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import Optimizer
 
 from search.activations.boundaries import PartialBackbone, PartialInputs
-from search.data.batches import eval_loader
+from search.data.batches import EvalLoader
 from search.data.examples import Examples, Tensors
 from search.device import PLAIN, ComputeFormat
 
@@ -89,7 +89,7 @@ def predict(
     model.eval()
     outputs = []
     with torch.no_grad():
-        for inputs, _ in eval_loader(examples, batch_size=batch_size):
+        for inputs, _ in EvalLoader(examples, batch_size=batch_size):
             outputs.append(model(move_data_to_device(inputs, model.device)).cpu())
             progress()
     return torch.cat(outputs)

@@ -73,7 +73,7 @@ def run_worker(
 
         redirect_output(log_file(location, index))
         report(Event(index=index, kind="ready"))
-        for note in task.notes:
+        for note in task.data.notes:
             notify(note)
         with (
             storage_errors(location.database),

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data.batches import EndlessSampler, eval_loader, train_loader
+from search.data.batches import EndlessSampler, EvalLoader, train_loader
 from search.data.examples import Examples
 
 
@@ -53,6 +53,6 @@ def test_a_pass_leaves_a_lone_last_example_to_the_next():
 
 def test_an_evaluation_reads_everything_in_order():
     examples = Examples({"a": torch.arange(10)}, torch.arange(10))
-    batches = list(eval_loader(examples, batch_size=4))
+    batches = list(EvalLoader(examples, batch_size=4))
     assert [len(targets) for _, targets in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([inputs["a"] for inputs, _ in batches]), torch.arange(10))
