@@ -31,9 +31,9 @@ def size_of(shape: tuple[int, ...]) -> int:
 
 
 class ArrayWriter:
-    """Writes an array of that shape to a stream, piece by piece. Its methods raise `OSError`.
+    """An array of that shape, written to a stream piece by piece.
 
-    Give it the stream of `files.replacing`, so that the file appears whole or not at all.
+    Its methods raise `OSError`. Give it the stream of `files.replacing`, so that the file appears whole or not at all.
     """
 
     def __init__(self, stream: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -60,7 +60,7 @@ class ArrayWriter:
 
 
 def map_array(file: Path, shape: tuple[int, ...], *, checked: bool = True) -> Bytes:
-    """Return a file's array (shape) as a copy-on-write memory map, usable even when the file is removed.
+    """Return a file's array as a copy-on-write memory map, which outlives the file.
 
     With `checked` it is read through, which finds damage and leaves it warm. Raises `BrokenArray`, or `OSError`.
     """

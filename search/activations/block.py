@@ -1,4 +1,4 @@
-"""Blocks: the values of some rows of examples as one array of bytes, a row each."""
+"""Values of some examples as one array of bytes, a row each."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ ALIGNED_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockLayout:
-    """Layouts of a block's values, of which each row (an example) has one each."""
+    """Layout of a block: the values of each row (an example)."""
 
     rows: int
     values: tuple[Layout, ...]
@@ -38,7 +38,10 @@ class BlockLayout:
         return tuple(accumulate(sizes, initial=0))
 
     def pieces(self, chunks: Iterable[Values]) -> Iterator[Bytes]:
-        """Yield each chunk's rows as bytes (n, B). Raises `ValueError` where they do not make up the block."""
+        """Yield each chunk's rows as bytes (n, B).
+
+        Raises `ValueError` where the chunks do not make up the block.
+        """
         rows = 0
         for chunk in chunks:
             found = tuple(Layout(tuple(one.shape[1:]), one.dtype) for one in chunk)

@@ -1,8 +1,8 @@
-"""The folder that a study's processes share for their blocks of activations, and the right to write there.
+"""A folder of blocks of activations that a study's processes share.
 
-<key>.npy               a block
-<key>.npy.<8>.partial   one that is being written, or that a killed process left
-<key>.lock  room.lock   held by the process that makes the block, or that counts and frees bytes
+- `<key>.npy`: a block
+- `<key>.npy.<8>.partial`: a block that is being written, or that a killed process left
+- `<key>.lock`, `room.lock`: held by the process that makes the block, or that counts and frees bytes
 """
 
 import os
@@ -25,12 +25,12 @@ MIN_FREE_BYTES = 256 * 2**20
 
 
 class DiskFull(Exception):
-    """The disk takes no such block: it or its budget is full, or it can't be written or locked."""
+    """A disk that takes no such block: full, or not to be written or locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFolder:
-    """The blocks in a folder, at most `room` bytes together. Other files there are left alone."""
+    """Blocks in a folder, at most `room` bytes together. Other files are left alone."""
 
     path: Path
     room: int
@@ -58,7 +58,10 @@ class BlockFolder:
 
     @contextmanager
     def reserve(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the right to make that block as long as this process lives; wait for its holder. Raises `DiskFull`."""
+        """Hold the right to make that block as long as this process lives.
+
+        Another holder is waited for. Raises `DiskFull`.
+        """
         lock = self._lock(key)
         with refused():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -73,9 +76,9 @@ class BlockFolder:
             _drop(lock)
 
     def write(self, key: str, shape: tuple[int, ...], pieces: Iterable[Bytes]) -> None:
-        """Write a reserved block's file, visible once it is whole; the least recently used make room for it.
+        """Write a reserved block's file, which appears whole; the least recently used make room.
 
-        Raises `DiskFull`; what `pieces` raises goes through. Nothing is left then.
+        Raises `DiskFull`; errors of `pieces` go through. Nothing is left then.
         """
         with ExitStack() as stack:
             with refused():

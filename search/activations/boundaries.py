@@ -1,4 +1,4 @@
-"""A backbone cut between its layer groups: the outputs of frozen groups, and resuming from them."""
+"""A backbone cut between its layer groups, to resume from the frozen ones' outputs."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from strategies import LayerGroup
 
 
 class PartialInputs(NamedTuple):
-    """Values at a boundary, each (N, ...), and the backbone's own inputs where resuming needs them too."""
+    """Values at a boundary, each (N, ...), and the backbone's inputs if they are needed."""
 
     boundary: int
     values: Values
@@ -27,7 +27,9 @@ class PartialInputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Boundaries:
-    """Where a backbone of G layer groups can be cut: boundary p is behind p of them, boundary G are its features.
+    """Places where a backbone of G layer groups can be cut.
+
+    Boundary p is behind p of them, boundary G are its features.
 
     boundaries: ascending, the last is G; none where even the features are no function of each example alone.
     features: their layout.
@@ -44,7 +46,10 @@ class Boundaries:
     def of(
         cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors, *, search: Search | None = None
     ) -> Self:
-        """Return the boundaries of a backbone, found by that earlier search, or by one on two or more examples."""
+        """Return a backbone's boundaries, found by an earlier search, or by one on these examples.
+
+        There must be two examples or more.
+        """
         with _without_trace(backbone, examples):
             search = search_boundaries(backbone, groups, examples) if search is None else search
             recording = Recording.of(backbone, groups, examples) if search.found else None
@@ -62,7 +67,7 @@ class Boundaries:
         return boundary in self.cuts and self.search.found[boundary].needs_inputs
 
     def layouts_of(self, boundary: int, inputs: Inputs) -> tuple[Layout, ...]:
-        """Return the layouts of one example's values there; series are as long as those inputs are padded."""
+        """Return the layouts of one example's values; series are as long as those inputs."""
         cut = self.cuts.get(boundary)
         return (self.features,) if cut is None else cut.layouts(full_length(inputs))
 
@@ -72,7 +77,10 @@ class Boundaries:
 
 
 class PartialBackbone:
-    """A backbone that runs in parts. Its modules run in the mode they are in; frozen ones belong in `eval()`."""
+    """A backbone that runs in parts.
+
+    Its modules run in the mode they are in; frozen ones belong in `eval()`.
+    """
 
     def __init__(self, boundaries: Boundaries, backbone: nn.Module) -> None:
         self.boundaries = boundaries
@@ -80,9 +88,9 @@ class PartialBackbone:
         self._run = PartialForward(boundaries.recording, backbone) if boundaries.recording is not None else None
 
     def run_to(self, inputs: Tensors | PartialInputs, boundary: int) -> Values:
-        """Return the values at a boundary, each (N, ...), from inputs or an earlier boundary; without gradients.
+        """Return the values at a boundary, each (N, ...), from inputs or an earlier boundary.
 
-        Raises `ValueError` where the backbone can't be cut.
+        They have no gradients. Raises `ValueError` where the backbone can't be cut.
         """
         with torch.no_grad():
             return _copied(self._between(inputs, boundary))
@@ -114,7 +122,7 @@ def _copied(values: Values) -> Values:
 
 @contextmanager
 def _without_trace(backbone: nn.Module, examples: Tensors) -> Iterator[None]:
-    """Run a backbone in `eval()`, as it was before: no random numbers are drawn, no warnings of its code shown."""
+    """Put a backbone in `eval()` for a while, without its random numbers and warnings."""
     tensors = [*examples.values()] if isinstance(examples, dict) else [examples]
     devices = {tensor.device for tensor in tensors if tensor.is_cuda}
     modes = {module: module.training for module in backbone.modules()}

@@ -23,9 +23,9 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 def boundaries_of(backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors, *, folder: Path) -> Boundaries:
-    """Return a backbone's boundaries: those in the folder's file for its code and weights, else searched for now.
+    """Return a backbone's boundaries, from a file in the folder or from a search now.
 
-    A file that can't be read is replaced; one that can't be written is left out.
+    The file is named by a digest of code, weights and inputs. A broken one is replaced.
     """
     file = folder / f"boundaries-{_key(backbone, groups, examples)}.json"
     with suppress(Exception):  # whatever a broken or foreign file leads to, the search finds the truth
@@ -55,9 +55,9 @@ def _key(backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -
 
 
 def _code_digest(backbone: nn.Module) -> str:
-    """Return a digest of the files that a backbone's classes are written in, and of those that these import.
+    """Return a digest of the source files of a backbone's classes, and of their imports.
 
-    Of an installed library the version counts.
+    Of an installed library, the version counts.
     """
     own = [boundary_search, partial_forward, recording, rnn_layers, slots]
     waiting = {type(module).__module__ for module in backbone.modules()} | {module.__name__ for module in own}

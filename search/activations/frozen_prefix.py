@@ -1,4 +1,4 @@
-"""Frozen layers, run once for all trials of a study, and what is kept of their outputs."""
+"""Frozen layers, run once for all trials of a study, and their cached outputs."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,7 +23,7 @@ from strategies import FreezingStrategy, layer_groups
 
 GIGABYTE = 10**9
 MAX_SETS = 4
-"""Sets of examples that must find room at once: training, validation and test ones, of more than one repeat."""
+"""Sets of examples with room at once: training, validation and test, of several repeats."""
 PROBE_EXAMPLES = 2
 """Examples that a backbone is tried on, to find where it can be cut."""
 
@@ -37,7 +37,7 @@ class FrozenPrefix:
 
     One a worker.
 
-    say: is called with what can't be kept, and why.
+    say: is called with the boundaries that can't be kept, and why.
     progress: is called after each batch, and now and then while another process makes one.
     """
 
@@ -76,7 +76,7 @@ class FrozenPrefix:
     def of(
         task: Task, *, cache: Path, say: Callable[[str], None], progress: Callable[[], None] = lambda: None
     ) -> "FrozenPrefix | None":
-        """Return that of a task; None where frozen layers run in each trial, which is said."""
+        """Return a task's prefix; None, with a message, where frozen layers run in each trial."""
         if task.spec.activations.memory == task.spec.activations.disk == 0:
             return None
         if task.parts.module is not None:
@@ -137,14 +137,14 @@ class FrozenPrefix:
         )
 
     def layout(self, boundary: int, inputs: Inputs, *, rows: int) -> BlockLayout:
-        """Return the layout of a block of values of those inputs, as they are kept at a boundary."""
+        """Return the layout of a block of those inputs' values at a boundary, as kept."""
         layouts = self.boundaries.layouts_of(boundary, inputs)
         if self.half:
             layouts = tuple(one._replace(dtype=_halved(one.dtype)) for one in layouts)
         return BlockLayout(rows=rows, values=layouts)
 
     def key(self, examples: Examples, rows: slice, boundary: int, view: int | None, *, name: tuple[object, ...]) -> str:
-        """Return the name of some examples' values: a digest of all that they are computed from."""
+        """Return a digest of all that some examples' values are computed from."""
         place = (*name, rows.start, rows.stop, view is None)
         if place not in self._contents:
             indices = torch.arange(rows.start, rows.stop)

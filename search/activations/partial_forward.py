@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from torch import nn
 
@@ -15,11 +15,15 @@ from search.data.examples import Tensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """A cut to go on from, its values (N, ...), and the content of the placeholders before it."""
+    """A cut to start from, its values (N, ...), and the content of placeholders."""
 
     cut: Cut
     values: Values
     filling: Filling
+
+    def copy(self) -> Self:
+        """Return it with values of its own, for code that writes into them."""
+        return replace(self, values=tuple(value.clone() for value in self.values))
 
 
 class PartialForward:
@@ -33,7 +37,7 @@ class PartialForward:
         self._parts = dict(backbone.named_modules()) | layers
 
     def __call__(self, inputs: Tensors | None, *, resume: Resume | None, stop: Cut | None) -> Values:
-        """Return the stop's values, else the features alone; placeholders stand in for inputs that are None."""
+        """Return the values at `stop`, or the features; placeholders replace inputs that are None."""
         with ExitStack() as stack:
             for rnn, layers in self._split:
                 stack.enter_context(in_place_of(rnn, layers))
@@ -66,7 +70,7 @@ class PartialForward:
 
 
 class _Reached(BaseException):
-    """The end of a pass at a cut. Not an `Exception`: libraries catch those around their layers."""
+    """The end of a pass. Not an `Exception`: libraries catch those around their layers."""
 
     def __init__(self, result: Any) -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""The inputs of a run in each epoch: examples as they are, or the outputs of its frozen layers."""
+"""Inputs of a run in each epoch: the examples, or outputs of its frozen layers."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from search.device import eval_batch
 from strategies import FreezingStrategy
 
 MAX_COPIED_BYTES = 32 * 10**6
-"""Blocks of fewer bytes together are copied for each run rather than looked into one by one."""
+"""Blocks of fewer bytes together are copied for each run, and then indexed at once."""
 
 
 def reader_of(
     layers: FrozenPrefix, strategy: FreezingStrategy, backbone: nn.Module, *, repeat: int, size: int
 ) -> "Reader | None":
-    """Return the reader of a run of the strategy on that fresh backbone; None if it reads the examples alone."""
+    """Return the reader of a run on a fresh backbone; None for plain examples."""
     task, epochs = layers.task, layers.task.spec.train.epochs
     schedule = strategy.schedule(task.num_groups, epochs)
     frozen = [schedule.frozen_prefix(epoch) for epoch in range(epochs)]
@@ -74,11 +74,11 @@ class CachedExamples:
         return len(self.examples)
 
     def at(self, boundary: int) -> Examples:
-        """The examples as they are read at a boundary; at 0 as they are."""
+        """Return the examples as they are read at a boundary; at 0, as they are."""
         return Examples(Activations(self, boundary), self.examples.targets) if boundary else self.examples
 
     def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> PartialInputs:
-        """What the backbone goes on from for those examples (B,); `passes` (B,) say which views."""
+        """Return the partial inputs of those examples (B,), in the views that `passes` (B,) say."""
         if passes is None or self.views is None:
             values = self._of(boundary, indices, None)
         else:
@@ -94,7 +94,7 @@ class CachedExamples:
         return PartialInputs(boundary, values, index_inputs(self.examples.inputs, indices, passes) if needed else None)
 
     def _of(self, boundary: int, indices: Tensor, view: int | None, *, before: int | None = None) -> Values:
-        """Values of one view: from the nearest boundary where they are kept, below `before`, computed from there."""
+        """Compute values of one view, from the nearest boundary below `before` that is kept."""
         passes = None if view is None else torch.full_like(indices, view)
         for kept in self.kept:
             if kept > boundary or (before is not None and kept >= before):
@@ -109,7 +109,7 @@ class CachedExamples:
         return self.layers.values(index_inputs(self.examples.inputs, indices, passes), boundary)
 
     def _kept(self, boundary: int, view: int | None) -> list[Values] | None:
-        """The blocks of a boundary, one a step of rows; None where they are not to be had."""
+        """Return a boundary's blocks, one a step of rows; None where one is not kept."""
         place = (boundary, view)
         if place not in self._blocks:
             blocks = [block for rows in self.rows if (block := self._block(boundary, rows, view)) is not None]
@@ -136,7 +136,7 @@ class CachedExamples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activations:
-    """Inputs of N examples as what a backbone goes on from at a boundary."""
+    """Inputs of N examples as values at a boundary."""
 
     part: CachedExamples
     boundary: int
@@ -153,7 +153,7 @@ class Activations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByEpoch:
-    """A part of the data, read in each epoch at the boundary below what trains in it."""
+    """Examples read in each epoch at the last boundary before the groups that train."""
 
     part: CachedExamples
     boundaries: tuple[int, ...]
@@ -166,7 +166,7 @@ class ByEpoch:
 
 
 class Reader:
-    """What one run reads: its training, validation and test examples, in each epoch where its frozen groups end.
+    """Training, validation and test examples of a run, read where its frozen groups end.
 
     boundaries: by epoch.
     partial_backbone: the run's own, to resume there.
@@ -187,7 +187,7 @@ class Reader:
         task, spec = layers.task, layers.task.spec
         train, validation = task.split(repeat=repeat, size=size)
         epochs = Counter(boundary for boundary in boundaries if boundary)
-        # Exploring trials share one repeat. What is filled on the way to a later boundary costs no more than its bytes.
+        # Exploring trials share one repeat. Filling a boundary on the way to a later one costs no more than its bytes.
         others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if repeat == 0 else 0.0
         others *= spec.space.freeze_depth is None
         steps = task.added_by_size(repeat=repeat, size=size)
@@ -212,7 +212,7 @@ class Reader:
         )
 
     def test(self, epoch: int) -> Examples:
-        """The test examples, as the weights of that epoch go on from."""
+        """Return the test examples, read as in that epoch."""
         boundary, test = self.boundaries[epoch], self.layers.task.data.test
         reads = {boundary: len(test) * self.layers.task.spec.confirm.repeats}
         part = CachedExamples(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
@@ -220,7 +220,7 @@ class Reader:
 
 
 def _joined(blocks: list[Values]) -> list[Values]:
-    """Small blocks end to end: a batch is then found by one indexing."""
+    """Return small blocks end to end: a batch is then found by one indexing."""
     if sum(tensor.nbytes for block in blocks for tensor in block) > MAX_COPIED_BYTES:
         return blocks
     return [tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))]

@@ -1,4 +1,4 @@
-"""The calls of a backbone's modules in one pass, and where that pass can be cut."""
+"""Calls of a backbone's modules in one pass, and the places to cut it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +30,10 @@ class GroupIndex:
                 self._modules.setdefault(module, set()).add(index)
 
     def of(self, module: nn.Module) -> frozenset[int]:
-        """Return the indices of a module's groups; none for one that does the same in training and evaluation."""
+        """Return the indices of a module's groups.
+
+        A module without parameters has some if training and evaluation differ.
+        """
         held = frozenset(self._parameters[parameter] for parameter in module.parameters())
         if held or all(map(_is_constant, module.modules())):
             return held
@@ -63,7 +66,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A boundary's place in the pass: the end of a call, and what is stored of its result.
+    """The end of a call as a boundary, with the stored part of its result.
 
     results: by module, the result of each of its calls up to there; None for a call that runs.
     unmade: indices of the calls that are not made, because the module that makes them is replaced.
@@ -86,9 +89,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recording:
-    """The calls of a pass through a backbone, in the order in which they began. Holds none of its tensors.
+    """The calls of a pass through a backbone, in the order in which they began.
 
-    inputs: its inputs as a tree of slots. length: what they are padded to.
+    Holds none of its tensors.
+
+    inputs: its inputs as a tree of slots.
+    length: that to which they are padded.
     """
 
     calls: tuple[Call, ...]
@@ -125,7 +131,7 @@ class Recording:
     def cuts(self, boundary: int) -> list[Cut]:
         """Return where the backbone may be cut at a boundary, the fewest bytes first.
 
-        The last module of the groups before it gives the value, or one without parameters that runs next (a pooling).
+        The values are from the last module of the groups before it, or from one without parameters that runs next.
         """
         possible = [call for call in self.calls if call.result is not None and max(call.groups, default=-1) < boundary]
         early = [call for call in possible if call.owns]
@@ -164,7 +170,7 @@ class Recording:
 
 
 def _marked(tree: Tree, kept: tuple[int, ...]) -> Tree:
-    """Return a result in which the slots of those indices are filled by stored values, in that order."""
+    """Return a result whose slots of those indices take stored values, in that order."""
     index = count()
     return mapped(tree, lambda slot: replace(slot, value=kept.index(at) if (at := next(index)) in kept else None))
 

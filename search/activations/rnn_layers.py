@@ -1,4 +1,4 @@
-"""The layers of a stacked RNN one by one: torch runs them in one call, but each is a layer group of its own."""
+"""The layers of a stacked RNN one by one, since each is a layer group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,18 @@ KINDS = (nn.LSTM, nn.GRU, nn.RNN)
 
 
 def can_be_split(module: nn.Module) -> bool:
-    """Return whether it is torch's own class, and its weights are not made of others (`weight_norm`)."""
+    """Return whether a module is of torch's own class, without `weight_norm`."""
     return type(module) in KINDS and not module._forward_pre_hooks
 
 
 class Layer:
     """One layer of a stacked RNN, with the parameters of the whole.
 
-    Takes a series, time first (T, N, C) or packed; the final states of the layers before it; and the initial states
-    of all layers (layers * directions, N, H), or none. Returns the series and the final states up to its own.
+    series: time first (T, N, C), or packed.
+    finals: final states of the layers before it, for each kind of state.
+    states: initial states of all layers (layers * directions, N, H), or None.
+
+    Returns the series and the final states up to its own.
     """
 
     def __init__(self, rnn: nn.RNNBase, *, index: int) -> None:
@@ -75,7 +78,7 @@ class Layers:
 
 
 def split_rnns(backbone: nn.Module, names: set[str]) -> tuple[list[tuple[nn.RNNBase, Layers]], dict[str, Layer]]:
-    """Take the RNNs apart whose layers are among the names; the layers are called as their groups (`lstm.layer0`)."""
+    """Split the RNNs whose layers are among the names (`lstm.layer0`), as their groups are called."""
     rnns = {
         name: (module, Layers(module))
         for name, module in backbone.named_modules()

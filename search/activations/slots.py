@@ -1,4 +1,4 @@
-"""Tensors in what a module returns: how one is stored by example, put back, and replaced by a placeholder."""
+"""Tensors in a module's result: stored by example, restored, or replaced by a placeholder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +28,11 @@ class Layout(NamedTuple):
 
 
 class Filling(NamedTuple):
-    """Content of placeholders: every number, and whether each has memory of its own, so that code may write into it."""
+    """Content of placeholders.
+
+    number: each of their numbers.
+    solid: they have memory of their own, so that code may write into them.
+    """
 
     number: float = 0.0
     solid: bool = False
@@ -36,12 +40,12 @@ class Filling(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A tensor in what a module returns.
+    """A tensor in a module's result.
 
     axis: dimension of `shape` along which examples lie, each with `each` rows.
-    follows: dimension 1 is as long as that of the module's input: a series (N, T, ...) padded to the batch's longest.
+    follows: dimension 1 is as long as the input's: a series (N, T, ...) padded to the batch's longest.
     packed: the tensor is the data (rows, C) of a `PackedSequence`, as is the module's input.
-    value: index of the stored value that is put there; None for a placeholder.
+    value: index of the stored value that goes there; None for a placeholder.
     """
 
     shape: tuple[int, ...]
@@ -63,7 +67,10 @@ class Slot:
         return cls(shape=shape, dtype=found.data.dtype, follows=follows and shape[1] <= length, packed=packed)
 
     def settled(self, doubled: "Slot", *, examples: int) -> "Slot":
-        """Find the examples' axis, by the result of twice as many. Raises `TypeError` where there is none."""
+        """Return the slot with the examples' axis, found by the result of twice as many.
+
+        Raises `TypeError` where there is none.
+        """
         axes = [axis for axis, (one, two) in enumerate(zip(self.shape, doubled.shape, strict=True)) if one != two]
         if self.packed:
             return self
@@ -73,7 +80,7 @@ class Slot:
         return replace(self, axis=axes[0], each=each, follows=self.follows and axes[0] == 0 and each == 1)
 
     def layout(self, length: int) -> Layout:
-        """Return the layout of a stored value, where the longest of all examples has that length."""
+        """Return the layout of a stored value, with series of that length."""
         rest = (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
         if self.packed or self.follows:
             return Layout((length, *rest[0 if self.packed else 1 :]), self.dtype)
@@ -111,7 +118,10 @@ class Slot:
 
 
 def mapped(tree: Tree, change: Callable[[Any], Any]) -> Tree:
-    """Return the tree with each tensor, packed sequence or slot changed. Raises `TypeError` for an unknown object."""
+    """Return the tree with each tensor, packed sequence or slot changed.
+
+    Raises `TypeError` for an unknown object.
+    """
     match tree:
         case Tensor() | PackedSequence() | Slot():
             return change(tree)
@@ -132,7 +142,7 @@ def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | P
 
 
 def full_length(inputs: Any) -> int:
-    """Return the length to which a backbone's inputs are padded; 0 where they are no dict of padded series."""
+    """Return the length to which a dict of series is padded; 0 for other inputs."""
     if not isinstance(inputs, dict):
         return 0
     return max((value.size(1) for value in inputs.values() if value.ndim > 1), default=0)

@@ -1,4 +1,4 @@
-"""What is frozen is computed once: blocks of activations, in memory and in files that all processes share."""
+"""Blocks of activations, computed once: in memory, and in files that all processes share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,12 +18,12 @@ Compute = Callable[[], Iterator[Values]]
 
 
 class NotFinite(Exception):
-    """A value that is too large for float16, or was none to begin with: its block is not to be kept."""
+    """A value that float16 can't hold, so that its block is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Bytes for activations: `memory` held by one process, `disk` in the folder by all together; 0 turns it off."""
+    """Bytes for activations: `memory` of one process, `disk` of all together; 0 for none."""
 
     memory: int
     disk: int
@@ -44,13 +44,13 @@ class _Held:
 
 
 class ActivationStore:
-    """Blocks of activations, each computed once: by key, in memory and in files that all processes share.
+    """Blocks of activations by key, each computed once.
 
-    What fits the memory is held there, the least recently used going first; what does not is mapped from its file.
+    Blocks that fit the memory are held there; the least recently used leave first. Others are mapped from their files.
     For one thread.
 
     folder: None for memory only.
-    say: is called once with each thing that keeps the store from its work.
+    say: is called once with each reason that keeps the store from its work.
     waiting: is called now and then while another process makes a block that is asked for.
     """
 
@@ -75,13 +75,13 @@ class ActivationStore:
             self._folder.evict()
 
     def get(self, key: str, layout: BlockLayout, compute: Compute, *, fill: bool = True) -> Values | None:
-        """Return a block's values, each (rows, ...) on the CPU: held, or from its file, or computed now and kept.
+        """Return a block's values, each (rows, ...) on the CPU: held, read, or computed now.
 
-        Returns None where the block fits no budget or `compute` raises `NotFinite`, or where it is not there and
+        Returns None where the block fits no budget, where `compute` raises `NotFinite`, or where it is not there and
         `fill` is off. The tensors are the store's own: index them, never write into them.
 
         compute: yields chunks of values that have `rows` rows together (else `ValueError`). It may ask the store for
-            other blocks; what it raises goes through.
+            other blocks; its errors go through.
         """
         held = self._held.pop(key, None) or self._found(key, layout)
         if held is None and fill and key not in self._hopeless:
@@ -116,7 +116,7 @@ class ActivationStore:
         return _Held(layout=layout, values=layout.tensors(block), in_memory=in_memory)
 
     def _filled(self, key: str, layout: BlockLayout, compute: Compute) -> _Held | None:
-        """Return the block made now, unless another process was faster; None where nothing can hold it."""
+        """Make a block, unless another process was faster; None if nothing can hold it."""
         with self._reserved(key, layout.nbytes) as folder:
             if folder is not None and (found := self._found(key, layout)) is not None:
                 return found
@@ -137,7 +137,7 @@ class ActivationStore:
 
     @contextmanager
     def _reserved(self, key: str, nbytes: int) -> Iterator[BlockFolder | None]:
-        """Yield the folder, with the right to make that block there; None where it is to go to memory only."""
+        """Yield the folder, with the right to make that block there; None for memory only."""
         folder = self._folder if nbytes <= self.budget.disk and nbytes < self._refused else None
         with ExitStack() as stack:
             if folder is not None:
@@ -165,7 +165,7 @@ class ActivationStore:
         return held
 
     def _mapped(self, key: str, layout: BlockLayout) -> _Held | None:
-        """Return the block from its file, which is known to be whole; None where it has none."""
+        """Map a block's file, which is known to be whole; None where there is none."""
         if self._folder is not None:
             with suppress(BrokenArray, OSError):
                 block = map_array(self._folder.file(key), layout.shape, checked=False)
@@ -188,7 +188,7 @@ class ActivationStore:
         return self._being_gathered + nbytes <= self.budget.memory
 
     def _free(self, nbytes: int) -> None:
-        """Drop blocks from memory, the least recently used first, until `nbytes` fit; one with a file is mapped."""
+        """Drop or map blocks in memory, the least recently used first, until `nbytes` fit."""
         in_memory = {key: held for key, held in self._held.items() if held.in_memory}
         used = self._being_gathered + sum(held.layout.nbytes for held in in_memory.values())
         for key, held in in_memory.items():
@@ -207,7 +207,7 @@ class ActivationStore:
                 del self._held[key]
 
     def _give_up(self, nbytes: int, error: DiskFull) -> None:
-        """Try no block of that size on the disk again: filling one up takes minutes, and mostly it stays full."""
+        """Try no block of that size on the disk again: filling it takes minutes."""
         self._refused = min(self._refused, nbytes)
         self._say_once(f"The disk takes no more activations ({error}): {self._instead(nbytes)}.", about="disk")
 
@@ -232,7 +232,7 @@ class ActivationStore:
 
 
 def to_float16(tensors: Values) -> Values:
-    """Return the tensors with float32 as float16. Raises `NotFinite` where a value is not finite then."""
+    """Return the tensors with float32 as float16. Raises `NotFinite` for too large values."""
     halves = tuple(one.half() if one.dtype == torch.float32 else one for one in tensors)
     if not all(bool(torch.isfinite(one).all()) for one in halves):
         raise NotFinite

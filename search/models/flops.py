@@ -13,10 +13,10 @@ from strategies import LayerGroup
 
 
 def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tensors) -> list[int]:
-    """Floating-point operations of one forward pass in each layer group, counted by `FlopCounterMode`.
+    """Count the operations of one forward pass in each layer group, by `FlopCounterMode`.
 
-    What a container does itself (attention between its layers) counts for the group it belongs to; an `nn.LSTM`'s
-    layers share its count by their weights, each of which is used once a time step.
+    A container's own operations (attention between its layers) count for its group. The layers of an `nn.LSTM`
+    share its count by their weights, each of which is used once a time step.
     """
     counter = FlopCounterMode(display=False)
     fast = torch.backends.mha.get_fastpath_enabled()

@@ -37,7 +37,7 @@ class UNet(nn.Module):
 
 
 class InPlace(nn.Module):
-    """What each group begins with writes into what the group before it gave."""
+    """Each group begins by writing into the result of the group before it."""
 
     def __init__(self):
         super().__init__()

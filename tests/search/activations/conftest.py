@@ -1,4 +1,4 @@
-"""What the tests of stores stand on."""
+"""Fixtures of the tests of stores."""
 
 import subprocess
 from collections.abc import Iterator

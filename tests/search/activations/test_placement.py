@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.activations.placement import DISK_RATE, FLOP_RATE, LEAST, MEMORY_RATE, Boundary, choose_boundaries
+from search.activations.placement import (
+    DISK_BYTES_PER_SECOND,
+    FLOPS_PER_SECOND,
+    MEMORY_BYTES_PER_SECOND,
+    MIN_SHARE_SPARED,
+    Boundary,
+    choose_boundaries,
+)
 
 # ResNet-50 at 224 px in float16: after the stem and each of the four stages, the last one pooled.
 NBYTES = (401_408, 1_605_632, 802_816, 401_408, 4_096)
@@ -19,12 +26,12 @@ RESNET50 = [
     ("gigabytes", "kept"),
     [(0.01, ()), (0.1, (5,)), (4, (4, 5)), (10, (3, 4, 5)), (100, (2, 3, 4, 5))],
 )
-def test_of_a_resnet50_the_features_and_late_boundaries_are_kept_and_never_the_stem(gigabytes, kept):
+def test_a_resnet50_keeps_late_boundaries_and_never_the_stem(gigabytes, kept):
     for in_memory in (0, int(1e9), int(1e11)):
         assert choose_boundaries(RESNET50, examples=5000, room=int(gigabytes * 1e9), in_memory=in_memory) == kept
 
 
-def test_what_is_faster_computed_than_read_is_kept_only_where_reading_is_fast():
+def test_cheap_boundaries_are_kept_where_reading_is_fast():
     cheap = Boundary(index=1, nbytes=10_000, flops=1e6)  # 10 us to compute, 2 from memory, 29 from a file
     boundaries = [cheap, Boundary(index=2, nbytes=40, flops=2e6)]
     assert choose_boundaries(boundaries, examples=100, room=10**7, in_memory=0) == (2,)
@@ -63,20 +70,20 @@ def spared(kept: tuple[Boundary, ...], groups: int, rate: float) -> float:
 
 
 def seconds(one: Boundary, rate: float) -> float:
-    return one.flops / FLOP_RATE - one.nbytes / rate
+    return one.flops / FLOPS_PER_SECOND - one.nbytes / rate
 
 
 def sound(kept: tuple[Boundary, ...], features: Boundary, rate: float) -> bool:
-    """Whether each but the features spares enough over the one before."""
+    """Return whether each but the features spares enough over the one before."""
     before = [0.0, *(seconds(one, rate) for one in kept)]
-    least = LEAST * features.flops / FLOP_RATE
+    least = MIN_SHARE_SPARED * features.flops / FLOPS_PER_SECOND
     pairs = zip(kept, before, strict=False)
     return all(one is features or seconds(one, rate) >= previous + least for one, previous in pairs)
 
 
 @given(repeats(), st.integers(0, 2_000_000), st.booleans())
-def test_the_greedy_choice_is_sound_and_at_most_a_tenth_below_the_best(repeat, room, in_memory):
-    rate = MEMORY_RATE if in_memory else DISK_RATE
+def test_the_greedy_choice_is_at_most_a_tenth_below_the_best(repeat, room, in_memory):
+    rate = MEMORY_BYTES_PER_SECOND if in_memory else DISK_BYTES_PER_SECOND
     features, groups = repeat[-1], repeat[-1].index
     chosen = choose_boundaries(repeat, examples=10, room=room, in_memory=room if in_memory else 0)
     kept = tuple(one for one in repeat if one.index in chosen)

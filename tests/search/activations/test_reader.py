@@ -1,4 +1,4 @@
-"""What is frozen is computed once, and nobody can tell from the losses."""
+"""Frozen layers run once, and the losses do not show it."""
 
 from collections import Counter
 from dataclasses import replace
@@ -57,7 +57,7 @@ STRATEGIES = {
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
-def test_losses_and_test_scores_are_the_same_with_the_store_on_and_off(task, tmp_path, strategy):
+def test_scores_are_the_same_with_the_store_and_without(task, tmp_path, strategy):
     layers = layers_of(task, tmp_path)
     plain, without = curve(task, strategy, test=True)
     cached, result = curve(task, strategy, test=True, layers=layers)
@@ -114,7 +114,7 @@ def test_other_weights_and_other_data_are_never_mixed_up(task, tmp_path, monkeyp
         assert cached == pytest.approx(curve(changed, PROBING)[0], abs=1e-5)
 
 
-def test_what_fits_no_budget_is_computed_again_to_the_same_losses(task, tmp_path, monkeypatch):
+def test_losses_are_the_same_where_nothing_fits(task, tmp_path, monkeypatch):
     small = replace(task, spec=task.spec.changed(activations={"memory": 1e-6, "disk": 1e-6}))
     said = []
     layers = layers_of(small, tmp_path, said=said)
@@ -189,7 +189,7 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["Normed", "Noisy"])
-def test_features_that_are_no_function_of_each_example_are_not_kept(own, tmp_path, name):
+def test_features_that_mix_examples_are_not_kept(own, tmp_path, name):
     said = []
     assert layers_of(own(name), tmp_path / "cache", said=said) is None
     assert said == [
@@ -198,14 +198,14 @@ def test_features_that_are_no_function_of_each_example_are_not_kept(own, tmp_pat
     ]
 
 
-def test_dropout_draws_the_same_random_numbers_with_the_store_and_without(own, tmp_path):
+def test_dropout_draws_the_same_with_the_store_and_without(own, tmp_path):
     task = own("Dropping")
     for strategy in (FreezingStrategy(freeze_depth=1), FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)):
         plain, _ = curve(task, strategy)
         assert curve(task, strategy, layers=layers_of(task, tmp_path / "cache"))[0] == pytest.approx(plain, abs=1e-5)
 
 
-def test_code_that_was_edited_under_the_same_weights_finds_nothing_of_before(own, tmp_path, monkeypatch):
+def test_edited_code_finds_nothing_of_before(own, tmp_path, monkeypatch):
     import own_nets
 
     task = own("Dropping")
