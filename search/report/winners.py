@@ -74,11 +74,8 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
         found = [(size, c) for size in sizes if (c := _of(verdicts[size], family)) is not None]
         apart = beside(sizes, place, places=len(families))
         figure.add_scatter(
-            x=[size * apart for size, _ in found],
-            **scores_of(metric, [c for _, c in found]),
-            name=family,
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 1.6},
+            x=[size * apart for size, _ in found], **scores_of(metric, [c for _, c in found]), name=family,
+            mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.6},
             marker=marker(family, filled=[c.contends for _, c in found]),
             customdata=[
                 [size, metric.interval(c.score, c.low, c.high), c.p_best, c.seconds, status(verdicts[size], c)]
@@ -88,7 +85,7 @@ def scores(verdicts: Mapping[int, Verdict]) -> go.Figure:
                 f"{family}, %{{customdata[0]}} labels: %{{customdata[1]}}<br>P(best) %{{customdata[2]:.2f}}, "
                 "%{customdata[3]:.1f} s, %{customdata[4]}<extra></extra>"
             ),
-        )
+        )  # fmt: skip
     figure.update_layout(**LAYOUT, height=460)
     figure.update_yaxes(**score_axis(metric, [c for verdict in verdicts.values() for c in verdict.candidates]))
     return figure.update_xaxes(**size_axis(sizes), title_text="labelled examples")
@@ -127,18 +124,11 @@ def frost_figure(line: FrostLine, groups: Sequence[str]) -> go.Figure:
         trend = {"color": _EDGE, "width": 1.5, "dash": "dash"}
         figure.add_scatter(x=x, y=y, name="their middle", mode="lines", line=trend, hoverinfo="skip")
     figure.add_scatter(
-        x=line.sizes,
-        y=line.recommended,
-        name="recommended",
-        mode="lines+markers",
-        line={"color": "#000000", "width": 2.5},
-        marker={"symbol": "circle", "size": 12, "color": "#000000"},
-        cliponaxis=False,
-        customdata=[
-            f"{low}" if low == high else f"{low}-{high}" for low, high in zip(line.lowest, line.highest, strict=True)
-        ],
-        hovertemplate="%{x} labels: freeze depth %{y}, near-optimal %{customdata}<extra></extra>",
-    )
+        x=line.sizes, y=line.recommended, name="recommended", mode="lines+markers",
+        line={"color": "#000000", "width": 2.5}, marker={"symbol": "circle", "size": 12, "color": "#000000"},
+        customdata=[f"{a}" if a == b else f"{a}-{b}" for a, b in zip(line.lowest, line.highest, strict=True)],
+        hovertemplate="%{x} labels: freeze depth %{y}, near-optimal %{customdata}<extra></extra>", cliponaxis=False,
+    )  # fmt: skip
     ticks = _group_ticks(line.num_groups, groups)
     height = 230 + max(40, min(52, 500 // line.num_groups)) * min(line.num_groups, 10)
     figure.update_layout(**{**LAYOUT, "legend": {**LAYOUT["legend"], "traceorder": "normal"}}, height=height)
@@ -159,16 +149,11 @@ def _group_ticks(num_groups: int, groups: Sequence[str]) -> dict[float, str]:
 def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
     """Draw unfreeze epoch, LR ratio and head LR of recommended and contenders against the size."""
     epochs, ordered = results.spec.train.epochs, sorted(verdicts.items())
-    titles = {
-        "unfreeze_epoch": f"unfreeze epoch (of {epochs})",
-        "backbone_lr_ratio": "backbone LR ratio",
-        "head_lr": "head LR",
-    }
-    figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, subplot_titles=list(titles.values()), vertical_spacing=0.09
-    )
+    names = ("unfreeze_epoch", "backbone_lr_ratio", "head_lr")
+    titles = (f"unfreeze epoch (of {epochs})", "backbone LR ratio", "head LR")
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.09)
     contenders = [(size, c) for size, verdict in ordered for c in verdict.contenders]
-    for row, name in enumerate(titles, start=1):
+    for row, name in enumerate(names, start=1):
         unused = results.num_groups if name != "head_lr" else None  # the depth at which it means nothing
         chosen = [(size, verdict.recommended.strategy) for size, verdict in ordered]
         figure.add_scatter(
@@ -215,11 +200,9 @@ def _cell(verdict: Verdict, family: str) -> Cell:
         return Cell(p_best=None, text="✗" if family in verdict.failed else "-", status="", recommended=False)
     sign = "★" if candidate is verdict.winner else "●" if candidate.contends else "○"
     return Cell(
-        p_best=candidate.p_best,
-        text=f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}",
-        status=status(verdict, candidate),
-        recommended=candidate is verdict.recommended,
-    )
+        p_best=candidate.p_best, text=f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}",
+        status=status(verdict, candidate), recommended=candidate is verdict.recommended,
+    )  # fmt: skip
 
 
 def _of(verdict: Verdict, family: str) -> Candidate | None:

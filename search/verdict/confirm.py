@@ -99,14 +99,12 @@ def head_to_head_winner(values: Mapping[Place, float], nominees: Sequence[int], 
     values: in validation, of the confirm trials that have ended; less is better.
     nominees: the best trial's number first, the baseline's last; the baseline wins a tie.
     """
-    if len(nominees) == 1 or repeats == 0:
+    first = range(1, min(HEAD_TO_HEAD_REPEATS, repeats) + 1)
+    if len(nominees) == 1 or not first:
         return nominees[0]
-    runs = {
-        number: [(number, repeat) for repeat in range(1, min(HEAD_TO_HEAD_REPEATS, repeats) + 1)] for number in nominees
-    }
-    if any(place not in values for places in runs.values() for place in places):
+    if any((number, repeat) not in values for number in nominees for repeat in first):
         return None
-    return min(reversed(nominees), key=lambda number: sum(values[place] for place in runs[number]))
+    return min(reversed(nominees), key=lambda number: sum(values[number, repeat] for repeat in first))
 
 
 def race(

@@ -35,6 +35,10 @@ class Metric:
         """The factor by which it is shown."""
         return 100.0 if self.percent else 1.0
 
+    def error(self, score: float) -> float:
+        """Return a score's distance from the best possible one, or turn it back."""
+        return self.highest - score if self.higher_is_better else score
+
     @property
     def title(self) -> str:
         """The title of its axis."""

@@ -118,22 +118,18 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
         middle = one if weight < 0 else other
     half = hypot((1 - weight) * one_half, weight * other_half, bend * span)
     errors = (min(exp(min(at, MAX_LOG)), metric.highest) for at in (middle, middle + half, middle - half))
-    score, worse, better = (metric.highest - error if metric.higher_is_better else error for error in errors)
+    score, worse, better = map(metric.error, errors)
     return score, min(worse, better), max(worse, better)
 
 
 def _log_errors(verdicts: Mapping[int, Verdict]) -> dict[int, dict[str, tuple[float, float]]]:
     """Return log errors and half their 90 % intervals, by size and family."""
     metric = next(iter(verdicts.values())).metric
-
-    def error(score: float) -> float:
-        return metric.highest - score if metric.higher_is_better else score
-
     # An error of 0 has no logarithm: a thousandth of the worst is as good.
-    floor = max(error(c.score) for verdict in verdicts.values() for c in verdict.candidates) / 1000 or 1e-12
+    floor = max(metric.error(c.score) for verdict in verdicts.values() for c in verdict.candidates) / 1000 or 1e-12
 
     def place(score: float) -> float:
-        return log(max(error(score), floor))
+        return log(max(metric.error(score), floor))
 
     return {
         size: {c.family: (place(c.score), abs(place(c.high) - place(c.low)) / 2) for c in verdicts[size].candidates}

@@ -76,12 +76,8 @@ def save_predictions(
 
 def with_example_scores(results: Results) -> Results:
     """Return the results with the example scores that the study's folder has."""
-    rows = (
-        replace(row, example_scores=read_example_scores(results.location, row.predictions_file))
-        if row.confirms
-        else row
-        for row in results.rows
-    )
+    scores = (read_example_scores(results.location, row.predictions_file) for row in results.rows)
+    rows = (replace(row, example_scores=one) for row, one in zip(results.rows, scores, strict=True))
     return replace(results, rows=tuple(rows))
 
 
