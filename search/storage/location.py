@@ -49,11 +49,7 @@ class StudyLocation:
 
     @property
     def locks(self) -> Path:
-        """The folder of the lock files.
-
-        It is beside a SQLite file, so that all its users meet. With a server it is in the study's folder, which not all
-        its processes need to share.
-        """
+        """The folder of the lock files: beside a SQLite file, else in the study's folder."""
         file = self.database.file
         return self.folder / "locks" if file is None else locks_folder(file)
 

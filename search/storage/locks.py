@@ -53,16 +53,13 @@ def try_lock(file: Path) -> Iterator[bool]:
 
     Raises `FileNotFoundError`.
     """
-    descriptor = os.open(file, os.O_RDWR)
-    try:
+    with file.open("r+b") as stream:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
             yield True
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

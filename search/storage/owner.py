@@ -17,8 +17,7 @@ from search.storage.locks import lock_file, try_lock
 class WorkerLease:
     """A process that runs trials: its host, and the lock that it holds.
 
-    The lock needs no clock, no heartbeat and no process number, which another process may get. Only this host sees it;
-    for other hosts there is `search.storage.heartbeat`.
+    The lock needs no clock, heartbeat or process number. Only its host sees it; other hosts see a `Heartbeat`.
 
     parent: the token of the process that started this one and watches over it, empty where there is none.
     """
@@ -56,10 +55,9 @@ class WorkerLease:
             os.close(descriptor)
 
     def file(self, location: StudyLocation) -> Path:
-        """Return the lock file, named by the folder's inode too.
+        """Return the lock file, named by its folder's inode: a copied folder lacks it.
 
-        In a copied folder all locks are free. Without the inode, its processes would take the original's owners for
-        exited.
+        All locks of a copy are free, and would make the original's owners look exited.
         """
         location.locks.mkdir(parents=True, exist_ok=True)
         return location.locks / f"owner-{self.token}.{location.locks.stat().st_ino:x}.lock"

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ class Database:
     file: the SQLite file; None for PostgreSQL.
     """
 
-    url: str
+    url: str = field(repr=False)
     shown: str
     file: Path | None
 
@@ -75,13 +75,8 @@ class Database:
         # a lost host, or a process that is suspended in a transaction, within a minute, where TCP takes 15.
         limits = f"-c statement_timeout=60000 -c idle_in_transaction_session_timeout={MAX_IDLE_SECONDS}s"
         probes = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-        connect: dict[str, Any] = {
-            "keepalives_idle": 20,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60000,
-        }
-        connect |= {"connect_timeout": 10, "options": f"-c timezone=UTC {limits} {probes}"}
+        connect: dict[str, Any] = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
+        connect |= {"tcp_user_timeout": 60000, "connect_timeout": 10, "options": f"-c timezone=UTC {limits} {probes}"}
         return {"pool_pre_ping": True, "pool_size": 2, "isolation_level": "READ COMMITTED", "connect_args": connect}
 
 
