@@ -1,32 +1,23 @@
 """scikit-learn's digits: a task of ten classes, and a source task of five."""
 
 import torch
-from torch import Tensor
 
 from search.data.examples import Examples, RawData
 
 
 def digits(_: str) -> RawData:
     """Read 8x8 digits of ten classes: 847 to draw from, 500 to test on."""
-    inputs, targets, _source, pool, test = _parts()
-    return RawData(
-        pool=Examples(inputs[pool], targets[pool]),
-        test=Examples(inputs[test], targets[test]),
-        classes=tuple("0123456789"),
-    )
+    _source, pool, test = _parts()
+    return RawData(pool=pool, test=test, classes=tuple("0123456789"))
 
 
 def digits_source(_: str) -> RawData:
     """Read 450 other images of the digits 0-4; the test set is empty."""
-    inputs, targets, source, _pool, _test = _parts()
-    return RawData(
-        pool=Examples(inputs[source], targets[source]),
-        test=Examples(inputs[:0], targets[:0]),
-        classes=tuple("01234"),
-    )
+    source, _pool, _test = _parts()
+    return RawData(pool=source, test=source.subset(torch.arange(0)), classes=tuple("01234"))
 
 
-def _parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _parts() -> list[Examples]:
     # Three disjoint parts of one fixed shuffle: the source must not leak into the target. Its 450 images halve
     # what is left of the classes 0-4; pool and test share the rest in equal proportions.
     from sklearn.datasets import load_digits
@@ -40,4 +31,4 @@ def _parts() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     source, rest = train_test_split(few, train_size=450, stratify=targets[few], random_state=0)
     rest = torch.cat([rest, many])
     test, pool = train_test_split(rest, train_size=500, stratify=targets[rest], random_state=0)
-    return inputs, targets, source, pool, test
+    return [Examples(inputs[part], targets[part]) for part in (source, pool, test)]

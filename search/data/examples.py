@@ -130,8 +130,10 @@ class TaskData:
             raise TaskError("The pool has no examples.")
         for part, examples in (("pool", self.pool), ("test", self.test)):
             _check_inputs(examples, part=part)
-            check = _check_indices if self.classes else _check_numbers
-            check(examples.targets, part, len(self.classes))
+            if self.classes:
+                _check_indices(examples.targets, part=part, classes=len(self.classes))
+            else:
+                _check_numbers(examples.targets, part=part)
         if len(self.test) and self.pool.targets.shape[1:] != self.test.targets.shape[1:]:
             shapes = " and ".join(str(tuple(part.targets.shape)) for part in (self.pool, self.test))
             raise TaskError(f"The pool's and the test set's targets differ in shape: {shapes}.")
@@ -159,22 +161,19 @@ def _check_inputs(examples: Examples, *, part: str) -> None:
             raise TaskError(f"The {part} set has {len(tensor)} inputs and {len(targets)} targets.")
         if isinstance(tensor, Tensor) and not tensor.isfinite().all():
             broken = torch.nonzero(~tensor.isfinite())
-            raise TaskError(
-                f"The {part} set has {len(broken)} inputs that are NaN or infinite, the first at [{_at(broken)}]."
-            )
+            count = f"{len(broken)} inputs that are NaN or infinite"
+            raise TaskError(f"The {part} set has {count}, the first at {_at(broken)}.")
 
 
-def _check_indices(targets: Tensor, part: str, classes: int) -> None:
+def _check_indices(targets: Tensor, *, part: str, classes: int) -> None:
     if targets.ndim != 1 or targets.dtype != torch.int64:
         raise TaskError(f"The {part} set's targets must be class indices, int64 of shape (N,), got {_kind(targets)}.")
-    if len(targets) == 0:
-        return
-    low, high = int(targets.min()), int(targets.max())
+    low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
     if low < 0 or high >= classes:
         raise TaskError(f"The {part} set has targets from {low} to {high}; allowed: 0 to {classes - 1}.")
 
 
-def _check_numbers(targets: Tensor, part: str, _: int) -> None:
+def _check_numbers(targets: Tensor, *, part: str) -> None:
     if targets.ndim not in (1, 2) or targets.dtype != torch.float32:
         raise TaskError(
             f"The {part} set has no classes, so its targets must be numbers, float32 of shape (N,) or (N, K), "
@@ -182,13 +181,11 @@ def _check_numbers(targets: Tensor, part: str, _: int) -> None:
         )
     broken = torch.nonzero(~targets.isfinite())
     if len(broken):
-        raise TaskError(
-            f"The {part} set's targets must be finite; {len(broken)} are not, the first at [{_at(broken)}]."
-        )
+        raise TaskError(f"The {part} set's targets must be finite; {len(broken)} are not, the first at {_at(broken)}.")
 
 
 def _at(places: Tensor) -> str:
-    return ", ".join(map(str, places[0].tolist()))
+    return str(places[0].tolist())
 
 
 def _kind(tensor: Tensor) -> str:

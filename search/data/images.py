@@ -202,43 +202,27 @@ def prepare(
     images = examples.inputs
     if not isinstance(images, Images):
         raise TaskError(f"the network takes images; these data are {type(images).__name__.lower()}s.")
-    for name in augment:
-        if name not in AUGMENTATIONS:
-            raise TaskError(f"augment = {name!r} is not known; allowed: {', '.join(AUGMENTATIONS)}.")
+    source = images.source
     used, position = np.unique(images.rows.numpy(), return_inverse=True)
-    pixels, reasons = decoded(
-        images.source,
-        used,
-        channels=format.channels,
-        side=format.resize,
-        interpolation=format.interpolation,
-        cache=cache,
-    )
-    broken = torch.tensor(sorted(reasons), dtype=torch.int64)
-    positions = torch.from_numpy(position)
-    kept = torch.nonzero(~torch.isin(positions, broken)).squeeze(1)
+    shape = {"channels": format.channels, "side": format.resize}
+    pixels, reasons = decoded(source, used, **shape, interpolation=format.interpolation, cache=cache)
+    kept = torch.from_numpy(np.flatnonzero(~np.isin(position, [*reasons])))
+    rows, turns, targets = torch.from_numpy(position)[kept], images.turns[kept], examples.targets[kept]
     notes = []
     if reasons:
-        first = [f"{images.source.name(int(used[number]))} ({reasons[number]})" for number in sorted(reasons)[:3]]
+        first = [f"{source.name(int(used[number]))} ({reasons[number]})" for number in sorted(reasons)[:3]]
         named = "; ".join(first) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         text = f"{len(reasons)} of {len(used)} images can't be read: {named}."
-        targets = examples.targets
-        lost = not targets.is_floating_point() and len(set(targets.tolist())) > len(set(targets[kept].tolist()))
+        lost = not targets.is_floating_point() and len({*examples.targets.tolist()}) > len({*targets.tolist()})
         if lost or len(reasons) > MAX_UNREADABLE_SHARE * len(used):
             raise TaskError(
                 f"{text} At most {MAX_UNREADABLE_SHARE:.0%} are skipped, and no whole class: repair or remove them."
             )
         notes.append(f"{text} They are skipped.")
-    pictures = PreparedImages(
-        pixels=pixels,
-        rows=positions[kept],
-        turns=images.turns[kept],
-        format=format,
-        augment=augment,
-        views=views,
-        seed=seed,
+    prepared = PreparedImages(
+        pixels=pixels, rows=rows, turns=turns, format=format, augment=augment, views=views, seed=seed
     )
-    return Examples(pictures, examples.targets[kept]), notes
+    return Examples(prepared, targets), notes
 
 
 def rotations(data: TaskData) -> TaskData:
@@ -254,7 +238,7 @@ def rotations(data: TaskData) -> TaskData:
             images = inputs.subset(torch.arange(len(inputs)).repeat_interleave(4))
             return Examples(replace(images, turns=images.turns + quarters), quarters)
         if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[2] != inputs.shape[3]:
-            raise TaskError("rotations need images; these data are not images, or not square.")
+            raise TaskError(f"{data.origin}: rotations need images; these data are not images, or not square.")
         return Examples(torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1), quarters)
 
     names = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")

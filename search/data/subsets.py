@@ -59,24 +59,16 @@ def check_sizes(labels: NDArray[np.int64] | NDArray[np.float32], sizes: list[int
 
     classes: their names, none for regression.
     """
-    if labels.dtype.kind == "f":
-        for size in sizes:
-            if not MIN_REGRESSION_SIZE <= size <= len(labels):
-                raise TaskError(
-                    f"[task] sizes: {size} is not possible; allowed: {MIN_REGRESSION_SIZE} to {len(labels)} (the pool)."
-                )
-        return
-    if len(classes) < 2:
-        raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
-    counts = np.bincount(labels, minlength=len(classes))
-    if counts.min() < 2:
-        rarest = classes[int(counts.argmin())]
-        raise TaskError(
-            f"[task] data: class {rarest!r} has {counts.min()} labels in the pool; each class needs at least 2."
-        )
+    least, reason = MIN_REGRESSION_SIZE, ""
+    if labels.dtype.kind != "f":
+        if len(classes) < 2:
+            raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
+        counts = np.bincount(labels, minlength=len(classes))
+        if counts.min() < 2:
+            rarest = f"class {classes[int(counts.argmin())]!r} has {counts.min()} labels in the pool"
+            raise TaskError(f"[task] data: {rarest}; each class needs at least 2.")
+        least, reason = 2 * len(classes), f" (two labels for each of {len(classes)} classes)"
     for size in sizes:
-        if not 2 * len(classes) <= size <= len(labels):
-            raise TaskError(
-                f"[task] sizes: {size} is not possible; allowed: {2 * len(classes)} (two labels for each of "
-                f"{len(classes)} classes) to {len(labels)} (the pool)."
-            )
+        if not least <= size <= len(labels):
+            allowed = f"{least}{reason} to {len(labels)} (the pool)"
+            raise TaskError(f"[task] sizes: {size} is not possible; allowed: {allowed}.")

@@ -33,9 +33,7 @@ class FromDataset:
     """Images of a map-style data set of pairs (PIL image, target), read on request."""
 
     def __init__(self, dataset: Any, *, key: str | None, threads: bool) -> None:
-        self.dataset = dataset
-        self.threads = threads
-        self._key = key
+        self.dataset, self.threads, self._key = dataset, threads, key
         self._places = places(dataset)
 
     def __len__(self) -> int:
@@ -96,13 +94,9 @@ def torchvision_set(name: str, /, *, root: str = "data", download: bool = True, 
     _check_first(sets[0])
     targets = [labels(dataset) for dataset in sets]
     names = class_names(sets[0], targets)
-    key = f"{name} {options} {Path(root).resolve()}"
-    pool, *test = (
-        Examples(
-            Images.of(FromDataset(dataset, key=f"{key} {dataset!r} {_stamp(dataset, root)}", threads=True)), target
-        )
-        for dataset, target in zip(sets, targets, strict=True)
-    )
+    keys = [f"{name} {options} {Path(root).resolve()} {dataset!r} {_stamp(dataset, root)}" for dataset in sets]
+    sources = [FromDataset(dataset, key=key, threads=True) for dataset, key in zip(sets, keys, strict=True)]
+    pool, *test = (Examples(Images.of(source), target) for source, target in zip(sources, targets, strict=True))
     return RawData(pool=pool, test=test[0] if test else None, classes=names)
 
 

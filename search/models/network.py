@@ -1,7 +1,7 @@
 """Networks: their parts, their builders, the images that they take."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -73,22 +73,14 @@ def extra(package: str, where: str) -> Any:
         raise TaskError(f"{where} needs {package}: pip install 'frostline[{package}]'.") from None
 
 
-def image_format(
-    model: Model,
-    *,
-    size: int,
-    resize: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str = "bilinear",
-) -> ImageFormat:
+def image_format(model: Model, *, size: int, resize: int, **own: Any) -> ImageFormat:
     """Return a network's image format, with the values of `[model]` in place of its own."""
     if model.image_size is not None:
         size, resize = model.image_size, round(model.image_size * resize / size)
-    mean, std = tuple(model.mean or mean), tuple(model.std or std)
+    mean, std = (tuple(getattr(model, key) or own[key]) for key in ("mean", "std"))
     if len(mean) != len(std):
         raise TaskError(f"[model] mean has {len(mean)} values and std {len(std)}; they need one a channel.")
     try:
-        return ImageFormat(size=size, resize=resize, mean=mean, std=std, interpolation=interpolation)
+        return ImageFormat(**own | {"size": size, "resize": resize, "mean": mean, "std": std})
     except ValueError as error:
         raise TaskError(f"[model] backbone = {model.backbone!r}: {error}") from None

@@ -45,19 +45,12 @@ def timm_network(name: str, model: Model) -> Network:
         bare = built(build, model).backbone
     seen = timm.data.resolve_model_data_config(bare)
     size = int(seen["input_size"][-1])
+    preprocessing = {key: seen[key] for key in ("mean", "std", "interpolation")}
     classifier = getattr(configuration, "classifier", None) or ()
+    classifiers = (classifier,) if isinstance(classifier, str) else classifier
     return Network(
         build=build,
         pretrained=pretrained,
-        images=image_format(
-            model,
-            size=size,
-            resize=round(size / seen["crop_pct"]),
-            mean=seen["mean"],
-            std=seen["std"],
-            interpolation=seen["interpolation"],
-        ),
-        classifier_prefixes=tuple(
-            f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)
-        ),
+        images=image_format(model, size=size, resize=round(size / seen["crop_pct"]), **preprocessing),
+        classifier_prefixes=tuple(f"{part}." for part in classifiers),
     )

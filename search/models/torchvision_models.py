@@ -55,17 +55,11 @@ def torchvision_network(name: str, model: Model) -> Network:
         last = _last_layer(_without_auxiliary(built(complete, model)))
     known = isinstance(model.weights, str) and model.weights in enum.__members__
     preset = enum[model.weights if known else "DEFAULT"].transforms()
+    preprocessing = {"mean": preset.mean, "std": preset.std, "interpolation": preset.interpolation.value}
     return Network(
         build=lambda: Parts(backbone=_headless(complete())),
         pretrained=pretrained,
-        images=image_format(
-            model,
-            size=preset.crop_size[0],
-            resize=preset.resize_size[0],
-            mean=preset.mean,
-            std=preset.std,
-            interpolation=preset.interpolation.value,
-        ),
+        images=image_format(model, size=preset.crop_size[0], resize=preset.resize_size[0], **preprocessing),
         classifier_prefixes=(f"{last}.", *(f"{auxiliary}." for auxiliary in _AUXILIARY)),
         renamed=_modern_densenet,
     )

@@ -1,6 +1,6 @@
 """Raw images and texts as a network takes them: tensors, made once."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ def _format(data: TaskData, network: Network, spec: StudySpec) -> ImageFormat | 
     if network.images is not None:
         return network.images
     plain = raw.as_they_are()
-    return image_format(spec.model, size=plain.size, resize=plain.resize, mean=plain.mean, std=plain.std)
+    return image_format(spec.model, **asdict(plain))
 
 
 def _encoded(examples: Examples, network: Network, spec: StudySpec, *, origin: str) -> Examples:

@@ -34,17 +34,10 @@ def anatomy(spec: StudySpec) -> list[Part]:
     # A linear head's share is the rest of the whole.
     first = next(iter(task.example.values())) if isinstance(task.example, dict) else task.example
     total = sum(flops) + 2 * trained[-1] * len(first)
-    sizes = [sum(parameter.numel() for parameter in group.parameters) for group in groups]
-    return [
-        Part(name=name, parameters=size, share=cost / total, trained=left)
-        for name, size, cost, left in zip(
-            [*(group.name for group in groups), "head"],
-            [*sizes, trained[-1]],
-            [*flops, total - sum(flops)],
-            trained,
-            strict=True,
-        )
-    ]
+    names = [*(group.name for group in groups), "head"]
+    sizes = [*(sum(parameter.numel() for parameter in group.parameters) for group in groups), trained[-1]]
+    rows = zip(names, sizes, [*flops, total - sum(flops)], trained, strict=True)
+    return [Part(name=name, parameters=size, share=cost / total, trained=left) for name, size, cost, left in rows]
 
 
 def table(parts: Sequence[Part]) -> Table:
