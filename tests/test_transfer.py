@@ -62,9 +62,9 @@ def test_minilm_on_the_polarity_of_film_reviews(film_reviews, tmp_path, monkeypa
         "model": {
             "backbone": f"transformers/{minilm.get_model_path()}",
             "weights": "DEFAULT",
-            "options": {"max_length": 40},
+            "options": {"max_length": 24},
         },
-        "train": {"epochs": 5, "steps_per_epoch": 6, "accelerator": "cpu"},
+        "train": {"epochs": 3, "steps_per_epoch": 6, "accelerator": "cpu"},
     }
     pretrained, random = probe(content, 400)
     assert pretrained > 0.6
