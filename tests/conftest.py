@@ -93,10 +93,7 @@ Tell = Callable[[str, str], None]
 def tell(record_property: Callable[[str, object], None]) -> Tell:
     """A function that adds a line to the fault matrix, a fault and its outcome; printed after all tests."""
 
-    def told(fault: str, outcome: str) -> None:
-        record_property("fault", f"{fault:<66} {outcome}")
-
-    return told
+    return lambda fault, outcome: record_property("fault", f"{fault:<66} {outcome}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -32,6 +32,9 @@ def header(descr, shape):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
+DEEP_HEADER = b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535
+
+
 def bomb():
     """Two gigabytes of zeros in two megabytes."""
     packed = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -53,6 +56,6 @@ ARCHIVES = {
     "paths": lambda s: zipped(**{"../../outside/x.npy": array(np.ones(2)), "/example_scores.npy": array(np.ones(2))}),
     "cut short": lambda s: scores(array(np.ones(600)))[:-40],
     "declared too large": lambda s: scores(header("<f8", (10**12,))),
-    "a deep header": lambda s: scores(b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535),
+    "a deep header": lambda s: scores(DEEP_HEADER),
     "a bomb": lambda s: bomb(),
 }

@@ -1,6 +1,5 @@
 """Kept activations that are broken: computed again."""
 
-import io
 import os
 import pickle
 
@@ -10,17 +9,7 @@ import torch
 
 from search.activations.store import ActivationStore, Budget
 from tests.search.activations.counted import layout_of
-
-
-def array(content, **options):
-    stream = io.BytesIO()
-    np.save(stream, content, **options)
-    return stream.getvalue()
-
-
-def header(text):
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
+from tests.search.hostile.archives import DEEP_HEADER, array, header
 
 WHOLE = array(np.zeros((4, 8), dtype=np.uint8))
 BLOCKS = {
@@ -29,11 +18,11 @@ BLOCKS = {
     "a wrong checksum": WHOLE + b"\x01\x02\x03\x04",
     "another shape": array(np.zeros((8, 4), dtype=np.uint8)) + bytes(4),
     "another type": array(np.zeros((4, 1))) + bytes(4),
-    "objects": array(np.array([[print] * 8] * 4, dtype=object), allow_pickle=True) + bytes(4),
+    "objects": array(np.array([[print] * 8] * 4, dtype=object)) + bytes(4),
     "a pickle": pickle.dumps(print),
-    "deep header": header(b"[" * 60_000),
-    "negative shape": header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-4, 8)}\n"),
-    "an endless shape": header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (4, 10**18)}\n"),
+    "a deep header": DEEP_HEADER,
+    "a negative shape": header("|u1", (-4, 8)),
+    "an endless shape": header("|u1", (4, 10**18)),
 }
 ONES = torch.arange(8.0).reshape(4, 2)
 

@@ -29,7 +29,6 @@ LISTED = {
     "SQLite in memory": "sqlite:///:memory:",
     "a pipe": "sqlite:///pipe.csv",
     "a URI": "sqlite:///file:../outside/x.db",
-    "a template": "sqlite:///x{SCHEMA_VERSION}.db",
     "closed": REFUSED["closed"],
     "no variable": "env:",
 }
