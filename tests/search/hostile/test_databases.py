@@ -2,6 +2,9 @@
 
 import pytest
 
+from search.storage.database import open_storage
+from search.storage.url import Database
+
 REFUSED = {
     "a path": "study.db",
     "a web page": "http://me:PASSWORD@127.0.0.1/",
@@ -70,3 +73,9 @@ def test_listing_a_database_that_is_not_there_makes_none(sandbox, frostline):
     sandbox.arm()
     assert ask(frostline, "sqlite:///x.db", "list").out.startswith("No studies in sqlite:")
     sandbox.check()
+
+
+def test_braces_in_a_url_are_no_template(sandbox):
+    """Optuna formats the URL that it is given."""
+    open_storage(Database.parse("sqlite:///x{SCHEMA_VERSION}.db"), create=True)
+    assert (sandbox.work / "x{SCHEMA_VERSION}.db").is_file()
