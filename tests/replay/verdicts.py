@@ -7,6 +7,8 @@ that each study's are a fresh draw of what the truth is the mean of.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -163,45 +165,31 @@ def compare(draw: Callable[[], Study], *, repeats: int, studies: int) -> dict[st
     }
 
 
-def identical(studies: int) -> Text:
+Case = tuple[str, int, int, Callable[..., Study]]
+"""A label, the repeats of a confirm phase, a seed, and how a study is drawn."""
+
+
+def identical() -> Iterator[Case]:
     """Strategies that are all alike: any winner is a false one."""
-    text = _text("Identical strategies (simulated): a winner is a false one")
-    for name, world in WORLDS.items():
-        for strategies in (2, 4, 6):
-            for repeats in (5, 10, 20):
-                rng = np.random.default_rng(strategies)
-                truth, length = [world.accuracy] * strategies, longest(strategies, repeats)
-                found = compare(lambda: simulate(rng, world, truth, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
-                _add(text, f"{name}, {strategies} strategies", repeats, found)
-    return text
+    for (name, world), count, repeats in product(WORLDS.items(), (2, 4, 6), (5, 10, 20)):
+        draw = partial(simulate, world=world, truth=[world.accuracy] * count, repeats=longest(count, repeats))
+        yield f"{name}, {count} strategies", repeats, count, draw
 
 
-def different(studies: int) -> Text:
+def different() -> Iterator[Case]:
     """One strategy leads: by so many points over the next, and by more over four others."""
-    text = _text("One is the best of six (simulated): its lead over the next, the others 4-10 points behind")
-    for name in ("few labels", "many labels"):
-        world = WORLDS[name]
-        for lead in (0.01, 0.015, 0.03):
-            for repeats in (5, 10, 20):
-                rng = np.random.default_rng(0)
-                truth = [world.accuracy - gap for gap in (0.1, 0.07, 0.05, 0.04, lead, 0.0)]
-                length = longest(6, repeats)
-                found = compare(lambda: simulate(rng, world, truth, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
-                _add(text, f"{name}, {100 * lead:g} points", repeats, found)
-    return text
+    for name, lead, repeats in product(("few labels", "many labels"), (0.01, 0.015, 0.03), (5, 10, 20)):
+        truth = [WORLDS[name].accuracy - gap for gap in (0.1, 0.07, 0.05, 0.04, lead, 0.0)]
+        draw = partial(simulate, world=WORLDS[name], truth=truth, repeats=longest(6, repeats))
+        yield f"{name}, {100 * lead:g} points", repeats, 0, draw
 
 
-def replay(table: Table, studies: int) -> Text:
+def searches(table: Table) -> Iterator[Case]:
     """Confirm phases of searches on a table."""
-    text = _text(f"{table.task}: candidates of a random search, {table.repeats} repeats in the table")
-    for size, labels in enumerate(table.sizes):
-        for repeats in (5, 10):
-            rng = np.random.default_rng(size)
-            length = longest(7, repeats)
-            found = compare(lambda: replayed(rng, table, size=size, repeats=length), repeats=repeats, studies=studies)  # noqa: B023
-            common, own = spreads(table, size)
-            _add(text, f"{labels} labels (spread {100 * common:.1f} and {100 * own:.1f})", repeats, found)
-    return text
+    for (size, labels), repeats in product(enumerate(table.sizes), (5, 10)):
+        common, own = spreads(table, size)
+        draw = partial(replayed, table=table, size=size, repeats=longest(7, repeats))
+        yield f"{labels} labels (spread {100 * common:.1f} and {100 * own:.1f})", repeats, size, draw
 
 
 def spreads(table: Table, size: int) -> tuple[float, float]:
@@ -218,18 +206,21 @@ def spreads(table: Table, size: int) -> tuple[float, float]:
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
-    yield identical(studies)
-    yield different(studies)
+    """Simulated studies, then those of each table with enough repeats."""
+    yield shown("Identical strategies (simulated): a winner is a false one", identical(), studies)
+    title = "One is the best of six (simulated): its lead over the next, the others 4-10 points behind"
+    yield shown(title, different(), studies)
     for table in tables:
         if table.repeats >= LEAST_TO_DRAW:
-            yield replay(table, studies)
+            title = f"{table.task}: candidates of a random search, {table.repeats} repeats in the table"
+            yield shown(title, searches(table), studies)
 
 
-def _text(title: str) -> Text:
-    return Text("studies", "repeats", "rule", *COLUMNS, title=title)
-
-
-def _add(text: Text, label: str, repeats: int, found: Mapping[str, Mapping[str, float]]) -> None:
-    for rule, numbers in found.items():
-        cells = (f"{number:+.2f}" if "+" in name else f"{number:.1f}" for name, number in numbers.items())
-        text.add_row(label, str(repeats), rule, *cells)
+def shown(title: str, cases: Iterator[Case], studies: int) -> Text:
+    text = Text("studies", "repeats", "rule", *COLUMNS, title=title)
+    for label, repeats, seed, draw in cases:
+        rng = np.random.default_rng(seed)
+        for rule, numbers in compare(partial(draw, rng), repeats=repeats, studies=studies).items():
+            cells = (f"{number:+.2f}" if "+" in name else f"{number:.1f}" for name, number in numbers.items())
+            text.add_row(label, str(repeats), rule, *cells)
+    return text
