@@ -31,7 +31,7 @@ REFUSED = {
 LISTED = {
     "SQLite in memory": "sqlite:///:memory:",
     "a pipe": "sqlite:///pipe.csv",
-    "a URI": "sqlite:///file:../outside/x.db",
+    "a URI": "sqlite:///file:x.db",
     "closed": REFUSED["closed"],
     "no variable": "env:",
 }
