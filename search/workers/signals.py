@@ -17,8 +17,8 @@ class Stopped(BaseException):
 def stopping() -> Iterator[Callable[[], None]]:
     """Yield a function that raises `Stopped` once a Ctrl-C or SIGTERM has come.
 
-    A second signal ends the process. The handler itself raises nothing. An exception inside a library's import would leave half a module behind, and one
-    inside a weak reference's callback is lost.
+    A second signal ends the process. The handler itself raises nothing. An exception inside a library's import would
+    leave half a module behind, and one inside a weak reference's callback is lost.
     """
     stopped: list[Stopped] = []
 

@@ -17,9 +17,9 @@ HUNG_EXIT_CODE = 75
 class Watchdog:
     """A thread that ends this process where nothing is finished for `seconds`.
 
-    Each batch counts, and each block of cached activations. Used as a context. `last_words` is called first, with the reason. Native code that hangs while it holds Python's
-    lock stops this thread too. Then, `LAST_WORDS_SECONDS` later, a thread of `faulthandler` that needs no such lock
-    ends the process with exit code 1. Both print where it hangs.
+    Each batch counts, and each block of cached activations. Used as a context. `last_words` is called first, with the
+    reason. Native code that hangs while it holds Python's lock stops this thread too. Then, `LAST_WORDS_SECONDS` later,
+    a thread of `faulthandler` that needs no such lock ends the process with exit code 1. Both print where it hangs.
     """
 
     def __init__(self, seconds: float, *, last_words: Callable[[str], None]) -> None:

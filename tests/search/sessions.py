@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Session:
-    """Used as a context, at whose end all of it is killed; what it says goes to `output.txt` in its folder."""
+    """A context at whose end the session is killed; its output is in `output.txt` of its folder."""
 
     def __init__(self, folder, command):
         self.output = (folder / "output.txt").open("w")
@@ -29,13 +29,13 @@ class Session:
         return (self.folder / "output.txt").read_text()
 
     def until(self, found, *, within=300):
-        """Wait for something to be so, and return it."""
+        """Wait until `found` returns something true, and return that."""
         limit = time.monotonic() + within
-        while not (it := found()):
+        while not (result := found()):
             assert time.monotonic() < limit, self.text()
             assert self.process.poll() is None, self.text()
             time.sleep(0.02)
-        return it
+        return result
 
     def finish(self):
         assert self.process.wait(600) == 0, self.text()

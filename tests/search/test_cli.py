@@ -13,7 +13,7 @@ def test_every_command_has_help(search, command):
     assert "Usage" in done.stdout
 
 
-def test_without_a_command_it_shows_help(search):
+def test_no_command_shows_help(search):
     done = search()
     assert done.returncode == 0
     assert "dashboard" in done.stdout
@@ -33,7 +33,7 @@ def test_without_a_command_it_shows_help(search):
         (["new", "a/b"], "can't name a study"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(search, tmp_path, arguments, message):
+def test_mistake_is_one_line_and_exit_code_2(search, tmp_path, arguments, message):
     done = search(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -55,7 +55,7 @@ def test_groups_shows_what_each_freeze_depth_trains(search, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_writes_the_page_and_the_csv_anew(search, finished):
+def test_report_writes_the_page_and_the_csv_again(search, finished):
     page = finished / "studies" / "tiny" / "report.html"
     page.unlink()
     done = search("report", "tiny", cwd=finished)
@@ -64,7 +64,7 @@ def test_report_writes_the_page_and_the_csv_anew(search, finished):
     assert page.stat().st_size > 1_000_000
 
 
-def test_the_dashboard_is_served_on_loopback_and_shows_every_study(finished):
+def test_dashboard_is_on_loopback_and_shows_every_study(finished):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
