@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.digest import digest
+from search.errors import StorageError
 from search.storage.url import MAX_IDLE_SECONDS, Database
 
 
@@ -37,10 +38,15 @@ def lock_file(file: Path) -> int:
     """Lock a file, made if it is missing; returns the descriptor that holds the lock.
 
     The last holder may have unlinked the file, so a lock counts only if its file is still at that path.
+    Raises `StorageError` on a file system without locks.
     """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            reason = f"this file system locks no files ({error.strerror})"
+            raise StorageError(f"{file.parent}: {reason}; name another place by --out or --storage.") from None
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor

@@ -23,9 +23,6 @@ from tests.faults.crew import Crew, check
 from tests.faults.worker import STUDY, Work
 
 pytestmark = pytest.mark.fault
-LONG = 60
-"""Seconds of what takes minutes."""
-
 FEW = json.dumps({**STUDY, "search": {"trials": 4, "sampler": "random", "pruner": "none"}, "confirm": {"repeats": 0}})
 
 
@@ -139,7 +136,7 @@ def test_worker_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgre
     [
         ("fast", 0),
         ("immediate", 3),
-        pytest.param("fast", LONG, marks=pytest.mark.soak),
+        pytest.param("fast", 60, marks=pytest.mark.soak),
         pytest.param("fast", 300, marks=pytest.mark.soak),
     ],
 )

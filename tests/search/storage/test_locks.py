@@ -1,5 +1,7 @@
 """Locks between processes, and the lock files that show which process owns a trial."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -7,6 +9,9 @@ import sys
 import threading
 import time
 
+import pytest
+
+from search.errors import StorageError
 from search.storage.location import StudyLocation
 from search.storage.locks import lock_file
 from search.storage.owner import WorkerLease, sweep
@@ -42,6 +47,15 @@ def test_lock_file_does_not_take_a_file_that_its_holder_unlinked(tmp_path):
     waiting.join(60)
     assert os.path.samestat(os.fstat(taken[0]), file.stat())
     os.close(taken[0])
+
+
+def test_lock_file_names_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError, match="this file system locks no files"):
+        lock_file(tmp_path / "a.lock")
 
 
 def test_lease_is_free_when_its_block_ends(tmp_path):
