@@ -10,10 +10,9 @@ from search.storage.location import OUT, StudyLocation
 from search.verdict.confirm import LEAST_REPEATS
 from search.verdict.judge import Candidate, _cheapest, judge
 from search.verdict.results import Results
-from search.verdict.rows import Row
 from strategies import FreezingStrategy
+from tests.search.verdict.rows import GROUPS, row
 
-GROUPS = 4
 STRATEGIES = [
     FreezingStrategy(freeze_depth=4),
     FreezingStrategy(freeze_depth=2),
@@ -36,29 +35,16 @@ def regression(errors, *, margin=0.01, outcomes=True):
         where="the test",
     )
 
-    def row(number, repeat, **more):
-        strategy = STRATEGIES[number]
-        return Row(
-            number=number, state="COMPLETE", size=50, repeat=repeat, strategy=strategy,
-            family=str(strategy.family(GROUPS)), value=1.0, best_epoch=0, epochs=1, seconds=1.0 + number,
-            trainable_parameters=1, seed=0, curve=(), baseline=False, **more,
-        )  # fmt: skip
-
-    rows = [row(number, 0) for number in range(strategies)]
-    for repeat in range(repeats):
-        for number in range(strategies):
-            own = errors[repeat, number]
-            rows.append(
-                row(
-                    number,
-                    repeat + 1,
-                    source_trial=number,
-                    test_mse=own.mean(),
-                    test_se=own.std(ddof=1) / np.sqrt(examples),
-                    test_examples=examples,
-                    example_scores=own if outcomes else None,
-                )
+    rows = [row(number, STRATEGIES[number], seconds=1.0 + number) for number in range(strategies)]
+    for repeat, number in np.ndindex(repeats, strategies):
+        own = errors[repeat, number]
+        rows.append(
+            replace(
+                rows[number], repeat=repeat + 1, source_trial=number, test_mse=own.mean(),
+                test_se=own.std(ddof=1) / np.sqrt(examples), test_examples=examples,
+                example_scores=own if outcomes else None,
             )
+        )  # fmt: skip
     location = StudyLocation.of("x", out=OUT, storage=None)
     return Results(location=location, spec=spec, num_groups=GROUPS, rows=tuple(rows), kind="regression")
 

@@ -11,10 +11,9 @@ from search.verdict.judge import Candidate, Verdict, near_optimal
 from search.verdict.metric import METRICS
 from search.verdict.other_sizes import MAX_TIMES_LARGER, MAX_TIMES_SMALLER, estimate, frost_line
 from search.verdict.results import Results
-from search.verdict.rows import Row
 from strategies import FreezingStrategy
+from tests.search.verdict.rows import GROUPS, row
 
-GROUPS = 4
 STRATEGIES = {
     "linear probing": FreezingStrategy(freeze_depth=4),
     "partial freezing": FreezingStrategy(freeze_depth=2),
@@ -178,37 +177,16 @@ def test_estimate_needs_two_confirmed_sizes():
 # -- near-optimal sets and the frost line --------------------------------------------------------------------
 
 
-def row(number, strategy, value, *, repeat=0, **more):
-    return Row(
-        number=number, state="COMPLETE", size=50, repeat=repeat, strategy=strategy, family=str(strategy.family(GROUPS)),
-        value=value, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
-        **more,
-    )  # fmt: skip
-
-
 def searched(values, differences):
     """Return a study explored by freeze depth, with two candidates whose values differ so over repeats."""
     rows = [row(number, FreezingStrategy(freeze_depth=depth), value) for number, (depth, value) in enumerate(values)]
     results = results_of(rows)
-    results = replace(
-        results,
-        spec=results.spec.model_copy(
-            update={"search": results.spec.search.model_copy(update={"trials": len(rows)})},
-        ),
-    )
+    results = replace(results, spec=results.spec.changed(search={"trials": len(rows)}))
     candidates = results.candidates(50)[:2]
     for repeat, difference in enumerate(differences, start=1):
         for candidate, value in zip(candidates, (10.0 * repeat, 10.0 * repeat + difference), strict=True):
-            rows.append(
-                row(
-                    len(rows),
-                    candidate.strategy,
-                    value,
-                    repeat=repeat,
-                    source_trial=candidate.number,
-                    test_accuracy=0.5,
-                )
-            )
+            again = {"repeat": repeat, "source_trial": candidate.number, "test_accuracy": 0.5}
+            rows.append(row(len(rows), candidate.strategy, value, **again))
     return replace(results, rows=tuple(rows))
 
 
@@ -226,12 +204,8 @@ def test_near_optimal_contends_or_is_within_the_noise():
 def test_near_optimal_of_a_maximized_metric_is_the_same():
     values, spread = [(4, 0.5), (0, 0.9), (1, 0.66), (3, 0.67)], 0.1 * np.array([1, 1, -1, -1]) * np.sqrt(3 / 4)
     results = searched(values, spread)
-    task = results.spec.task.model_copy(update={"metric": "val_accuracy"})
-    mirrored = replace(
-        results,
-        spec=results.spec.model_copy(update={"task": task}),
-        rows=tuple(replace(row, value=-row.value) for row in results.rows),
-    )
+    spec = results.spec.changed(task={"metric": "val_accuracy"})
+    mirrored = replace(results, spec=spec, rows=tuple(replace(row, value=-row.value) for row in results.rows))
     verdict = verdict_of(50, {"linear probing": 0.2, "full fine-tuning": 0.21})
     assert near_optimal(mirrored, 50, verdict.candidates) == near_optimal(results, 50, verdict.candidates)
 

@@ -7,8 +7,8 @@ from search.verdict.predictions import (
     read_predictions,
     save_predictions,
 )
-from search.verdict.rows import Row
 from strategies import FreezingStrategy
+from tests.search.verdict.rows import row
 
 TEST = {"targets": np.array([0, 1, 1]), "classes": np.array(["cat", "dog"])}
 
@@ -25,18 +25,14 @@ def save(location, number, *, test=TEST, predicted=None):
     )
 
 
-def row(repeat, predictions_file):
-    return Row(
-        number=repeat, state="COMPLETE", size=50, repeat=repeat, strategy=FreezingStrategy(freeze_depth=0), family="x",
-        value=1.0, best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
-        source_trial=0, predictions_file=predictions_file,
-    )  # fmt: skip
+def confirm(repeat, file):
+    return row(repeat, FreezingStrategy(freeze_depth=0), repeat=repeat, source_trial=0, predictions_file=file)
 
 
 def test_read_gives_what_was_saved(location):
     names = [save(location, number) for number in (1, 2)]
     assert read_example_scores(location, names[0]).tolist() == [True, True, False]
-    found = read_predictions(location, [row(2, names[1]), row(1, names[0])])
+    found = read_predictions(location, [confirm(2, names[1]), confirm(1, names[0])])
     assert found.repeats == (1, 2)
     assert found.predicted[0].tolist() == [[1, 0], [0, 1], [1, 0]]
     assert found.test.classes == ("cat", "dog")
@@ -53,12 +49,12 @@ def test_save_writes_the_test_set_once(location):
 
 def test_read_is_none_for_different_test_sets(location):
     other = save(location, 2, test={**TEST, "targets": np.array([1, 1, 1])})
-    assert read_predictions(location, [row(1, save(location, 1)), row(2, other)]) is None
+    assert read_predictions(location, [confirm(1, save(location, 1)), confirm(2, other)]) is None
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3,)])
 def test_read_is_none_where_shapes_do_not_fit(location, shape):
-    assert read_predictions(location, [row(1, save(location, 1, predicted=np.zeros(shape)))]) is None
+    assert read_predictions(location, [confirm(1, save(location, 1, predicted=np.zeros(shape)))]) is None
 
 
 def test_read_takes_one_output_or_several(location):
@@ -66,7 +62,8 @@ def test_read_takes_one_output_or_several(location):
         test = {"targets": targets, "classes": np.array([], dtype=np.str_)}
         predicted = np.zeros((3, targets[:1].size), dtype=np.float32)
         assert (
-            read_predictions(location, [row(1, save(location, 1, test=test, predicted=predicted))]).test.classes == ()
+            read_predictions(location, [confirm(1, save(location, 1, test=test, predicted=predicted))]).test.classes
+            == ()
         )
 
 
@@ -82,11 +79,11 @@ def test_read_is_none_where_files_are_missing_or_broken(location):
         assert read_example_scores(location, name) is None
     for content in (b"", whole[: len(whole) // 2]):
         file.write_bytes(content)
-        assert read_predictions(location, [row(1, name)]) is None
+        assert read_predictions(location, [confirm(1, name)]) is None
     file.write_bytes(whole)
     (tests,) = set(file.parent.glob("test-*.npz"))
     tests.unlink()
-    assert read_predictions(location, [row(1, name)]) is None
+    assert read_predictions(location, [confirm(1, name)]) is None
     assert read_example_scores(location, name) is not None
 
 

@@ -8,17 +8,10 @@ import pytest
 
 from search.storage.location import StudyLocation
 from search.verdict.results import Results
-from search.verdict.rows import Row
 from strategies import FreezingStrategy
+from tests.search.verdict.rows import row
 
 REPEATS = 8
-
-
-def row(number, strategy, value, *, baseline=False, state="COMPLETE"):
-    return Row(
-        number=number, state=state, size=20, repeat=0, strategy=strategy, family=str(strategy.family(4)), value=value,
-        best_epoch=0, epochs=1, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=baseline,
-    )  # fmt: skip
 
 
 PROBE, OTHER_PROBE = (FreezingStrategy(freeze_depth=4, head_lr=rate) for rate in (1e-3, 1e-2))
@@ -46,10 +39,10 @@ def numbers(families):
 def run(results, value, *, order=None, most=1, steps=1000):
     """Run needed trials, `most` at a time in some order; `value` is a function of number and repeat."""
     order = order or np.random.default_rng(0)
-    explored = {one.number: one for one in results.explored(20)}
+    explored = {one.number: one for one in results.explored(50)}
     for _ in range(steps):
         missing = sorted(
-            results.needed_confirm_trials(20) - {(one.source_trial, one.repeat) for one in results.confirmed(20)}
+            results.needed_confirm_trials(50) - {(one.source_trial, one.repeat) for one in results.confirmed(50)}
         )
         if not missing:
             break
@@ -63,23 +56,23 @@ def run(results, value, *, order=None, most=1, steps=1000):
 
 
 def test_nominees_are_the_best_trial_and_the_best_baseline(spec):
-    assert numbers(results_of(spec).nominees(20)) == [[0], [3, 2]]
+    assert numbers(results_of(spec).nominees(50)) == [[0], [3, 2]]
 
 
 def test_nominees_name_a_baseline_sampled_again_once(spec):
     again = row(5, THIRD_FULL, 0.6)
-    assert numbers(results_of(spec, [*ROWS, again]).nominees(20)) == [[0], [5]]
+    assert numbers(results_of(spec, [*ROWS, again]).nominees(50)) == [[0], [5]]
 
 
 def test_nominees_are_complete_trials(spec):
     rows = [replace(one, state="PRUNED" if one.number == 3 else "FAIL") for one in ROWS if one.number in (2, 3)]
-    assert numbers(results_of(spec, [*ROWS[:2], *rows, ROWS[4]]).nominees(20)) == [[0], [1]]
+    assert numbers(results_of(spec, [*ROWS[:2], *rows, ROWS[4]]).nominees(50)) == [[0], [1]]
 
 
 def test_first_the_head_to_head_repeats_are_needed(spec):
     results = results_of(spec)
-    assert results.needed_confirm_trials(20) == {(number, repeat) for number in (0, 2, 3) for repeat in (1, 2)}
-    assert numbers([results.candidates(20)]) == [[0, 3]]
+    assert results.needed_confirm_trials(50) == {(number, repeat) for number in (0, 2, 3) for repeat in (1, 2)}
+    assert numbers([results.candidates(50)]) == [[0, 3]]
 
 
 @pytest.mark.parametrize("through", [2, 3])
@@ -91,9 +84,9 @@ def test_head_to_head_winner_races_alone_in_any_order(spec, through, repeats):
     found = []
     for seed, most in ((0, 1), (1, 3), (2, 100)):
         results = run(results_of(spec, repeats=repeats), value, order=np.random.default_rng(seed), most=most)
-        assert numbers([results.candidates(20)]) == [[0, through]]
-        assert results.is_confirmed(20)
-        found.append({(one.source_trial, one.repeat) for one in results.confirmed(20)})
+        assert numbers([results.candidates(50)]) == [[0, through]]
+        assert results.is_confirmed(50)
+        found.append({(one.source_trial, one.repeat) for one in results.confirmed(50)})
     assert found[0] == found[1] == found[2]
     (out,) = {2, 3} - {through}
     assert {repeat for number, repeat in found[0] if number == out} == {*range(1, min(repeats, 2) + 1)}
@@ -111,33 +104,33 @@ def test_candidates_lose_head_to_head_by_a_failed_run(spec, state):
             else one
             for one in failed.rows
         ]
-        assert numbers([replace(failed, rows=tuple(rows)).candidates(20)]) == [[0, 5 - number]]
+        assert numbers([replace(failed, rows=tuple(rows)).candidates(50)]) == [[0, 5 - number]]
 
 
 def test_most_confirms_is_never_below_the_trials_run(spec):
     results = results_of(spec)
     empty, trials = replace(results, rows=()), results.spec.search.trials
-    assert empty.most_confirms(20, families=2) == 2 * (REPEATS + 2)
-    assert empty.most_confirms(20, families=trials - 1) == (trials - 1) * REPEATS + 2, "so many trials there are"
-    assert empty.most_confirms(20, families=trials + 1) == trials * REPEATS
-    assert results.most_confirms(20, families=6) == 2 * REPEATS + 2
+    assert empty.most_confirms(50, families=2) == 2 * (REPEATS + 2)
+    assert empty.most_confirms(50, families=trials - 1) == (trials - 1) * REPEATS + 2, "so many trials there are"
+    assert empty.most_confirms(50, families=trials + 1) == trials * REPEATS
+    assert results.most_confirms(50, families=6) == 2 * REPEATS + 2
     half = run(results, lambda number, repeat: float(number))
     grown = results_of(spec, [*ROWS, row(5, FreezingStrategy(freeze_depth=0, head_lr=0.5), 0.1)])
     grown = replace(grown, rows=(*grown.rows, *(one for one in half.rows if one.confirms)))  # with a former candidate
-    while not grown.is_confirmed(20):
-        assert len(grown.confirmed(20)) <= grown.most_confirms(20, families=6)
+    while not grown.is_confirmed(50):
+        assert len(grown.confirmed(50)) <= grown.most_confirms(50, families=6)
         grown = run(grown, lambda number, repeat: 1.0 - number, steps=1)
-    assert len(grown.confirmed(20)) == grown.most_confirms(20, families=6)
+    assert len(grown.confirmed(50)) == grown.most_confirms(50, families=6)
 
 
 def test_candidates_of_a_maximized_metric_have_the_most(spec):
     results = results_of(spec.changed(task={"metric": "val_accuracy"}))
-    assert numbers(results.nominees(20)) == [[4, 0], [1]]
-    assert numbers([run(results, lambda number, repeat: float(number)).candidates(20)]) == [[4, 1]]
-    assert numbers([run(results, lambda number, repeat: -float(number)).candidates(20)]) == [[0, 1]]
+    assert numbers(results.nominees(50)) == [[4, 0], [1]]
+    assert numbers([run(results, lambda number, repeat: float(number)).candidates(50)]) == [[4, 1]]
+    assert numbers([run(results, lambda number, repeat: -float(number)).candidates(50)]) == [[0, 1]]
 
 
 def test_candidates_without_repeats_are_the_best_trials(spec):
     results = results_of(spec, repeats=0)
-    assert results.needed_confirm_trials(20) == set()
-    assert numbers([results.candidates(20)]) == [[0, 3]]
+    assert results.needed_confirm_trials(50) == set()
+    assert numbers([results.candidates(50)]) == [[0, 3]]
