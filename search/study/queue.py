@@ -89,7 +89,9 @@ class TrialQueue:
             for size in spec.task.sizes
         }
         self._locked = partial(under_lock, self.shared, location)
-        self._recovery = Recovery(self.shared, location, self.studies, owner=owner, heartbeat=heartbeat)
+        self._recovery = Recovery(
+            storage=self.shared, location=location, studies=self.studies, owner=owner, heartbeat=heartbeat
+        )
         self._finished: set[int] = set()  # sizes with no trial left to claim
 
     @property

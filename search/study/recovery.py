@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import optuna
@@ -37,6 +38,7 @@ def deaths(trial: FrozenTrial, *more: str) -> Deaths:
     return [*died, *((name, epoch) for name in more if name not in dict(died))]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """Requeues trials whose process has died; for use under the lock of claims.
 
@@ -46,24 +48,13 @@ class Recovery:
     counts: whether the end of that one may be its trial's fault; the loss of its machine is not.
     """
 
-    def __init__(
-        self,
-        storage: LeasedStorage,
-        location: StudyLocation,
-        studies: Sequence[optuna.Study],
-        *,
-        owner: WorkerLease | None = None,
-        heartbeat: Heartbeat | None = None,
-        ended: WorkerLease | None = None,
-        counts: bool = True,
-    ) -> None:
-        self.storage = storage
-        self.location = location
-        self.studies = studies
-        self.owner = owner
-        self.heartbeat = heartbeat
-        self.ended = ended
-        self.counts = counts
+    storage: LeasedStorage
+    location: StudyLocation
+    studies: Sequence[optuna.Study]
+    owner: WorkerLease | None = None
+    heartbeat: Heartbeat | None = None
+    ended: WorkerLease | None = None
+    counts: bool = True
 
     def has_complete(self) -> bool:
         """Return whether any trial of the studies is complete."""
@@ -139,7 +130,7 @@ def requeue_dead(
     def requeue() -> None:
         names = [name for study in storage.get_all_studies() if name_of(name := study.study_name) == location.name]
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-        recovery = Recovery(leased, location, studies, ended=ended, counts=counts)
+        recovery = Recovery(storage=leased, location=location, studies=studies, ended=ended, counts=counts)
         for study in studies:
             recovery.trials(study)
 
