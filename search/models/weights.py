@@ -83,27 +83,19 @@ def match_state_dict(
     wanted = backbone.state_dict()
     names = {_plain(key): key for key in wanted}  # the backbone may be a compiled one
     state = {names.get(key, key): value for key, value in state.items()}
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in wanted and not k.startswith((*classifier_prefixes, "neck."))]
-    wrong = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    other = [
-        f"{key} is {state[key].dtype}, not {tensor.dtype}"
-        for key, tensor in wanted.items()
-        if key in state and state[key].is_complex() != tensor.is_complex()
-    ]
-    # Of the right shape: a file may say of one number that it is a thousand million.
-    broken = [] if wrong else [key for key in wanted if key in state and not state[key].isfinite().all()]
-    for kind, keys in (
-        ("it lacks", missing),
-        ("it has unknown", extra),
-        ("it has other shapes:", wrong),
-        ("it has other types:", other),
-        ("not finite:", broken),
-    ):
+    both = [(key, state[key], tensor) for key, tensor in wanted.items() if key in state]
+    shapes = [f"{key} is {tuple(a.shape)}, not {tuple(b.shape)}" for key, a, b in both if a.shape != b.shape]
+    problems = {
+        "it lacks": [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")],
+        "it has unknown": [k for k in state if k not in wanted and not k.startswith((*classifier_prefixes, "neck."))],
+        "it has other shapes:": shapes,
+        "it has other types:": [
+            f"{key} is {a.dtype}, not {b.dtype}" for key, a, b in both if a.is_complex() != b.is_complex()
+        ],
+        # Of the right shapes alone: a file may say of one number that it is a thousand million.
+        "not finite:": [] if shapes else [key for key, a, _ in both if not a.isfinite().all()],
+    }
+    for kind, keys in problems.items():
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise TaskError(f"{where} does not fit the backbone: {kind} {', '.join(keys[:3])}{more}.")
@@ -154,7 +146,7 @@ def _strangers(file: Path) -> list[Any]:
     """Return a checkpoint's classes that `weights_only` does not know, to be read as `_Inert`."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # not in today's format: `torch.load` says what it is
+    except Exception:  # of an older format: `torch.load` names it
         return []
     return [(_Inert, name) for name in names]
 
@@ -182,4 +174,4 @@ def _prefix(state: Mapping[str, Tensor], wanted: set[str], renamed: Callable[[st
 
 
 def _is_file(weights: str) -> bool:
-    return weights.endswith(_FILES) or isfile(weights)  # which a name that no file can have does not break
+    return weights.endswith(_FILES) or isfile(weights)  # False for a name that no file can have
