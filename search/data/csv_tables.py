@@ -74,11 +74,13 @@ class Table:
         return TaskError(f"{self.path}, line {lines[0]}: {what}{count}.")
 
 
-def class_indices(labels: list[str], *, names: tuple[str, ...] = ()) -> tuple[Tensor, tuple[str, ...]]:
+def class_indices(
+    labels: list[str], *, names: tuple[str, ...] = (), at_least: int = 1
+) -> tuple[Tensor, tuple[str, ...]]:
     """Return labels as class indices (N,), and the names of the classes.
 
     names: the classes, if they are known; else they are the labels, sorted, as numbers if all are whole numbers.
-    Raises `TaskError` for a label that is not among the names.
+    Raises `TaskError` for a label that is not among the names, or for fewer classes than `at_least`.
     """
     known = names
     if not known:
@@ -88,18 +90,12 @@ def class_indices(labels: list[str], *, names: tuple[str, ...] = ()) -> tuple[Te
         except ValueError:
             known = tuple(sorted(distinct))
     index = {name: number for number, name in enumerate(known)}
+    if len(known) < at_least:
+        raise TaskError(f"all labels are {known[0]!r}; at least {at_least} classes are needed.")
     try:
         return torch.tensor([index[label] for label in labels], dtype=torch.int64), known
     except KeyError as error:
         raise TaskError(f"the test data have the label {error}, which the others don't have.") from None
-
-
-def several_classes(labels: list[str], *, names: tuple[str, ...] = ()) -> tuple[Tensor, tuple[str, ...]]:
-    """Return class indices (N,) and the names of at least two classes. Raises `TaskError`."""
-    targets, found = class_indices(labels, names=names)
-    if len(found) < 2:
-        raise TaskError(f"all labels are {found[0]!r}; at least 2 classes are needed.")
-    return targets, found
 
 
 def _number(cell: str) -> float | None:

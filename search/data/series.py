@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, read_table, read_text, several_classes
+from search.data.csv_tables import Columns, Delimiter, class_indices, read_table, read_text
 from search.data.examples import Examples, RawData, index_inputs
 from search.errors import TaskError
 
@@ -133,7 +133,7 @@ def _raw(read: Series, held: Series | None) -> RawData:
 
 def _targets(read: Series, *, names: tuple[str, ...] = ()) -> tuple[Tensor, tuple[str, ...]]:
     if not read.numbers:
-        return several_classes(read.labels, names=names)
+        return class_indices(read.labels, names=names, at_least=2)
     try:
         return torch.tensor([float(label) for label in read.labels]), ()
     except ValueError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, read_table, several_classes
+from search.data.csv_tables import Columns, Delimiter, class_indices, read_table
 from search.data.examples import Examples, RawData
 from search.errors import TaskError
 
@@ -54,7 +54,7 @@ def texts(
         inputs = Texts(tuple(zip(*(table.column(column) for column in columns), strict=True)))
         if goals is not None:
             return Examples(inputs, table.targets(goals)), ()
-        targets, found = several_classes(table.column(label or "label"), names=names)
+        targets, found = class_indices(table.column(label or "label"), names=names, at_least=2)
         return Examples(inputs, targets), found
 
     pool, classes = read(name)
