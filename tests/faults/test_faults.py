@@ -229,13 +229,13 @@ def test_workers_wait_for_a_full_disk(tmp_path, tell):
 
 
 def test_trial_that_always_hangs_fails_with_the_reason(tmp_path, database, tell):
-    spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 0.5}})
+    spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 3}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)
     with crew_of(work) as crew:
         crew.finish(within=600)
-        assert crew.codes == {HUNG_EXIT_CODE: 3}
+        assert set(crew.codes) == {HUNG_EXIT_CODE}
         (hung,) = [row for row in check(work, crew).rows if row.state == "FAIL"]
-    assert hung.reason == "its process died 3 times, the last time after 0.5 s without progress"
+    assert hung.reason == "its process died 3 times, the last time after 3 s without progress"
     tell("a trial hangs, three times", f"failed: {hung.reason}; the others are complete")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +78,11 @@ def main(work: Work) -> None:
         joined_study(work.location, spec, notify=notify, meanwhile=watchdog.pause, num_groups=GROUPS) as queue,
         watchdog,
     ):
-        run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim), watchdog)
+        run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim, progress=watchdog.kick), watchdog)
     sweep(work.location)
 
 
-def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
+def run(work: Work, queue: TrialQueue, claim: Claim, *, progress: Callable[[], None]) -> None:
     """Run one trial: an epoch is a pause and a report."""
     name = f"{claim.study.study_name}#{claim.trial.number}"
     say(work, "begin", name)
@@ -93,6 +94,7 @@ def run(work: Work, queue: TrialQueue, claim: Claim) -> None:
         at = time.monotonic()  # before the report, after which this process may be suspended
         claim.trial.report(value_at(claim, epoch), epoch)
         say(work, "epoch", name, at=at)
+        progress()
     family = str(claim.strategy.family(GROUPS))
     queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
     epochs = work.study.train.epochs
