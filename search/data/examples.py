@@ -111,10 +111,10 @@ class RawData:
 class TaskData:
     """A task's examples, checked: a pool to draw labelled ones from, and a test set.
 
-    test: empty where the data only serve as a source.
+    test: empty if the data only serve as a source.
     classes: their names; () for regression.
     notes: lines that tell the user what was done to the data.
-    fingerprint: changes when the data do; "" where that is unknown.
+    fingerprint: changes when the data do; "" if that is unknown.
     origin: the key that asked for the data, with its value; messages start with it.
     """
 

@@ -59,7 +59,7 @@ def places(dataset: Any) -> list[Hashable]:
         return [inner[index] for index in dataset.indices]
     if isinstance(dataset, ConcatDataset):
         return [place for part in dataset.datasets for place in places(part)]
-    # torchvision's describe themselves alike where they are made twice of the same files.
+    # torchvision's have one description if they are made twice of the same files.
     described = (type(dataset).__name__, repr(dataset) if hasattr(dataset, "root") else id(dataset))
     return [(*described, index) for index in range(len(dataset))]
 

@@ -28,7 +28,7 @@ def test_targets_follow_windows_that_cross_no_border(tmp_path_factory, window, h
         assert seen.shape[1:] == (window,)
         assert coming.shape[1:] == (horizon,)
         steps = torch.cat([seen, coming], dim=1)
-        assert (steps.diff(dim=1) == 1).all(), "what is foretold comes right after what is seen"
+        assert (steps.diff(dim=1) == 1).all(), "targets follow their inputs"
         assert seen[:, 0].tolist() == list(range(start, end - window - horizon + 1, stride))
 
 

@@ -25,7 +25,7 @@ def load(name, **options):
     return load_data(name, options, where="[task] data")
 
 
-def test_images_lie_at_any_depth_below_their_class(tmp_path):
+def test_images_are_read_at_any_depth_below_their_class(tmp_path):
     name = write(tmp_path, {"cats": 6, "cats/more": 4, "dogs": 10, "dogs/.hidden": 3, ".git": 2})
     (tmp_path / "dogs" / "notes.txt").touch()
     data = load(name)

@@ -95,8 +95,8 @@ def test_other_images_in_the_same_place_are_decoded(tmp_path, name):
     assert not torch.equal(first(), before)
 
 
-def test_cifar10_as_it_lies_on_the_disk(tmp_path, monkeypatch):
-    # Its files are told by checksums that other pixels can't have.
+def test_cifar10_is_read_from_its_files(tmp_path, monkeypatch):
+    # Its files are known by checksums that other pixels can't have.
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     base = tmp_path / "cifar-10-batches-py"
@@ -168,7 +168,7 @@ def test_impossible_sets_are_refused_in_one_line(tmp_path, monkeypatch, name, op
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_network_the_user_is_told_what_to_do(tmp_path, monkeypatch):
+def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to host")
 

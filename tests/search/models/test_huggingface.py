@@ -64,7 +64,7 @@ def test_padding_changes_no_features(bert):
     assert torch.allclose(together[0], alone[0], atol=1e-6)
 
 
-def test_sentence_pairs_are_told_apart(bert):
+def test_sentence_pairs_get_segment_ids(bert):
     encode = find_network(model(f"transformers/{bert}")).encode
     encoded = encode(Texts((("a good film", "a bad book"),)))
     assert encoded["token_type_ids"].sum() == 4

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from search.data.load import load_data
 from search.errors import SpecError, TaskError
 from search.spec.study_spec import StudySpec, find_study_file
 from search.task.task import Task
@@ -49,6 +50,18 @@ def test_shuffled_labels_keep_the_balance_and_nothing_else(spec):
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.targets.bincount(), other.targets.bincount())
         assert (one.targets == other.targets).float().mean() < 0.2
+
+
+def test_each_data_set_is_loaded_once(spec, monkeypatch):
+    names = []
+
+    def load(name, *arguments, **options):
+        names.append(name)
+        return load_data(name, *arguments, **options)
+
+    monkeypatch.setattr("search.task.task.load_data", load)
+    assert Task.load(spec).source is not None
+    assert names == ["digits", "digits-0-4"]
 
 
 @pytest.mark.parametrize(
