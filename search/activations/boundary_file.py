@@ -72,7 +72,7 @@ def _code_digest(backbone: nn.Module) -> str:
             top = name.partition(".")[0]
             files[name] = str(getattr(sys.modules.get(top), "__version__", "")).encode()
             continue
-        files[name] = Path(file).read_bytes()
+        files[name] = Path(file).read_bytes() if Path(file).is_file() else b""  # else in a zip file
         waiting |= {
             value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
             for value in vars(module).values()

@@ -16,7 +16,8 @@ from search.activations.slots import Layout, Slot, Tree, first_tensor, full_leng
 from search.data.examples import Tensors, index_inputs
 from strategies import LayerGroup
 
-RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+RANDOM = (*DROPOUTS, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
 class GroupIndex:

@@ -33,8 +33,6 @@ DAMAGES = {
     "cut": lambda file: os.truncate(file, file.stat().st_size - 1),
     "longer": lambda file: os.truncate(file, file.stat().st_size + 1),
     "another file": lambda file: file.write_text("[activations]\n" * 100),
-    "version": _flipped(6),
-    "header's length": _flipped(11),
     "header": _flipped(30),
     "first tensor": _flipped(300),
     "last tensor": _flipped(-1),

@@ -47,14 +47,6 @@ def test_what_is_not_there_is_not_filled_unless_asked(tmp_path):
     assert block.computed == 1
 
 
-def test_writing_into_a_map_changes_no_file(tmp_path):
-    block = Block()
-    for tensor in block.of(ActivationStore(tmp_path, DISK)):
-        tensor.zero_()
-    assert block.is_in(ActivationStore(tmp_path, DISK))
-    assert block.computed == 1
-
-
 def test_compute_may_ask_for_another_block(tmp_path):
     early = Block("early")
     for budget in (BOTH, DISK, Budget(memory=early.nbytes, disk=MB)):
