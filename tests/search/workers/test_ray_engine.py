@@ -210,7 +210,7 @@ def test_own_cluster_is_on_loopback_and_ends_with_its_driver(place, storage, req
         driver.process.wait()
         begun = time.monotonic()
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
-            assert time.monotonic() - begun < 60, "workers outlive the driver"
+            assert time.monotonic() - begun < 300, "workers outlive the driver"
             time.sleep(0.1)
         took = time.monotonic() - begun
     before = len(steps(place))
