@@ -59,12 +59,14 @@ DRIVER = """
 import sys
 from pathlib import Path
 from search.storage.location import StudyLocation
+from search.storage.owner import sweep
 from search.workers.ray_engine import run_on_ray
 from search.spec.study_spec import StudySpec
 address, storage = (argument or None for argument in sys.argv[1:])
 spec = StudySpec.from_file(Path("mine.toml"))
 location = StudyLocation.of("mine", out=Path("studies"), storage=storage)
 run_on_ray(spec, location, spec.task.sizes, address=address, notify=print)
+sweep(location)
 """
 AUTH = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex * 2, "RAY_USAGE_STATS_ENABLED": "0"}
 # A cluster bound to loopback: else Ray takes 127.0.0.1 for the address of the network card.
