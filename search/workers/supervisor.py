@@ -3,8 +3,9 @@
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from math import inf
+from pathlib import Path
 from typing import Protocol
 
 from search.errors import StudyError
@@ -54,8 +55,9 @@ def supervise(
     stillborn, ready, finished = 0, False, inf  # the last is when the first worker found nothing left to do
     with ExitStack() as stack:
         unwritten = stack.enter_context(ExitStack())
-        if not location.folder.exists():  # for the cache of decoded images, when the data turn out wrong
-            unwritten.callback(shutil.rmtree, location.folder, ignore_errors=True)
+        if not location.folder.exists():  # decoded images and locks, when the data turn out wrong
+            parents = [parent for parent in location.folder.parents if not parent.exists()]
+            unwritten.callback(_remove, location.folder, parents)
         stack.enter_context(closing(engine))
         while finished == inf or (workers and time.monotonic() < finished + FINISH_SECONDS):
             while finished == inf and len(workers) < engine.room():
@@ -85,3 +87,10 @@ def supervise(
                             f"of memory, or a crash in native code? See {location.folder / 'logs'}."
                         )
             tick()
+
+
+def _remove(folder: Path, parents: list[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another study may be in one of them by now
+        for parent in parents:
+            parent.rmdir()

@@ -3,6 +3,7 @@
 import pytest
 
 from search.errors import StudyError
+from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.workers import supervisor
 from search.workers.supervisor import supervise
@@ -90,17 +91,19 @@ def test_each_note_is_shown_once(run):
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_a_new_folder_stays_only_once_the_task_is_right(location, run, ready):
-    location.folder.rmdir()
+def test_new_folders_stay_only_once_the_task_is_right(tmp_path, ready):
+    location = StudyLocation.of("new", out=tmp_path / "out" / "studies", storage=None)
+    (tmp_path / "out").mkdir()
 
     class Writing(Script):
         def start(self, index):
-            location.folder.mkdir(exist_ok=True)
+            (location.folder / "cache").mkdir(parents=True, exist_ok=True)
 
-    events = [(0, "ready")] if ready else []
+    engine = Writing([(0, "ready")] if ready else [], StudyError("wrong data"))
     with pytest.raises(StudyError, match="wrong data"):
-        run(Writing(events, StudyError("wrong data")))
+        supervise(engine, location, run=WorkerLease.new(), notify=print, tick=lambda: None)
     assert location.folder.exists() == ready
+    assert [*(tmp_path / "out").iterdir()] == ([location.folder.parent] if ready else [])
 
 
 def test_an_error_of_the_tick_ends_all_workers(run):
