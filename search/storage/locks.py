@@ -1,7 +1,8 @@
 """Locks between processes: a file on one host, an advisory lock of PostgreSQL between hosts."""
 
-import fcntl
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,28 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.digest import digest
 from search.errors import StorageError
 from search.storage.url import MAX_IDLE_SECONDS, Database
+
+POLL_SECONDS = 0.05
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def locks_folder(file: Path) -> Path:
@@ -30,8 +53,7 @@ def file_lock(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
+        unlock_file(file, descriptor)
 
 
 def lock_file(file: Path) -> int:
@@ -43,7 +65,8 @@ def lock_file(file: Path) -> int:
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _lock(descriptor):
+                time.sleep(POLL_SECONDS)
         except OSError as error:
             reason = f"this file system locks no files ({error.strerror})"
             raise StorageError(f"{file.parent}: {reason}; name another place by --out or --storage.") from None
@@ -53,6 +76,13 @@ def lock_file(file: Path) -> int:
         os.close(descriptor)
 
 
+def unlock_file(file: Path, descriptor: int) -> None:
+    """Remove a lock's file and free the lock; Windows keeps the file while others have it open."""
+    with suppress(OSError):
+        file.unlink()
+    os.close(descriptor)
+
+
 @contextmanager
 def try_lock(file: Path) -> Iterator[bool]:
     """Lock an existing file for the block; yields False if another process holds the lock.
@@ -60,12 +90,7 @@ def try_lock(file: Path) -> Iterator[bool]:
     Raises `FileNotFoundError`.
     """
     with file.open("r+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _lock(stream.fileno())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from search.storage.location import StudyLocation
-from search.storage.locks import lock_file, try_lock
+from search.storage.locks import lock_file, try_lock, unlock_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ class WorkerLease:
             yield self
         finally:
             if location.is_local:  # a missing file is proof enough
-                file.unlink(missing_ok=True)
-            os.close(descriptor)
+                unlock_file(file, descriptor)
+            else:
+                os.close(descriptor)
 
     def file(self, location: StudyLocation) -> Path:
         """Return the lock file, named by its folder's inode: a copied folder lacks it.
@@ -82,7 +83,7 @@ def sweep(location: StudyLocation) -> None:
     for file in location.locks.glob("owner-*.lock"):
         with suppress(FileNotFoundError), try_lock(file) as is_free:
             if is_free:
-                file.unlink()
+                file.unlink(missing_ok=True)
 
 
 def this_host() -> str:
