@@ -59,8 +59,8 @@ class ArrayWriter:
             content = content[os.write(self._file, content) :]
 
 
-def map_array(file: Path, shape: tuple[int, ...], *, checked: bool = True) -> Bytes:
-    """Return a file's array as a copy-on-write memory map, which outlives the file.
+def read_array(file: Path, shape: tuple[int, ...], *, mapped: bool = True, checked: bool = True) -> Bytes:
+    """Return a file's array: a copy-on-write memory map that outlives the file, or a copy.
 
     With `checked` it is read through, which finds damage and leaves it warm. Raises `BrokenArray`, or `OSError`.
     """
@@ -72,7 +72,11 @@ def map_array(file: Path, shape: tuple[int, ...], *, checked: bool = True) -> By
             raise BrokenArray(f"holds no array of shape {shape}")
     try:
         # NumPy's map keeps a file descriptor, of which a process may have few.
-        whole = torch.from_file(str(file), shared=False, size=size_of(shape), dtype=torch.uint8).numpy()
+        whole = (
+            torch.from_file(str(file), shared=False, size=size_of(shape), dtype=torch.uint8).numpy()
+            if mapped
+            else np.fromfile(file, dtype=np.uint8)
+        )
     except RuntimeError as error:
         raise (OSError if file.exists() else FileNotFoundError)(str(error)) from None
     content = whole[len(header) : -CHECKSUM_BYTES]

@@ -12,7 +12,7 @@ import torch
 from search.activations.block import BlockLayout
 from search.activations.block_folder import BlockFolder, DiskFull
 from search.activations.slots import Values
-from search.array_file import BrokenArray, Bytes, map_array
+from search.array_file import BrokenArray, Bytes, read_array
 
 Compute = Callable[[], Iterator[Values]]
 
@@ -99,7 +99,9 @@ class ActivationStore:
         if self._folder is None or not (file := self._folder.file(key)).exists():
             return None
         try:
-            block = map_array(file, layout.shape)
+            if in_memory := self._fits(layout.nbytes):
+                self._free(layout.nbytes)
+            block = read_array(file, layout.shape, mapped=not in_memory)
         except FileNotFoundError:  # another process made room meanwhile
             return None
         except (BrokenArray, OSError) as error:
@@ -109,10 +111,6 @@ class ActivationStore:
             )
             self._folder.remove(key)
             return None
-        in_memory = self._fits(layout.nbytes)
-        if in_memory:
-            self._free(layout.nbytes)
-            block = block.copy()
         return _Held(layout=layout, values=layout.tensors(block), in_memory=in_memory)
 
     def _filled(self, key: str, layout: BlockLayout, compute: Compute) -> _Held | None:
@@ -168,7 +166,7 @@ class ActivationStore:
         """Map a block's file, which is known to be whole; None where there is none."""
         if self._folder is not None:
             with suppress(BrokenArray, OSError):
-                block = map_array(self._folder.file(key), layout.shape, checked=False)
+                block = read_array(self._folder.file(key), layout.shape, checked=False)
                 return _Held(layout=layout, values=layout.tensors(block), in_memory=False)
         return None
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from search.array_file import ArrayWriter, BrokenArray, Bytes, map_array
+from search.array_file import ArrayWriter, BrokenArray, Bytes, read_array
 from search.digest import digest
 from search.errors import TaskError, printable
 from search.files import replacing
@@ -214,7 +214,7 @@ def _kept(
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         with suppress(BrokenArray, OSError, ValueError, RecursionError):  # what does not fit is decoded again
-            return map_array(file, shape, checked=False), _reasons(file.with_suffix(".json"), shape[0])
+            return read_array(file, shape, checked=False), _reasons(file.with_suffix(".json"), shape[0])
         for left in file.parent.glob(f"{file.stem}.*.partial"):  # by a process that was killed
             left.unlink()
         with replacing(file) as stream:
@@ -223,7 +223,7 @@ def _kept(
             writer.finish()
             with replacing(file.with_suffix(".json")) as broken:
                 broken.write(json.dumps(reasons).encode())
-        return map_array(file, shape, checked=False), reasons
+        return read_array(file, shape, checked=False), reasons
 
 
 def _reasons(file: Path, examples: int) -> dict[int, str]:

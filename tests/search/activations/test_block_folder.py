@@ -6,7 +6,7 @@ from filelock import FileLock
 
 from search.activations import block_folder
 from search.activations.block_folder import BlockFolder, DiskFull
-from search.array_file import map_array, size_of
+from search.array_file import read_array, size_of
 
 ONES = np.ones((4, 400), dtype=np.uint8)
 SIZE = size_of(ONES.shape)
@@ -30,7 +30,7 @@ def test_a_block_is_seen_only_when_it_is_whole(tmp_path):
     folder = BlockFolder(tmp_path, 10**6)
     with folder.reserve("a"):
         folder.write("a", ONES.shape, chunks())
-    assert np.array_equal(map_array(folder.file("a"), ONES.shape), ONES)
+    assert np.array_equal(read_array(folder.file("a"), ONES.shape), ONES)
     assert names(tmp_path) == {"a.npy"}
 
 

@@ -34,7 +34,7 @@ def test_a_block_that_is_held_is_not_read_again(tmp_path, monkeypatch):
     in_memory, on_disk = Block("a"), Block("b")
     stores = ActivationStore(tmp_path, BOTH), ActivationStore(tmp_path, DISK)
     before = in_memory.of(stores[0]), on_disk.of(stores[1])
-    monkeypatch.setattr("search.activations.store.map_array", None)
+    monkeypatch.setattr("search.activations.store.read_array", None)
     monkeypatch.setattr(BlockFolder, "reserve", None)
     assert (in_memory.of(stores[0]), on_disk.of(stores[1])) == before
 
