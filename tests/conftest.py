@@ -40,7 +40,7 @@ SLOW_FIXTURES = {"finished", "loaded"}
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny study file, in an empty working directory."""
+    """Write the tiny study file into an empty working directory."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
@@ -60,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server; skips where there is none to start, or no driver."""
+    """Start a PostgreSQL server; skip where there is none to start, or no driver."""
     pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'frostline[postgres]'")
     where = programs()
     if where is None:
@@ -72,7 +72,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, of each kind."""
+    """Return the URL of an empty database, of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/study.db"
     return str(request.getfixturevalue("postgres").url())
@@ -91,7 +91,7 @@ Tell = Callable[[str, str], None]
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
-    """A function that adds a line to the fault matrix, a fault and its outcome; printed after all tests."""
+    """Return a function to add a fault's outcome to the matrix printed after all tests."""
 
     return lambda fault, outcome: record_property("fault", f"{fault:<66} {outcome}")
 
@@ -129,7 +129,7 @@ def search() -> Search:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, search: Search) -> Path:
-    """A working directory in which the tiny study has been run to its end by the command; read, don't write."""
+    """Run the tiny study to its end by the command; read the folder, don't write."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.toml").write_text(TINY)
     done = search("run", "tiny.toml", cwd=folder)
@@ -140,7 +140,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, search: Search) -> Path:
 
 @pytest.fixture(scope="session")
 def assets_or_none() -> Path | None:
-    """The folder with real data and weights, where it is; a user's machine has none."""
+    """Return the folder with real data and weights, or None, as on a user's machine."""
     named = os.environ.get("FROSTLINE_ASSETS")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "assets"
     return folder if folder.is_dir() else None
@@ -163,7 +163,7 @@ def film_reviews() -> list[tuple[str, float]]:
 
 @pytest.fixture(scope="session")
 def assets(assets_or_none: Path | None) -> Path:
-    """The folder with real data and weights; skips where there is none."""
+    """Return the folder with real data and weights; skip where there is none."""
     if assets_or_none is None:
         pytest.skip("the real data are not here: FROSTLINE_ASSETS, or ../shared/assets beside the checkout")
     return assets_or_none

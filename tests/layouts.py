@@ -62,7 +62,7 @@ def build():
 
 
 def fashion_mnist(assets: Path, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The first images (N, 28, 28) and labels (N,) of a part, "train" or "t10k", of Fashion-MNIST."""
+    """Read a part of Fashion-MNIST, "train" or "t10k": images (N, 28, 28) and labels (N,)."""
     arrays = []
     for kind, offset in (("images-idx3", 16), ("labels-idx1", 8)):
         content = gzip.decompress((assets / "fashion-mnist" / f"{part}-{kind}-ubyte.gz").read_bytes())
@@ -120,7 +120,7 @@ def lay_out(folder: Path, assets: Path | None) -> None:
 
 
 def tiny_bert(folder: Path) -> str:
-    """A saved BERT of two small layers with a tokenizer of the words that are there, and real sentences to learn."""
+    """Save a two-layer BERT, a tokenizer of the words used, and sentences to learn."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
     home = folder / "tiny-bert"
@@ -166,7 +166,7 @@ def lay_out_reviews(folder: Path, reviews: list[tuple[str, float]]) -> None:
 
 
 def train_autoencoder(folder: Path) -> None:
-    """An autoencoder of 20,000 images of clothes, trained and saved by Lightning."""
+    """Train an autoencoder on 20,000 images of clothes; Lightning saves it."""
     from lightning.pytorch import Trainer
     from torch.utils.data import DataLoader, TensorDataset
     from torchvision.datasets import FashionMNIST

@@ -51,7 +51,7 @@ class Postgres:
                 os.kill(process, number)
 
     def url(self) -> str:
-        """The URL of a new, empty database."""
+        """Return the URL of a new, empty database."""
         name = f"db{uuid4().hex[:12]}"
         self.sql(f"CREATE DATABASE {name}", "postgres")
         return f"postgresql+psycopg://frost@127.0.0.1:{self.port}/{name}"

@@ -64,7 +64,7 @@ def test_every_study_file_is_run():
 
 @pytest.fixture(scope="module")
 def laid_out(tmp_path_factory, assets_or_none):
-    """A working directory, and a `TORCH_HOME` with weights: real ones where there are some, else made here."""
+    """Lay out a working directory, and a `TORCH_HOME` of weights, real or made here."""
     import plotly  # noqa: F401
 
     folder = tmp_path_factory.mktemp("laid out")
@@ -85,7 +85,7 @@ def laid_out(tmp_path_factory, assets_or_none):
 
 @pytest.fixture
 def world(laid_out, monkeypatch):
-    """The laid-out directory as the working one; nothing is downloaded."""
+    """Make the laid-out directory the working one; nothing is downloaded."""
     monkeypatch.chdir(laid_out)
     monkeypatch.setenv("TORCH_HOME", str(laid_out / "torch"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -77,7 +77,7 @@ def lock_file(file: Path) -> int:
 
 
 def unlock_file(file: Path, descriptor: int) -> None:
-    """Remove a lock's file and free the lock; Windows keeps the file while others have it open."""
+    """Remove a lock's file and free the lock; Windows keeps files that others have open."""
     with suppress(OSError):
         file.unlink()
     os.close(descriptor)

@@ -13,7 +13,7 @@ WIDTH = {"resnet18": 512, "mobilenet_v2": 1280, "lenet": 84}
 
 
 class Ready:
-    """Batches that lie in memory. (A plain list of them Lightning takes for a list of loaders.)"""
+    """Hold batches in memory: Lightning would take a plain list for a list of loaders."""
 
     def __init__(self, *sizes: int, width: int) -> None:
         self.batches = [(torch.randn(size, width), torch.randint(0, 10, (size,))) for size in sizes]

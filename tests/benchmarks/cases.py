@@ -38,7 +38,7 @@ class Case:
     precision: str = "32-true"
 
     def strategies(self) -> dict[str, dict[str, Any]]:
-        """The list, as a trial's params: linear probing, then four depths, each unfreezing at three epochs; 13 in all.
+        """List 13 strategies as params: linear probing, then four depths, each unfreezing at three epochs.
 
         Where the case has fewer trials, the first of them.
         """
@@ -60,7 +60,7 @@ LENET = Case(network="lenet", pixels=28, groups=4, size=200, epochs=30, steps=10
 
 
 def assets() -> Path:
-    """The folder with the data and MobileNetV2's weights: $FROSTLINE_ASSETS, or shared/assets beside the checkout."""
+    """Find the folder with data and weights: $FROSTLINE_ASSETS, or shared/assets beside the checkout."""
     named = os.environ.get("FROSTLINE_ASSETS")
     folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "assets"
     if not folder.is_dir():
@@ -80,7 +80,7 @@ def write_data(case: Case, folder: Path) -> Path:
 
 
 def write_weights(case: Case, folder: Path) -> Path:
-    """The file of a case's weights: ImageNet's for MobileNetV2, for the others random ones made on the spot."""
+    """Return the file of a case's weights: ImageNet's for MobileNetV2, else random ones, made here."""
     if case.network == "mobilenet_v2":
         return assets() / "mobilenet_v2-b0353104.pth"
     file = folder / f"{case.network}.pth"
@@ -93,6 +93,6 @@ def write_weights(case: Case, folder: Path) -> Path:
 
 
 def made(folder: Path) -> Path:
-    """A new folder."""
+    """Make a new folder."""
     folder.mkdir()
     return folder

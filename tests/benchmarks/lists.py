@@ -51,7 +51,7 @@ def strategy_by_strategy(case: Case, folder: Path) -> Result:
 
 
 def table(case: Case, result: Result) -> str:
-    """The list as a markdown table."""
+    """Return the list as a markdown table."""
     lines = [
         f"**{case.network}**, {case.size} images of {case.pixels} px, {case.epochs} epochs of {case.steps} steps; CPU "
         f"seconds, one thread; floor at {result['rate'] / 1e9:.0f} GFLOP/s",
@@ -81,7 +81,7 @@ def table(case: Case, result: Result) -> str:
 
 
 def total(result: Result) -> Result:
-    """The list in sum. Linear probing counts once, as it came first: with the cache empty."""
+    """Sum the list. Linear probing counts once, as it came first: with the cache empty."""
     first, _, *others = result["rows"]
     keys = [f"{key}_{kind}" for key in ("a", "b", "auto") for kind in ("cpu", "wall")]
     sums = {key: sum(row[key] for row in [first, *others]) for key in keys}
@@ -90,7 +90,7 @@ def total(result: Result) -> Result:
 
 
 def in_whole(case: Case, folder: Path) -> Result:
-    """The whole list from nothing: the script with two threads against two workers of one thread, and others."""
+    """Time the whole list from nothing: the script on two threads, Frostline's workers three ways."""
     strategies = list(case.strategies().values())
     setup, _ = write_setup(replace(case, threads=2), folder)
     with Rival(Script, setup, made(folder / "a")) as rival:
@@ -109,7 +109,7 @@ def in_whole(case: Case, folder: Path) -> Result:
 
 
 def table_in_whole(case: Case, result: Result) -> str:
-    """The whole list as a markdown table."""
+    """Return the whole list as a markdown table."""
     script = result["script, 1 x 2 threads"]
     lines = [
         f"**{case.network}**, the whole list, imports and loading included",

@@ -29,7 +29,7 @@ from strategies import FreezingStrategy
 
 
 def spec_of(case: Case, folder: Path) -> StudySpec:
-    """The study of a case; its data and weights are written into `folder`."""
+    """Make the study of a case; write its data and weights into `folder`."""
     content = {
         "task": {"data": str(write_data(case, folder)), "sizes": [case.size]},
         "model": {
@@ -53,7 +53,7 @@ def spec_of(case: Case, folder: Path) -> StudySpec:
 
 
 def write_setup(case: Case, folder: Path) -> tuple[Path, list[int]]:
-    """The file that the script starts from: split, starting weights, seed, settings; and the groups' FLOPs."""
+    """Write the script's split, starting weights, seed and settings; return file and groups' FLOPs."""
     task = Task.load(spec_of(case, folder))
     split = task.split(repeat=0, size=case.size)
     parts = {"train": split[0], "validation": split[1], "test": task.data.test}
@@ -106,7 +106,7 @@ class Product:
         return self.in_layers
 
     def accuracy(self) -> float:
-        """The share of test images that the last trial's network gets right, after its last epoch."""
+        """Return the share of test images that the last trial's last epoch gets right."""
         assert self.result is not None
         reader = self.result.reader
         test = self.task.data.test if reader is None else reader.test(self.spec.train.epochs - 1)

@@ -30,7 +30,7 @@ class Cost:
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, Cost]:
-    """The result of `work`, and its cost to this process."""
+    """Return the result of `work`, and its cost to this process."""
     cpu, wall = _cpu(), time.perf_counter()
     result = work()
     return result, Cost(cpu=_cpu() - cpu, wall=time.perf_counter() - wall)
@@ -50,12 +50,12 @@ class Rival:
         _, self.start = self._answer()
 
     def ask(self, method: str, *arguments: Any) -> tuple[Any, Cost]:
-        """The method's result, and its cost."""
+        """Return the method's result, and its cost."""
         self._connection.send((method, arguments))
         return self._answer()
 
     def peak(self) -> float:
-        """The most memory that the process has had, in MB."""
+        """Return the most memory that the process has had, in MB."""
         return float(self.ask("")[0])
 
     def __enter__(self) -> Self:

@@ -154,7 +154,7 @@ class Script:
         return list(self.study.trials[-1].intermediate_values.values())
 
     def accuracy(self) -> float:
-        """The share of test images that the last trial's network gets right."""
+        """Return the share of test images that the last trial's network gets right."""
         assert self.model is not None
         self.model.eval()
         with torch.no_grad():

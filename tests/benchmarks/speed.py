@@ -48,7 +48,7 @@ QUICK = {"epochs": 4, "steps": 1, "size": 100, "tested": 50}
 
 
 def hardware() -> str:
-    """The line that every figure belongs to."""
+    """Describe the machine in the line that every figure belongs to."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

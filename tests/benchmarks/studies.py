@@ -31,7 +31,7 @@ def overhead(case: Case, folder: Path) -> Result:
 
 
 def table_of_overhead(case: Case, result: Result) -> str:
-    """The overhead, as a line."""
+    """Return the overhead, as a line."""
     trial, lightning, loop = result["trial"], result["in_lightning"], result["in_a_loop"]
     return (
         f"**{case.network}**, a linear probe on cached features, {case.epochs} epochs of {case.steps} steps: a trial "
@@ -41,7 +41,7 @@ def table_of_overhead(case: Case, result: Result) -> str:
 
 
 def lenet(case: Case, folder: Path) -> Result:
-    """A study of LeNet: the same strategies by both, none pruned; then each with its own sampler and pruner."""
+    """Run LeNet's study with the same strategies, unpruned; then with each one's sampler and pruner."""
     result: Result = {}
     random = np.random.default_rng(0)
     drawn = [_drawn(case, random) for _ in range(case.trials)]
@@ -99,7 +99,7 @@ def default(case: Case, folder: Path) -> Result:
 
 
 def table_of_default(case: Case, result: Result) -> str:
-    """The default study's times, as a line."""
+    """Return the default study's times, as a line."""
     each = [
         f"{cost['wall']:.0f} s with {workers} worker(s) (CPU {cost['cpu']:.0f} s)" for workers, cost in result.items()
     ]
@@ -127,7 +127,7 @@ def growth(case: Case, folder: Path) -> Result:
 
 
 def table_of_growth(case: Case, result: Result) -> str:
-    """The growth of costs, as lines."""
+    """Return the growth of costs, as lines."""
     lines = [f"Frostline's CPU seconds a trial of {case.epochs} epochs of {case.steps} steps, {case.network}", ""]
     for size, (filling, probe, first, last) in result["sizes"].items():
         lines.append(

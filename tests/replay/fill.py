@@ -75,7 +75,7 @@ def blocks(tasks: list[str], repeats: int, dear_repeats: int) -> Iterator[Block]
 
 
 def stored(task: str) -> Table | None:
-    """The table as it is so far."""
+    """Return the table as it is so far."""
     return Table.load(task) if (TABLES / f"{task}.npz").is_file() else None
 
 
@@ -189,7 +189,7 @@ def train_cell(
 
 
 def pack(folder: Path, task: str) -> Table | None:
-    """The table with the repeats that are complete at every size; None before there is one."""
+    """Return the table with the repeats complete at every size; None before there is one."""
     table, sizes = stored(task), spec_of(task).task.sizes
     repeat = table.repeats if table is not None else 0
     while all(file_of(folder, (task, repeat, size)).is_file() for size in sizes):

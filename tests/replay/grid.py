@@ -36,7 +36,7 @@ class Grid:
 
     @classmethod
     def of(cls, task: str, num_groups: int) -> "Grid":
-        """The grid of one of `TASKS`, for a backbone of so many layer groups."""
+        """Make the grid of one of `TASKS`, for a backbone of so many layer groups."""
         if task in SMALL:
             rates, ratios = (1e-3, 4e-3, 1.6e-2), (0.1, 1.0)
             biases = tuple(
@@ -96,7 +96,7 @@ class Grid:
         return canonical
 
     def nearest(self, strategy: FreezingStrategy) -> FreezingStrategy:
-        """The strategy of the grid at the nearest levels, rates by their ratio."""
+        """Return the strategy of the grid at the nearest levels, rates by their ratio."""
         if not strategy.pretrained:
             return FreezingStrategy.from_scratch(head_lr=_nearest(self.scratch, strategy.head_lr))
         if strategy.freeze_depth >= self.num_groups:
@@ -115,7 +115,7 @@ class Grid:
 
 
 def spec_of(task: str) -> StudySpec:
-    """The study file of one of `TASKS`."""
+    """Read the study file of one of `TASKS`."""
     return StudySpec.from_file(HERE / f"{task}.toml")
 
 

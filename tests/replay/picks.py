@@ -47,7 +47,7 @@ class Pick:
 def confirmed(
     replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int], *, head_to_head: bool = True
 ) -> Results:
-    """The results of one size after this search, confirmed on those repeats of the table."""
+    """Return one size's results after this search, confirmed on those repeats of the table."""
     rows = [
         replace(
             (row := replay.row(one.strategy, at, 0, number=number)),
@@ -103,7 +103,7 @@ def _search(engine: Engine, replay: Replay, at: int, repeat: int, *, seed: int, 
 
 
 def regret(replay: Replay, at: int, strategy: FreezingStrategy) -> float:
-    """The gap of a strategy to the table's best, in points of the mean over all repeats."""
+    """Return a strategy's gap to the table's best, in points of the mean over repeats."""
     truth = replay.truth[: replay.searched, at]
     return 100 * float(truth.max() - replay.truth[replay.places[strategy], at])
 
@@ -122,7 +122,7 @@ def _score(replay: Replay, at: int, strategy: FreezingStrategy, repeats: Sequenc
 
 
 def within(found: Sequence[Tried], seconds: float) -> Sequence[Tried]:
-    """The trials of a search that had ended after so many seconds; at least one."""
+    """Return a search's trials that had ended after so many seconds; at least one."""
     spent = np.cumsum([one.seconds for one in found])
     return found[: max(1, int(np.searchsorted(spent, seconds, side="right")))]
 
@@ -168,7 +168,7 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
 
 
 def unbiased_regret(replay: Replay, at: int, strategy: FreezingStrategy, *, repeats: Sequence[int]) -> float:
-    """The regret in points against the best of all these repeats but one, on that one; the mean over them.
+    """Return the mean regret in points: on each repeat, against the best by the others.
 
     The best of many means over few repeats is higher than the truth (winner's curse), so every regret is too large.
     Here the best is chosen on other repeats than it is measured on. It may not be the true one, so this is too small.

@@ -59,7 +59,7 @@ class Tally:
         return float(np.mean([one for flags in self.pruned.values() for one in flags]))
 
     def by_family(self, least: int = 30) -> dict[str, float]:
-        """The share of false prunes of each family that is often enough among the best."""
+        """Return the share of false prunes of each family often enough among the best."""
         return {family: float(np.mean(flags)) for family, flags in self.pruned.items() if len(flags) >= least}
 
     @property

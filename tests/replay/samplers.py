@@ -29,12 +29,12 @@ class Engine:
 
 
 def tpe(seed: int) -> BaseSampler:
-    """The product's."""
+    """Make the product's sampler."""
     return TPESampler(seed=seed, multivariate=True, group=True)
 
 
 def phase(replay: Replay, *, pruner: str = "percentile") -> BasePruner:
-    """The product's."""
+    """Make the product's pruner."""
     spec = replay.spec.changed(search={"pruner": pruner})
     return sampling.pruner(spec, num_groups=replay.table.num_groups, baselines=len(replay.baselines))
 
@@ -59,13 +59,13 @@ ENGINES = {
 
 
 def pick(found: Sequence[Tried]) -> int | None:
-    """The strategy with the best value of those that ran to their end."""
+    """Return the strategy with the best value of those that ran to their end."""
     whole = [one for one in found if not one.pruned]
     return min(whole, key=lambda one: one.value).strategy if whole else None
 
 
 def regrets(replay: Replay, size: int, found: Sequence[Tried]) -> NDArray[np.float64]:
-    """The gaps to the table's best of the pick and of the best that was tried, (2, budgets), in points.
+    """Return gaps to the table's best, (2, budgets), in points: the pick's, the best tried's.
 
     Before any trial has run to its end: the gap of a random strategy.
     """
@@ -86,7 +86,7 @@ Regrets = dict[str, dict[int, list[NDArray[np.float64]]]]
 
 
 def compare(table: Table, *, studies: int) -> Regrets:
-    """The same studies by every engine."""
+    """Run the same studies by every engine."""
     found: Regrets = defaultdict(lambda: defaultdict(list))
     for replay, size, repeat, number in draws(table, studies=studies):
         for name, engine in ENGINES.items():

@@ -79,7 +79,7 @@ class Replay:
         return float(self.seconds[: self.searched, size, -1].sum())
 
     def row(self, place: int, size: int, repeat: int, *, number: int, test: bool = False) -> Row:
-        """A strategy of the table as the product's row; with `test` it has example scores."""
+        """Return a table's strategy as the product's row; with `test` it has example scores."""
         outcome = self.table.outcome[place, size, repeat] if test else None
         return Row(
             number=number, state="COMPLETE", size=self.table.sizes[size], repeat=0, strategy=self.strategies[place],
@@ -90,7 +90,7 @@ class Replay:
         )  # fmt: skip
 
     def results(self, explored: Sequence[Row], *, repeats: int) -> Results:
-        """The results of a study that explored so, its budgets spent."""
+        """Return the results of a study that explored so, its budgets spent."""
         sizes = {row.size for row in explored}
         spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"repeats": repeats})
         location = StudyLocation.of(self.table.task, out=Path("studies"), storage=None)

@@ -72,7 +72,7 @@ def best_depth(table: Table) -> NDArray[np.float64]:
 
 
 def directions(tables: Sequence[Table]) -> Text:
-    """Published directions, and paired differences in points at the smallest and largest size that show them or not."""
+    """Compare published directions with paired differences in points at the smallest and largest size."""
     text = Text("published", "task", "smallest size", "largest size", "shows")
     for table in tables:
         for claim, ours, theirs, shows in _claims(table):
@@ -136,6 +136,6 @@ def _families(table: Table) -> set[Family]:
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
-    """The families of each task, then the published directions."""
+    """Yield the families of each task, then the published directions."""
     yield from map(families, tables)
     yield directions(tables)

@@ -101,7 +101,7 @@ class Table:
 
     @classmethod
     def load(cls, task: str, folder: Path = TABLES) -> Self:
-        """The table of one of `TASKS`."""
+        """Load the table of one of `TASKS`."""
         with np.load(folder / f"{task}.npz", allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         tested = int(stored["tested"])
@@ -123,7 +123,7 @@ class Table:
 
 
 def joined(table: Table, more: Table) -> Table:
-    """The table with the repeats of another of the same task after its own."""
+    """Append the repeats of another table of the same task."""
     arrays = {
         field.name: np.concatenate([getattr(table, field.name), getattr(more, field.name)], axis=2)
         for field in fields(Cell)

@@ -23,7 +23,7 @@ def table() -> Table:
 
 
 def noise(table: Table, *, repeats: int = 20) -> Table:
-    """The same table with scores that are chance alone, 0.5 on average."""
+    """Return the same table with scores that are chance alone, 0.5 on average."""
     shape = (*table.test_accuracy.shape[:2], repeats, table.test_accuracy.shape[-1])
     scores = np.random.default_rng(0).normal(0.5, 0.1, shape).astype(np.float32)
     loss = np.broadcast_to(table.val_loss[:, :, :1], shape)

@@ -83,9 +83,9 @@ class Judged:
 
 
 def simulate(rng: np.random.Generator, world: World, truth: Sequence[float], *, repeats: int) -> Study:
-    """A probit model: the difficulty of an example, for all and for one strategy, and noise of a repeat and of a run.
+    """Draw a study from a probit model: examples' difficulty, and noise of repeats and runs.
 
-    The cheapest strategy is the first.
+    An example has a difficulty for all strategies, and one for each. The cheapest strategy is the first.
     """
     normal = NormalDist()
     common, own = np.array([world.repeat, world.own]) / normal.pdf(normal.inv_cdf(world.accuracy))
@@ -98,7 +98,10 @@ def simulate(rng: np.random.Generator, world: World, truth: Sequence[float], *, 
 
 
 def replayed(rng: np.random.Generator, table: Table, *, size: int, repeats: int) -> Study:
-    """The candidates of a random search on one repeat of a table, at one size (an index), and their runs on others."""
+    """Draw a search's candidates on one repeat of a table, and their runs on others.
+
+    The search is random, at one size (an index).
+    """
     explored, *others = rng.permutation(table.repeats)
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
     best: dict[str, int] = {}
@@ -113,7 +116,7 @@ def replayed(rng: np.random.Generator, table: Table, *, size: int, repeats: int)
 
 
 def longest(strategies: int, repeats: int) -> int:
-    """The most repeats that a strategy can get: all others but one are closed at once."""
+    """Return a strategy's most possible repeats: all others but one are closed at once."""
     return max(repeats, LEAST_REPEATS + strategies * (repeats - LEAST_REPEATS) // 2)
 
 
@@ -156,7 +159,7 @@ def summary(judged: Sequence[Judged]) -> dict[str, float]:
 
 
 def compare(draw: Callable[[], Study], *, repeats: int, studies: int) -> dict[str, dict[str, float]]:
-    """Fixed and adaptive confirms of the same studies."""
+    """Compare fixed and adaptive confirms of the same studies."""
     drawn = [draw() for _ in range(studies)]
     rules = {"fixed": False} | ({"adaptive": True} if repeats > LEAST_REPEATS else {})
     return {
@@ -193,7 +196,7 @@ def searches(table: Table) -> Iterator[Case]:
 
 
 def spreads(table: Table, size: int) -> tuple[float, float]:
-    """Standard deviations over repeats: of all families' best strategies alike, and of each its own."""
+    """Return standard deviations over repeats: of families' best strategies alike, and of each its own."""
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
     mean = table.score[:, size].mean(axis=1)
     best = [
@@ -206,7 +209,7 @@ def spreads(table: Table, size: int) -> tuple[float, float]:
 
 
 def report(tables: Sequence[Table], *, studies: int) -> Iterator[Text]:
-    """Simulated studies, then those of each table with enough repeats."""
+    """Yield simulated studies, then those of each table with enough repeats."""
     yield shown("Identical strategies (simulated): a winner is a false one", identical(), studies)
     title = "One is the best of six (simulated): its lead over the next, the others 4-10 points behind"
     yield shown(title, different(), studies)

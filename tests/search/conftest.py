@@ -1,4 +1,4 @@
-"""What several modules of these tests stand on."""
+"""Fixtures that several modules of these tests share."""
 
 import pytest
 

@@ -53,7 +53,7 @@ def test_other_parts_have_another_digest():
         assert digest(*one) != digest(*other), (one, other)
 
 
-def test_equal_parts_have_the_same_digest_however_they_lie_in_memory():
+def test_equal_parts_have_one_digest_in_any_memory_layout():
     values = torch.arange(12.0).view(3, 4)
     assert digest(values) == digest(values.t().contiguous().t()) == digest(values.clone().requires_grad_())
     assert digest(values.numpy()) == digest(np.asfortranarray(values.numpy()))
@@ -70,7 +70,7 @@ def test_what_has_no_fixed_content_is_refused(part):
         digest(part)
 
 
-def test_any_changed_parameter_or_buffer_changes_the_digest_of_a_module():
+def test_any_changed_parameter_or_buffer_changes_the_digest():
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     module.register_buffer("unsaved", torch.ones(2), persistent=False)
     known = {state_digest(module)}

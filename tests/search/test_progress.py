@@ -20,7 +20,7 @@ def notes():
 
 @pytest.fixture
 def poller(tiny, monkeypatch, notes):
-    """A poller that reads all the time, and notes what it shows the user."""
+    """Make a poller that reads all the time, and notes what it shows the user."""
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.2)
     config = RunConfig.of("tiny.toml")
@@ -30,7 +30,7 @@ def poller(tiny, monkeypatch, notes):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """A database that hangs until this event is set."""
+    """Make the database hang until this event is set."""
     event = Event()
 
     def hang(url):

@@ -23,7 +23,7 @@ from tests.search.sessions import Session
 
 @pytest.fixture
 def tinier(tiny):
-    """The tiny study with one repeat: for runs that need no verdict."""
+    """Give the tiny study one repeat: for runs that need no verdict."""
     tiny.write_text(tiny.read_text().replace("repeats = 5", "repeats = 1"))
     return tiny
 

@@ -14,7 +14,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 256 KB, all of it for activations."""
+    """Mount a file system of 256 KB, all of it for activations."""
     monkeypatch.setattr("search.activations.block_folder.MIN_FREE_BYTES", 0)
     place = tmp_path / "tiny"
     place.mkdir()

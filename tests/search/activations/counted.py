@@ -18,7 +18,7 @@ NOTHING = Budget(memory=0, disk=0)
 
 
 def layout_of(*tensors: torch.Tensor) -> BlockLayout:
-    """The layout of a block of these tensors."""
+    """Return the layout of a block of these tensors."""
     values = tuple(Layout(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tensors)
     return BlockLayout(rows=len(tensors[0]), values=values)
 

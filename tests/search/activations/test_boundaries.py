@@ -34,14 +34,14 @@ class Case:
         return {k: v[where] for k, v in self.inputs.items()} if isinstance(self.inputs, dict) else self.inputs[where]
 
     def resumed(self, boundary: int, backbone: nn.Module, *, at_once: int = 4) -> PartialInputs:
-        """Computed some at a time and put together, as a store does."""
+        """Compute some at a time and put them together, as a store does."""
         partial = self.boundaries.on(backbone)
         parts = [partial.run_to(self.rows(slice(i, i + at_once)), boundary) for i in range(0, 4, at_once)]
         needed = self.boundaries.needs_inputs(boundary)
         return PartialInputs(boundary, tuple(map(torch.cat, zip(*parts, strict=True))), self.inputs if needed else None)
 
     def frozen(self, boundary: int) -> nn.Module:
-        """A copy that trains behind a boundary."""
+        """Return a copy that trains behind a boundary."""
         backbone = copy.deepcopy(self.backbone)
         groups = self.grouped(backbone)
         set_trainable(groups, [index >= boundary for index in range(len(groups))])

@@ -40,7 +40,7 @@ def hearing() -> None:
 
 @pytest.fixture
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """The folders of one attack, watched until its test ends."""
+    """Make the folders of one attack, and watch them until its test ends."""
     sandbox = Sandbox(tmp_path)
     monkeypatch.chdir(sandbox.work)
 
@@ -61,7 +61,7 @@ Frostline = Callable[..., Output]
 
 @pytest.fixture
 def frostline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Frostline:
-    """The command line in this process; its output is safe on a terminal, and an error is one line with exit code 2."""
+    """Run the command in this process; check for safe output, one-line errors, exit code 2."""
 
     def call(*arguments: str) -> Output:
         monkeypatch.setattr(sys, "argv", ["frostline", *arguments])
@@ -82,7 +82,7 @@ def frostline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished study, written to the database without any training."""
+    """Write a finished study to a database without any training; return its folder."""
     location = StudyLocation.of("tiny", out=tmp_path_factory.mktemp("original"), storage=None)
     location.folder.mkdir()
     storage = open_storage(location.database, create=True)
@@ -144,7 +144,7 @@ class Poisoned:
         return load_results(StudyLocation.of("tiny", out=self.folder.parent, storage=None))
 
     def files(self) -> list[Path]:
-        """The predictions files of its confirm trials, then that of the test set."""
+        """List the predictions files of its confirm trials, then that of the test set."""
         if not (self.folder / "confirm").exists():
             copytree(self.original / "confirm", self.folder / "confirm")
         return sorted((self.folder / "confirm").iterdir())

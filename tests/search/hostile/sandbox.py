@@ -115,7 +115,7 @@ def hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def one_line(error: Exception | None) -> str:
-    """The text of an error: one line, safe on a terminal and not long."""
+    """Return the text of an error: one line, safe on a terminal and not long."""
     text = str(error)
     assert error is not None
     assert not (CONTROLS | {"\n"}) & set(text)

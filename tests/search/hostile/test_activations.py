@@ -28,7 +28,7 @@ ONES = torch.arange(8.0).reshape(4, 2)
 
 
 def kept(folder, memory=10**6):
-    """The block of a store in that folder, and the store's messages."""
+    """Return the block of a store in that folder, and the store's messages."""
     said = []
     store = ActivationStore(folder, Budget(memory=memory, disk=10**9), say=said.append)
     (found,) = store.get("key", layout_of(ONES), lambda: iter([(ONES,)]))

@@ -37,7 +37,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def whole(original):
-    """The results before anybody wrote into the folder, and a verdict of theirs."""
+    """Return the results before anybody wrote into the folder, and a verdict of theirs."""
     results = load_results(StudyLocation.of("tiny", out=original.parent, storage=None))
     return results, judge(results, 40)
 
@@ -48,7 +48,7 @@ def are_missing(study):
 
 
 def section_of(study, whole):
-    """The page's section about the test set."""
+    """Return the page's section about the test set."""
     results, verdict = whole
     return section(replace(results, location=StudyLocation.of("tiny", out=study.folder.parent, storage=None)), verdict)
 

@@ -80,7 +80,7 @@ def bait(sandbox, monkeypatch):
 
 
 def refused(sandbox, frostline, command="report"):
-    """The reader refuses the study in one line; `list` shows the line and goes to the next study."""
+    """Check for a refusal in one line, which `list` shows before it goes on."""
     sandbox.arm()
     output = frostline(*READERS[command])
     assert output.code == 2 or command == "list"
@@ -154,7 +154,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def plain(original):
-    """The page of the study before anybody wrote into it."""
+    """Return the page of the study before anybody wrote into it."""
     results = load_results(StudyLocation.of("tiny", out=original.parent, storage=None))
     return Page(render(results, judge_all(results)))
 

@@ -17,13 +17,13 @@ SIZES = "sizes = [20, 40]"
 
 
 def with_(change, to):
-    """The study file with a part of it replaced."""
+    """Return the study file with a part of it replaced."""
     assert change in TEXT
     return TEXT.replace(change, to).encode()
 
 
 def and_(table, line):
-    """The study file with one more table."""
+    """Return the study file with one more table."""
     return f"{TEXT}[{table}]\n{line}\n".encode()
 
 

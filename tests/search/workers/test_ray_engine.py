@@ -75,7 +75,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 @pytest.fixture
 def place(tmp_path):
-    """A working directory with a study file and its network, which notes each training step and stops at `hold`."""
+    """Make a folder with a study; its network notes training steps and stops at `hold`."""
     (tmp_path / "mine.toml").write_text(STUDY)
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "hold").touch()
@@ -90,7 +90,7 @@ class Driver(Session):
 
 
 def steps(place):
-    """The training steps that were begun: (process, seconds)."""
+    """Return the training steps that were begun: (process, seconds)."""
     file = place / "steps.txt"
     lines = file.read_text().splitlines() if file.exists() else []
     return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
@@ -101,13 +101,13 @@ def training(place):
 
 
 def workers_of(raylet):
-    """The worker processes of a node: Ray puts the function's name into their titles."""
+    """Find the worker processes of a node: Ray puts the function's name into their titles."""
     found = subprocess.run(["ps", "--ppid", str(raylet), "-o", "pid=,args="], capture_output=True, text=True).stdout
     return [int(line.split()[0]) for line in found.splitlines() if "ray::ray_worker" in line]
 
 
 def trials(place, storage):
-    """The study's exploring trials."""
+    """Return the study's exploring trials."""
     location = StudyLocation.of("mine", out=place / "studies", storage=storage)
     database = open_storage(location.database)
     found = database.get_all_trials(database.get_study_id_from_name(location.explore_name(40)))
