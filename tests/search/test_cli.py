@@ -79,4 +79,4 @@ def test_dashboard_is_on_loopback_and_shows_every_study(finished):
             server.terminate()
     assert all(f'"tiny/{study}"' in text for study in ("n=20", "n=40", "confirm"))
     assert taken.returncode == 2
-    assert f"--port {port} can't be had" in taken.stderr
+    assert f"--port {port} can't be used" in taken.stderr
