@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from os.path import exists, isdir, isfile  # they return False for a name that no file can have
+from os.path import exists, isdir, isfile  # unlike Path's methods, they don't raise for impossible names
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 STANDARDIZED: Options = {**PATH, "standardize": (bool, True)}
 STEPS: Options = WINDOWS | {key: STANDARDIZED[key] for key in ("test", "part", "standardize")}
 TABLES = (
-    Source(read=texts, splits=PATH, marks=frozenset({"text"})),
-    Source(read=forecast_steps, splits=STEPS, split=split_steps, marks=frozenset({"window", "horizon"})),
+    Source(read=texts, splits=PATH, chosen_by_options=frozenset({"text"})),
+    Source(read=forecast_steps, splits=STEPS, split=split_steps, chosen_by_options=frozenset({"window", "horizon"})),
     Source(read=table_series, splits=STANDARDIZED),
 )
 
@@ -43,11 +43,11 @@ FILES: Mapping[str, tuple[Source, ...]] = {
     ".tsv": TABLES,
     ".ts": (Source(read=ts_series, splits=STANDARDIZED),),
 }
-"""Kinds of files by ending; of several, the first whose marks are among the options."""
+"""Kinds of files by ending; of several, the first whose `chosen_by_options` are among the options."""
 
-TORCHVISION = Source(read=torchvision_set, splits=SHARE, further=class_options)
+TORCHVISION = Source(read=torchvision_set, splits=SHARE, more_options=class_options)
 FOLDER = Source(read=image_folder, splits=PATH)
-OWN = Source(read=own_data, splits=SLICES, further=code_options)
+OWN = Source(read=own_data, splits=SLICES, more_options=code_options)
 
 
 def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> TaskData:
@@ -91,7 +91,7 @@ def _find_source(name: str, options: Mapping[str, Any]) -> Source:
     if isdir(name):
         return FOLDER
     if isfile(name) and ending in FILES:
-        return next(source for source in FILES[ending] if not source.marks or source.marks & options.keys())
+        return next(s for s in FILES[ending] if not s.chosen_by_options or s.chosen_by_options & options.keys())
     if CODE.fullmatch(name) and not exists(name):
         return OWN
     if ending in FILES or "/" in name or "\\" in name:

@@ -37,20 +37,20 @@ class Source:
 
     read: the loader; its argument is the data's name, its keywords are options (columns), and `test`, a path.
     splits: the options of `split`, which is given what `read` returns; each with its type and default.
-    marks: options that tell this kind from others of the same ending.
-    further: further options that `read` takes for such a name, unchecked; None: any.
+    chosen_by_options: options that tell this kind from others of the same ending.
+    more_options: further options that `read` takes for such a name, unchecked; None: any.
     """
 
     read: Callable[..., Any]
     splits: Options
     split: Callable[..., TaskData] = apply_splits
-    marks: frozenset[str] = frozenset()
-    further: Callable[[str], list[str] | None] = lambda _: []
+    chosen_by_options: frozenset[str] = frozenset()
+    more_options: Callable[[str], list[str] | None] = lambda _: []
 
     def load(self, name: str, options: Mapping[str, Any]) -> TaskData:
         """Check the options, read the data, split them. Raises `TaskError`."""
-        further = self.further(name)
-        theirs = [*options] if further is None else further
+        more = self.more_options(name)
+        theirs = [*options] if more is None else more
         own = {key: field for key, field in (_keywords(self.read) | self.splits).items() if key not in theirs}
         for key, value in options.items():
             if key not in own and key not in theirs:

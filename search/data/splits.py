@@ -23,7 +23,7 @@ Classes = dict[str, list[int | str]]
 """Old classes, by name or number, under the names of new ones; others are dropped."""
 
 HELD_OUT_SHARE = 0.2
-_PART, _TEST = 1, 2  # streams of random numbers
+_PART_SEED, _TEST_SEED = 1, 2
 
 
 def apply_splits(
@@ -80,12 +80,12 @@ def _strata(data: TaskData) -> NDArray[np.int64]:
 def _slice(count: int, part: Part) -> Tensor:
     start, end = part_bounds(part, count)
     # Not stratified: with strata, the same example would fall into other slices under other labels.
-    return torch.from_numpy(np.sort(np.random.default_rng(_PART).permutation(count)[start:end]))
+    return torch.from_numpy(np.sort(np.random.default_rng(_PART_SEED).permutation(count)[start:end]))
 
 
 def _held_out(strata: NDArray[np.int64], held: float) -> tuple[Tensor, Tensor]:
     """Draw indices of pool and test set; a class keeps two labels for the pool."""
-    rng, tests = np.random.default_rng(_TEST), []
+    rng, tests = np.random.default_rng(_TEST_SEED), []
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
         wanted = max(1, int(held * len(members) + 0.5))
