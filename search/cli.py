@@ -174,17 +174,17 @@ def groups(spec: Spec = "digits") -> None:
     from rich.console import Console
 
     from search.spec.study_spec import StudySpec, find_study_file
-    from search.task.summary import anatomy, table
+    from search.task.summary import summarize, table
 
     file = find_study_file(spec)
     study = StudySpec.from_file(file)
     warnings.filterwarnings("ignore")
     try:
-        parts = anatomy(study)
+        rows = summarize(study)
     except FrostlineError as error:
         raise type(error)(f"{file}: {error}") from None
-    print(f"{study.model.backbone}: {len(parts) - 1} layer groups; a freeze depth of k keeps the first k frozen.")
-    Console().print(table(parts), highlight=False, markup=False)
+    print(f"{study.model.backbone}: {len(rows) - 1} layer groups; a freeze depth of k keeps the first k frozen.")
+    Console().print(table(rows), highlight=False, markup=False)
 
 
 @app.command(name="list")

@@ -12,7 +12,7 @@ from strategies import FreezingStrategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class GroupRow:
     """A layer group, or the head, which is the last one.
 
     share: of the forward FLOPs.
@@ -25,7 +25,7 @@ class Part:
     trained: int
 
 
-def anatomy(spec: StudySpec) -> list[Part]:
+def summarize(spec: StudySpec) -> list[GroupRow]:
     """Return the layer groups of a study's backbone, then the head. Raises `FrostlineError`."""
     task = Task.inspect(spec)
     groups = task.groups
@@ -37,10 +37,10 @@ def anatomy(spec: StudySpec) -> list[Part]:
     names = [*(group.name for group in groups), "head"]
     sizes = [*(sum(parameter.numel() for parameter in group.parameters) for group in groups), trained[-1]]
     rows = zip(names, sizes, [*flops, total - sum(flops)], trained, strict=True)
-    return [Part(name=name, parameters=size, share=cost / total, trained=left) for name, size, cost, left in rows]
+    return [GroupRow(name=name, parameters=size, share=cost / total, trained=left) for name, size, cost, left in rows]
 
 
-def table(parts: Sequence[Part]) -> Table:
+def table(rows: Sequence[GroupRow]) -> Table:
     """Return the layer groups as a table for a terminal."""
     result = Table(box=None, padding=(0, 2, 0, 0))
     for heading, justify in (
@@ -48,9 +48,9 @@ def table(parts: Sequence[Part]) -> Table:
         ("", "left")
     ):  # fmt: skip
         result.add_column(heading, justify=justify, no_wrap=heading != "")  # type: ignore[arg-type]
-    whole = parts[0].trained
-    for index, part in enumerate(parts):
-        count = f"{part.trained:,} ({100 * part.trained / whole:.3g} %)"
-        meaning = "everything" if index == 0 else "the head" if part is parts[-1] else "from here on"
-        result.add_row(str(index), part.name, f"{part.parameters:,}", f"{100 * part.share:.1f} %", count, meaning)
+    whole = rows[0].trained
+    for index, row in enumerate(rows):
+        count = f"{row.trained:,} ({100 * row.trained / whole:.3g} %)"
+        meaning = "everything" if index == 0 else "the head" if row is rows[-1] else "from here on"
+        result.add_row(str(index), row.name, f"{row.parameters:,}", f"{100 * row.share:.1f} %", count, meaning)
     return result

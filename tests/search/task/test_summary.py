@@ -9,7 +9,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from search.models.flops import forward_flops
 from search.spec.study_spec import StudySpec, find_study_file
-from search.task.summary import Part, anatomy, table
+from search.task.summary import GroupRow, summarize, table
 from strategies import layer_groups
 
 
@@ -81,15 +81,15 @@ def test_flops_count_past_a_parameter_as_input():
 
 
 def test_a_row_of_the_table_is_a_line_of_an_old_terminal():
-    parts = [Part(name=f"classifier.{n}", parameters=10**8, share=0.1, trained=10**8) for n in range(10)]
+    rows = [GroupRow(name=f"classifier.{n}", parameters=10**8, share=0.1, trained=10**8) for n in range(10)]
     with (console := Console(width=80)).capture() as capture:
-        console.print(table(parts))
-    assert len(capture.get().splitlines()) == 1 + len(parts)
+        console.print(table(rows))
+    assert len(capture.get().splitlines()) == 1 + len(rows)
 
 
 def test_each_freeze_depth_trains_what_is_left():
-    parts = anatomy(StudySpec.from_file(find_study_file("digits")))
-    assert [part.name for part in parts] == ["block1", "block2", "block3", "linear", "head"]
-    assert sum(part.share for part in parts) == pytest.approx(1)
-    for depth, part in enumerate(parts):
-        assert part.trained == sum(p.parameters for p in parts[depth:])
+    rows = summarize(StudySpec.from_file(find_study_file("digits")))
+    assert [row.name for row in rows] == ["block1", "block2", "block3", "linear", "head"]
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    for depth, row in enumerate(rows):
+        assert row.trained == sum(r.parameters for r in rows[depth:])
