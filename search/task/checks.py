@@ -1,6 +1,5 @@
 """Checks of a study's task: data, network and space against each other."""
 
-from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -11,36 +10,11 @@ from search.data.examples import TaskData, Tensors
 from search.data.images import Images
 from search.data.subsets import check_sizes
 from search.errors import SpecError, TaskError
-from search.models.network import Network, Parts
-from search.seeds import derive_seed, seeded
+from search.models.network import Parts
 from search.spec.study_spec import StudySpec
 from search.spec.tables import ends
 from search.user_code import one_line
 from strategies import FreezingStrategy, LayerGroup, trained_parameters
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Inspected:
-    """A study's data and its network, as built once and run on two examples.
-
-    source: the source task's data, still raw.
-    parts: a network to count and to inspect; trials make their own.
-    features: the width of the backbone's features.
-    example: two inputs.
-    """
-
-    spec: StudySpec
-    data: TaskData
-    source: TaskData | None
-    network: Network
-    parts: Parts
-    groups: list[LayerGroup]
-    features: int
-    example: Tensors
-
-    def seed(self, repeat: int) -> int:
-        """Return the seed of all that is random in a repeat's trials: head, batches, dropout."""
-        return derive_seed(self.spec.search.seed, "chain", repeat)
 
 
 def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None:
@@ -61,24 +35,43 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None
         )
 
 
-def check_fit(inspected: Inspected) -> None:
+def check_fit(spec: StudySpec, *, parts: Parts, groups: list[LayerGroup], example: Tensors, outputs: int) -> None:
     """Check the network against data and space. Raises `TaskError`, or `SpecError` for a depth."""
-    spec, groups = inspected.spec, inspected.groups
     for depth in ends(spec.space.freeze_depth):
         if depth > len(groups):
             raise SpecError(
                 f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; allowed: 0 to {len(groups)}."
             )
-    _check_head(inspected.parts, inspected.example, outputs=inspected.data.outputs)
+    _check_head(parts, example, outputs=outputs)
     _check_choices(spec, groups)
-    if ":" in spec.model.backbone:
-        _check_own(inspected)
+
+
+def check_own(spec: StudySpec, *, parts: Parts, rebuilt: Parts) -> None:
+    """Check that the user's function builds new networks, random where that is needed. Raises `TaskError`."""
+    where = f"[model] backbone = {spec.model.backbone!r}"
+    whole = _whole(parts)
+    if set(whole.parameters()) & set(_whole(rebuilt).parameters()):
+        raise TaskError(f"{where} returns the same module twice; it must build a new one at every call.")
+    pairs = zip(parts.backbone.parameters(), rebuilt.backbone.parameters(), strict=False)
+    kernels = [torch.equal(one, another) for one, another in pairs if one.ndim > 1]
+    if spec.has_from_scratch and kernels and all(kernels):
+        raise TaskError(
+            f"{where} makes the same weights at every call, so none would start from scratch: let it make random "
+            "ones and name the pretrained in [model] weights, or say [space] pretrained = true."
+        )
+    held = {p for part in (parts.backbone, parts.head) if part for p in part.parameters()}
+    outside = [name for name, p in whole.named_parameters() if p.requires_grad and p not in held]
+    if outside:
+        raise TaskError(
+            f"{where}: {', '.join(outside[:3])}: neither the backbone's nor the head's, so nothing would train "
+            "them; put them into the head, or freeze them (requires_grad = False)."
+        )
 
 
 def _check_head(parts: Parts, example: Tensors, *, outputs: int) -> None:
     if parts.head is None:
         return
-    whole = parts.module or nn.Sequential(parts.backbone, parts.head)
+    whole = _whole(parts)
     whole.eval()
     try:
         with torch.no_grad():
@@ -102,30 +95,5 @@ def _check_choices(spec: StudySpec, groups: list[LayerGroup]) -> None:
             )
 
 
-def _check_own(inspected: Inspected) -> None:
-    # A function of the user's own builds one network a trial: each new, and random where that is asked for.
-    spec, parts = inspected.spec, inspected.parts
-    where = f"[model] backbone = {spec.model.backbone!r}"
-    with seeded(inspected.seed(0)):
-        other = inspected.network.build()
-    whole = _whole(parts)
-    if set(whole.parameters()) & set(_whole(other).parameters()):
-        raise TaskError(f"{where} returns the same module twice; it must build a new one at every call.")
-    pairs = zip(parts.backbone.parameters(), other.backbone.parameters(), strict=False)
-    kernels = [torch.equal(one, another) for one, another in pairs if one.ndim > 1]
-    if spec.has_from_scratch and kernels and all(kernels):
-        raise TaskError(
-            f"{where} makes the same weights at every call, so none would start from scratch: let it make random "
-            "ones and name the pretrained in [model] weights, or say [space] pretrained = true."
-        )
-    held = {p for part in (parts.backbone, parts.head) if part for p in part.parameters()}
-    outside = [name for name, p in whole.named_parameters() if p.requires_grad and p not in held]
-    if outside:
-        raise TaskError(
-            f"{where}: {', '.join(outside[:3])}: neither the backbone's nor the head's, so nothing would train "
-            "them; put them into the head, or freeze them (requires_grad = False)."
-        )
-
-
 def _whole(parts: Parts) -> nn.Module:
-    return parts.module or nn.ModuleList(part for part in (parts.backbone, parts.head) if part is not None)
+    return parts.module or nn.Sequential(*(part for part in (parts.backbone, parts.head) if part is not None))

@@ -11,29 +11,44 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from search.data.examples import Examples, TaskData
+from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import rotations
 from search.data.load import load_data
 from search.data.subsets import SubsetOrder, check_sizes, draw_order
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
-from search.models.network import Parts
+from search.models.network import Network, Parts
 from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
-from search.task.checks import Inspected, check_data, check_fit
+from search.task.checks import check_data, check_fit, check_own
 from search.task.prepare import prepared, samples
-from strategies import FreezingStrategy, layer_groups, trained_parameters
+from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Task(Inspected):
-    """Everything that a trial starts from: data, network, and pretrained weights."""
+class Task:
+    """Everything that a trial starts from: data, network, and pretrained weights.
 
+    source: the source task's data, still raw.
+    parts: a network to count and to inspect; trials make their own.
+    features: the width of the backbone's features.
+    example: two inputs.
+    """
+
+    spec: StudySpec
+    data: TaskData
+    source: TaskData | None
+    network: Network
+    parts: Parts
+    groups: list[LayerGroup]
+    features: int
+    example: Tensors
     weights: dict[str, Tensor] | None = None
     _orders: dict[int, SubsetOrder] = field(default_factory=dict, repr=False)
-    _template: list[nn.Module] = field(default_factory=list, repr=False)  # the backbone that trials copy, once made
+    # The backbone that trials copy, once made: a list of at most one, since a frozen class can't set a field.
+    _template: list[nn.Module] = field(default_factory=list, repr=False)
 
     @classmethod
     def load(cls, spec: StudySpec, *, cache: Path | None = None) -> "Task":
@@ -78,7 +93,11 @@ class Task(Inspected):
             example=example,
             weights=load_weights(spec.model, network, parts.backbone),
         )
-        check_fit(task)
+        check_fit(spec, parts=parts, groups=groups, example=example, outputs=data.outputs)
+        if ":" in spec.model.backbone:
+            with seeded(task.seed(0)):
+                rebuilt = network.build()
+            check_own(spec, parts=parts, rebuilt=rebuilt)
         return task
 
     @property
@@ -94,6 +113,10 @@ class Task(Inspected):
             "groups": [group.name for group in self.groups],
             "data": self.data.fingerprint,
         }
+
+    def seed(self, repeat: int) -> int:
+        """Return the seed of all that is random in a repeat's trials: head, batches, dropout."""
+        return derive_seed(self.spec.search.seed, "chain", repeat)  # another label would change every trial
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         """Return the task with pretrained weights; the source task's data are no longer needed."""
