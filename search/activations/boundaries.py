@@ -13,7 +13,7 @@ from search.activations.boundary_search import MIXED, Search, search_boundaries
 from search.activations.partial_forward import PartialForward, Resume
 from search.activations.recording import Cut, Recording
 from search.activations.slots import Filling, Layout, Values, full_length
-from search.data.examples import Inputs, Tensors
+from search.data.examples import Inputs, Tensors, tensors_of
 from strategies import LayerGroup
 
 
@@ -31,12 +31,12 @@ class Boundaries:
 
     Boundary p is behind p of them, boundary G are its features.
 
-    boundaries: ascending, the last is G; none where even the features are no function of each example alone.
+    indices: ascending, the last is G; none where even the features are no function of each example alone.
     features: their layout.
     cuts: by boundary inside. Hold names and none of the backbone's tensors, so that they fit each copy.
     """
 
-    boundaries: tuple[int, ...]
+    indices: tuple[int, ...]
     features: Layout
     search: Search
     recording: Recording | None
@@ -58,9 +58,9 @@ class Boundaries:
         cuts = {}
         if recording is not None:
             cuts = {boundary: recording.cuts(boundary)[found.cut] for boundary, found in search.found.items()}
-        boundaries = (*cuts, len(groups)) if search.reason != MIXED else ()
+        indices = (*cuts, len(groups)) if search.reason != MIXED else ()
         layout = Layout(tuple(features.shape[1:]), features.dtype)
-        return cls(boundaries=boundaries, features=layout, search=search, recording=recording, cuts=cuts)
+        return cls(indices=indices, features=layout, search=search, recording=recording, cuts=cuts)
 
     def needs_inputs(self, boundary: int) -> bool:
         """Return whether resuming there takes the backbone's own inputs too."""
@@ -97,11 +97,11 @@ class PartialBackbone:
 
     def run_from(self, resumed: PartialInputs) -> Tensor:
         """Return the features (N, F), from a boundary."""
-        return self._between(resumed, self.boundaries.boundaries[-1])[0]
+        return self._between(resumed, self.boundaries.indices[-1])[0]
 
     def _between(self, inputs: Tensors | PartialInputs, boundary: int) -> Values:
-        if boundary not in self.boundaries.boundaries:
-            allowed = ", ".join(map(str, self.boundaries.boundaries))
+        if boundary not in self.boundaries.indices:
+            allowed = ", ".join(map(str, self.boundaries.indices))
             raise ValueError(f"The backbone can't be cut at {boundary}, only at {allowed}.")
         start, values, given = inputs if isinstance(inputs, PartialInputs) else PartialInputs(0, (), inputs)
         if start == boundary:
@@ -123,8 +123,7 @@ def _copied(values: Values) -> Values:
 @contextmanager
 def _without_trace(backbone: nn.Module, examples: Tensors) -> Iterator[None]:
     """Put a backbone in `eval()` for a while, without its random numbers and warnings."""
-    tensors = [*examples.values()] if isinstance(examples, dict) else [examples]
-    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    devices = {tensor.device for tensor in tensors_of(examples) if tensor.is_cuda}
     modes = {module: module.training for module in backbone.modules()}
     with torch.random.fork_rng(devices=[*devices]), warnings.catch_warnings():
         warnings.simplefilter("ignore")

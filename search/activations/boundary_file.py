@@ -13,7 +13,7 @@ from torch import nn
 
 from search.activations import boundary_search, partial_forward, recording, rnn_layers, slots
 from search.activations.boundaries import Boundaries
-from search.activations.boundary_search import Found, Search
+from search.activations.boundary_search import BoundaryFound, Search
 from search.data.examples import Tensors
 from search.digest import digest, state_digest
 from search.files import replacing
@@ -40,7 +40,7 @@ def _read(file: Path) -> Search:
     if not file.is_file():
         raise FileNotFoundError(file)
     known = json.loads(file.read_text())
-    found = {int(boundary): Found(**one) for boundary, one in known["found"].items()}
+    found = {int(boundary): BoundaryFound(**one) for boundary, one in known["found"].items()}
     if not isinstance(known["reason"], str) or bool(found) == bool(known["reason"]):
         raise ValueError("no boundaries without a reason")
     return Search(found=found, reason=known["reason"])

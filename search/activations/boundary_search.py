@@ -29,7 +29,7 @@ MIXED = "what it makes of an example depends on the others, or on chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class BoundaryFound:
     """A boundary that holds.
 
     cut: index among the recording's cuts there.
@@ -48,7 +48,7 @@ class Found:
 class Search:
     """The boundaries inside a backbone, ascending, or the reason that there are none."""
 
-    found: Mapping[int, Found]
+    found: Mapping[int, BoundaryFound]
     reason: str
 
 
@@ -77,7 +77,7 @@ def search_boundaries(backbone: nn.Module, groups: Sequence[LayerGroup], example
     except Exception as error:  # other people's code may raise anything on twice the examples
         return Search(found={}, reason=f"its code can't be followed ({one_line(error)})")
     run = PartialForward(recording, backbone)
-    found: dict[int, Found] = {}
+    found: dict[int, BoundaryFound] = {}
     reached: list[Resume | None] = [None] * len(rows)  # the last boundary found, for each example
     for boundary in range(1, len(groups)):
         training = partial(_trains_alike, run, groups, examples, boundary)
@@ -87,25 +87,28 @@ def search_boundaries(backbone: nn.Module, groups: Sequence[LayerGroup], example
                     run(row, resume=start and start.copy(), stop=cut) for row, start in zip(rows, reached, strict=True)
                 ]
                 values = tuple(torch.cat(parts) for parts in zip(*ones, strict=True))
-                if (resumed := _resumed(run, cut, values, examples, whole, training)) is None:
+                if (resumed := _first_that_resumes(run, cut, number, values, examples, whole, training)) is None:
                     continue
-                inputs, filling, writes = resumed
-                found[boundary] = Found(cut=number, needs_inputs=inputs is not None, writes=writes, solid=filling.solid)
-                reached = [Resume(cut=cut, values=one, filling=filling).copy() for one in ones]
+                found[boundary], resume = resumed
+                reached = [replace(resume, values=one).copy() for one in ones]
                 break
     reason = "" if found else "its layer groups do not run one after another, each example for itself"
     return Search(found=found, reason=reason)
 
 
-def _resumed(
+def _first_that_resumes(
     run: PartialForward,
     cut: Cut,
+    number: int,
     values: Values,
     examples: Tensors,
     whole: Tensor,
     trains_alike: Callable[[Resume, Tensors | None], bool],
-) -> tuple[Tensors | None, Filling, bool] | None:
-    """Return inputs and placeholders to resume with, and whether values are written into."""
+) -> tuple[BoundaryFound, Resume] | None:
+    """Return the boundary at a cut and how to resume there; None if nothing does.
+
+    number: the cut's among the recording's.
+    """
     for inputs in (None, examples):
         for filling in FILLINGS:
             resume = Resume(cut=cut, values=values, filling=filling).copy()
@@ -113,7 +116,9 @@ def _resumed(
                 (features,) = run(inputs, resume=resume, stop=None)
                 if not _same(features, whole) or not trains_alike(resume, inputs):
                     break
-                return inputs, filling, not all(map(torch.equal, resume.values, values))
+                writes = not all(map(torch.equal, resume.values, values))
+                needed = inputs is not None
+                return BoundaryFound(cut=number, needs_inputs=needed, writes=writes, solid=filling.solid), resume
     return None
 
 

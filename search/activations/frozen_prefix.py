@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from search.activations.block import BlockLayout
 from search.activations.boundaries import PartialBackbone, PartialInputs
 from search.activations.boundary_file import boundaries_of
-from search.activations.placement import Boundary, choose_boundaries
+from search.activations.placement import BoundaryCost, choose_boundaries
 from search.activations.slots import Values
 from search.activations.store import ActivationStore, Budget
 from search.data.examples import Examples, Inputs, cache_key
@@ -51,20 +52,20 @@ class FrozenPrefix:
         self.store = ActivationStore(cache / "activations", self.budget, say=say, waiting=progress)
         self.device = device_of(task.spec.train.accelerator)
         self.backbone: PartialBackbone | None = None
-        self._weights = ""  # the digest of the backbone's ...
-        self._features = ""  # ... and of its features of a few examples: its code may be edited under the same weights
+        self._weights = ""  # digest of the backbone's weights
+        self._features = ""  # digest of a few examples' features: code may change under the same weights
         few = task.data.pool.take(torch.arange(PROBE_EXAMPLES) % len(task.data.pool))[0]
         backbone = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].to(self.device)
         groups = layer_groups(backbone, groups=task.spec.model.groups)
         self._few = move_data_to_device(few, self.device)
         self.boundaries = boundaries_of(backbone, groups, self._few, folder=cache)
         if reason := self.boundaries.search.reason:
-            kept = "only its features are kept" if self.boundaries.boundaries else "its frozen layers run in each trial"
+            kept = "only its features are kept" if self.boundaries.indices else "its frozen layers run in each trial"
             say(f"[model] backbone = {task.spec.model.backbone!r}: {reason}; {kept}.")
         each = [flops / PROBE_EXAMPLES for flops in forward_flops(backbone, groups, self._few)]
         self._costs = [
-            Boundary(index=index, nbytes=self.layout(index, self._few, rows=1).nbytes, flops=sum(each[:index]))
-            for index in self.boundaries.boundaries
+            BoundaryCost(index=index, nbytes=self.layout(index, self._few, rows=1).nbytes, flops=sum(each[:index]))
+            for index in self.boundaries.indices
         ]
         self._contents: dict[tuple[object, ...], str] = {}
         self._kept: dict[int, tuple[int, ...]] = {}
@@ -82,8 +83,8 @@ class FrozenPrefix:
         if task.parts.module is not None:
             say("[model] backbone: a LightningModule's own steps want the inputs; its frozen layers run in each trial.")
             return None
-        layers = FrozenPrefix(task, cache=cache, say=say, progress=progress)
-        return layers if layers.boundaries.boundaries else None
+        frozen_prefix = FrozenPrefix(task, cache=cache, say=say, progress=progress)
+        return frozen_prefix if frozen_prefix.boundaries.indices else None
 
     def sync_weights(self, backbone: nn.Module) -> bool:
         """Take the weights of a trial's fresh backbone; False where it can't be copied.
@@ -99,7 +100,7 @@ class FrozenPrefix:
             except RuntimeError:  # tensors that are made of parameters, as by `weight_norm`, can't be copied
                 return False
             self._weights, self.backbone = weights, self.boundaries.on(frozen)
-            (features,) = self.backbone.run_to(self._few, self.boundaries.boundaries[-1])
+            (features,) = self.backbone.run_to(self._few, self.boundaries.indices[-1])
             self._features = digest(features.half())
         return True
 
@@ -128,12 +129,12 @@ class FrozenPrefix:
             return
         self._has_said = True
         names = [group.name for group in self.task.groups]
-        which = ", ".join("the features" if one == len(names) else f"after {names[one - 1]}" for one in sorted(missing))
+        owners = ["the backbone" if one == len(names) else names[one - 1] for one in sorted(missing)]
+        which = " and ".join(f"{owner}'s output" for owner in owners) + (" is" if len(owners) == 1 else " are")
         needed = MAX_SETS * examples * sum(one.nbytes for one in self._costs if one.index in wanted)
         self._say(
-            f"[activations] memory = {self.budget.memory / GIGABYTE:g}, disk = {self.budget.disk / GIGABYTE:g}: no "
-            f"room for all that is worth keeping of {examples} examples (computed again each time: {which}); "
-            f"{max(needed / GIGABYTE, 0.01):.2f} GB would hold it."
+            f"The cache is too small for {examples} examples: {which} recomputed at each step. "
+            f"Set [activations] disk = {ceil(100 * needed / GIGABYTE) / 100:.2f} or more."
         )
 
     def layout(self, boundary: int, inputs: Inputs, *, rows: int) -> BlockLayout:

@@ -9,7 +9,7 @@ from torch import nn
 
 from search.activations.recording import Cut, Recording, in_place_of
 from search.activations.rnn_layers import split_rnns
-from search.activations.slots import Filling, Slot, Tree, Values, first_tensor, full_length, mapped
+from search.activations.slots import Filling, Slot, Tree, Values, first_tensor, full_length, leaves, mapped
 from search.data.examples import Tensors
 
 
@@ -34,7 +34,7 @@ class PartialForward:
         self.backbone = backbone
         names = {call.name for call in recording.calls}
         self._split, layers = split_rnns(backbone, names)
-        self._parts = dict(backbone.named_modules()) | layers
+        self._modules = dict(backbone.named_modules()) | layers
 
     def __call__(self, inputs: Tensors | None, *, resume: Resume | None, stop: Cut | None) -> Values:
         """Return the values at `stop`, or the features; placeholders replace inputs that are None."""
@@ -44,28 +44,27 @@ class PartialForward:
             if resume is not None:
                 rows, device = len(resume.values[0]), resume.values[0].device
                 for name, results in resume.cut.results.items():
-                    part = self._parts[name]
-                    stack.enter_context(in_place_of(part, _Replaced(part.forward, results, resume)))
+                    module = self._modules[name]
+                    stack.enter_context(in_place_of(module, _Replaced(module.forward, results, resume)))
                 if inputs is None:
                     inputs = mapped(
                         self.recording.inputs, lambda slot: slot.placeholder(rows, None, resume.filling, device)
                     )
             if stop is None:
                 return (self.backbone(inputs),)
-            part = self._parts[stop.call.name]
-            stack.enter_context(in_place_of(part, _Stop(part.forward, self._calls_before(stop, resume))))
+            module = self._modules[stop.call.name]
+            stack.enter_context(in_place_of(module, _Stop(module.forward, self._calls_before(stop, resume))))
             length = full_length(inputs)
             try:
                 self.backbone(inputs)
             except _Reached as reached:
-                found: list[Any] = []
-                mapped(reached.result, found.append)
+                found = leaves(reached.result)
                 return tuple(slot.stored(found[index], length) for index, slot in stop.kept.items())
         raise RuntimeError(f"The backbone has not called {stop.call.name!r} as often as before.")
 
     def _calls_before(self, stop: Cut, resume: Resume | None) -> int:
-        unmade = resume.cut.unmade if resume is not None else frozenset[int]()
-        made = (call for index, call in enumerate(self.recording.calls) if index not in unmade)
+        skipped = resume.cut.skipped if resume is not None else frozenset[int]()
+        made = (call for index, call in enumerate(self.recording.calls) if index not in skipped)
         return sum(call.name == stop.call.name and call.began <= stop.call.began for call in made)
 
 

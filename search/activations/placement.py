@@ -24,7 +24,7 @@ MIN_SHARE_SPARED = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Boundary:
+class BoundaryCost:
     """One example's activations after `index` layer groups: their bytes, and FLOPs from the input."""
 
     index: int
@@ -32,13 +32,16 @@ class Boundary:
     flops: float
 
 
-def choose_boundaries(boundaries: Sequence[Boundary], *, examples: int, room: int, in_memory: int) -> tuple[int, ...]:
+def choose_boundaries(
+    boundaries: Sequence[BoundaryCost], *, examples: int, room: int, in_memory: int
+) -> tuple[int, ...]:
     """Return the indices of the boundaries to keep, ascending.
 
     The last boundary is the features, on which heads train while their backbone is frozen: kept where they fit. A run
-    whose first p groups are frozen reads the last boundary kept up to p and computes the rest. Each p counts the same.
-    The choice is greedy by time spared per byte, after each first choice. Rates are nominal, so that the same study
-    always keeps the same ones.
+    whose first p groups are frozen reads the last boundary kept up to p and computes the rest.
+
+    All freeze depths weigh the same. For each possible first boundary, boundaries are added greedily by seconds spared
+    per byte; the best of these plans wins. Rates are nominal, so that the same study always keeps the same ones.
 
     examples: rows that are read, views counted in.
     room: bytes for all together, of which `in_memory` are read at the memory's rate.
@@ -52,16 +55,16 @@ def choose_boundaries(boundaries: Sequence[Boundary], *, examples: int, room: in
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    features: Boundary
-    inner: list[Boundary]
+    features: BoundaryCost
+    inner: list[BoundaryCost]
     examples: int
     room: int
     in_memory: int
 
-    def fits(self, kept: Sequence[Boundary]) -> bool:
+    def fits(self, kept: Sequence[BoundaryCost]) -> bool:
         return sum(one.nbytes for one in kept) * self.examples <= self.room
 
-    def grown(self, kept: tuple[Boundary, ...]) -> tuple[Boundary, ...]:
+    def grown(self, kept: tuple[BoundaryCost, ...]) -> tuple[BoundaryCost, ...]:
         """Add boundaries as long as one spares time, that which spares most per byte first."""
         options = [(one, self.pruned((*kept, one))) for one in self.inner if one not in kept]
         gains = [
@@ -72,7 +75,7 @@ class _Plan:
         gain, option = max(gains, default=(0.0, kept), key=lambda gain: gain[0])
         return self.grown(option) if gain > 0 else kept
 
-    def seconds(self, kept: Sequence[Boundary]) -> list[float]:
+    def seconds(self, kept: Sequence[BoundaryCost]) -> list[float]:
         """Return the seconds that reading each spares an example; the last are in memory first."""
         left, seconds = self.in_memory, []
         for one in reversed(kept):
@@ -83,7 +86,7 @@ class _Plan:
             )
         return seconds[::-1]
 
-    def pruned(self, kept: Sequence[Boundary]) -> tuple[Boundary, ...]:
+    def pruned(self, kept: Sequence[BoundaryCost]) -> tuple[BoundaryCost, ...]:
         """Drop those that spare too little over the one before; the features stay."""
         kept = sorted(kept, key=lambda one: one.index)
         least = MIN_SHARE_SPARED * self.features.flops / FLOPS_PER_SECOND
@@ -92,7 +95,7 @@ class _Plan:
                 return self.pruned([other for other in kept if other is not one])
         return tuple(kept)
 
-    def spared(self, kept: Sequence[Boundary]) -> float:
+    def spared(self, kept: Sequence[BoundaryCost]) -> float:
         """Return the seconds spared an example, summed over a run's possible freeze depths."""
         ends = [*(one.index for one in kept), self.features.index + 1][1:]
         return sum(

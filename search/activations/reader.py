@@ -22,24 +22,23 @@ MAX_COPIED_BYTES = 32 * 10**6
 
 
 def reader_of(
-    layers: FrozenPrefix, strategy: FreezingStrategy, backbone: nn.Module, *, repeat: int, size: int
+    frozen_prefix: FrozenPrefix, strategy: FreezingStrategy, backbone: nn.Module, *, repeat: int, size: int
 ) -> "Reader | None":
     """Return the reader of a run on a fresh backbone; None for plain examples."""
-    task, epochs = layers.task, layers.task.spec.train.epochs
+    task, epochs = frozen_prefix.task, frozen_prefix.task.spec.train.epochs
     schedule = strategy.schedule(task.num_groups, epochs)
     frozen = [schedule.frozen_prefix(epoch) for epoch in range(epochs)]
-    at = tuple(max((b for b in layers.boundaries.boundaries if b <= prefix), default=0) for prefix in frozen)
-    if not any(at) or not strategy.pretrained or not layers.sync_weights(backbone):
+    at = tuple(max((b for b in frozen_prefix.boundaries.indices if b <= prefix), default=0) for prefix in frozen)
+    if not any(at) or not strategy.pretrained or not frozen_prefix.sync_weights(backbone):
         return None
-    partial = layers.boundaries.on(backbone)
-    return Reader(layers, at, partial_backbone=partial, repeat=repeat, size=size)
+    partial = frozen_prefix.boundaries.on(backbone)
+    return Reader(frozen_prefix, at, partial_backbone=partial, repeat=repeat, size=size)
 
 
 class CachedExamples:
     """Some examples of a task, and their values at the boundaries.
 
-    rows: the examples in the steps in which a repeat's subset grows with the sizes; a smaller size's are part of a
-        larger one's.
+    rows: one slice for each size up to this one: the examples that it added. The slices are contiguous from 0.
     reads: how many examples a run reads at each boundary.
     expected: how many examples other runs read, at any.
     views: how many augmented views of an example take turns; None where it is always read as it is.
@@ -47,7 +46,7 @@ class CachedExamples:
 
     def __init__(
         self,
-        layers: FrozenPrefix,
+        frozen_prefix: FrozenPrefix,
         examples: Examples,
         *,
         name: tuple[object, ...],
@@ -56,17 +55,17 @@ class CachedExamples:
         expected: float = 0,
         views: float | None = None,
     ) -> None:
-        self.layers = layers
+        self.frozen_prefix = frozen_prefix
         self.examples = examples
         self.name = name
         self.rows = rows
         self.views = views
-        kept = layers.kept(int(views or 1) * len(examples)) if views != inf else ()
+        kept = frozen_prefix.kept(int(views or 1) * len(examples)) if views != inf else ()
         self.kept = sorted(kept, reverse=True)
         own = Counter[int]()
         for boundary, read in reads.items():
             own[max((one for one in kept if one <= boundary), default=0)] += read
-        # Worth its computation where an example is read once on the whole.
+        # Fill a boundary if, on average, each example is read from it at least once.
         self.fills = {boundary: own[boundary] + expected >= len(examples) for boundary in kept}
         self._blocks: dict[tuple[int, int | None], list[Values] | None] = {}
 
@@ -90,7 +89,7 @@ class CachedExamples:
         return self._resumed(boundary, values, indices, passes)
 
     def _resumed(self, boundary: int, values: Values, indices: Tensor, passes: Tensor | None) -> PartialInputs:
-        needed = self.layers.boundaries.needs_inputs(boundary)
+        needed = self.frozen_prefix.boundaries.needs_inputs(boundary)
         return PartialInputs(boundary, values, index_inputs(self.examples.inputs, indices, passes) if needed else None)
 
     def _of(self, boundary: int, indices: Tensor, view: int | None, *, before: int | None = None) -> Values:
@@ -100,13 +99,13 @@ class CachedExamples:
             if kept > boundary or (before is not None and kept >= before):
                 continue
             if (blocks := self._kept(kept, view)) is not None:
-                layouts = self.layers.boundaries.layouts_of(kept, self.examples.inputs)
+                layouts = self.frozen_prefix.boundaries.layouts_of(kept, self.examples.inputs)
                 gathered = _gathered(blocks, self.rows, indices)
                 found = tuple(value.to(one.dtype) for value, one in zip(gathered, layouts, strict=True))
                 if kept == boundary:
                     return found
-                return self.layers.values(self._resumed(kept, found, indices, passes), boundary)
-        return self.layers.values(index_inputs(self.examples.inputs, indices, passes), boundary)
+                return self.frozen_prefix.values(self._resumed(kept, found, indices, passes), boundary)
+        return self.frozen_prefix.values(index_inputs(self.examples.inputs, indices, passes), boundary)
 
     def _kept(self, boundary: int, view: int | None) -> list[Values] | None:
         """Return a boundary's blocks, one a step of rows; None where one is not kept."""
@@ -117,18 +116,18 @@ class CachedExamples:
         return self._blocks[place]
 
     def _block(self, boundary: int, rows: slice, view: int | None) -> Values | None:
-        layers = self.layers
+        frozen_prefix = self.frozen_prefix
 
         def compute() -> Iterator[Values]:
             for indices in torch.split(
-                torch.arange(rows.start, rows.stop), eval_batch(layers.task.spec.train.batch_size)
+                torch.arange(rows.start, rows.stop), eval_batch(frozen_prefix.task.spec.train.batch_size)
             ):
                 values = tuple(value.cpu() for value in self._of(boundary, indices, view, before=boundary))
-                yield to_float16(values) if layers.half else values
+                yield to_float16(values) if frozen_prefix.half else values
 
-        return layers.store.get(
-            layers.key(self.examples, rows, boundary, view, name=self.name),
-            layers.layout(boundary, self.examples.inputs, rows=rows.stop - rows.start),
+        return frozen_prefix.store.get(
+            frozen_prefix.key(self.examples, rows, boundary, view, name=self.name),
+            frozen_prefix.layout(boundary, self.examples.inputs, rows=rows.stop - rows.start),
             compute,
             fill=self.fills[boundary],
         )
@@ -138,31 +137,31 @@ class CachedExamples:
 class Activations:
     """Inputs of N examples as values at a boundary."""
 
-    part: CachedExamples
+    cached: CachedExamples
     boundary: int
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.cached)
 
     def subset(self, indices: Tensor) -> "Activations":
         raise TypeError("Subsets are drawn of the examples themselves.")
 
     def take(self, indices: Tensor, passes: Tensor | None) -> PartialInputs:
-        return self.part.take(self.boundary, indices, passes)
+        return self.cached.take(self.boundary, indices, passes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByEpoch:
     """Examples read in each epoch at the last boundary before the groups that train."""
 
-    part: CachedExamples
+    cached: CachedExamples
     boundaries: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.cached)
 
     def at(self, epoch: int) -> Examples:
-        return self.part.at(self.boundaries[epoch])
+        return self.cached.at(self.boundaries[epoch])
 
 
 class Reader:
@@ -174,49 +173,50 @@ class Reader:
 
     def __init__(
         self,
-        layers: FrozenPrefix,
+        frozen_prefix: FrozenPrefix,
         boundaries: tuple[int, ...],
         *,
         partial_backbone: PartialBackbone,
         repeat: int,
         size: int,
     ) -> None:
-        self.layers = layers
+        self.frozen_prefix = frozen_prefix
         self.boundaries = boundaries
         self.partial_backbone = partial_backbone
-        task, spec = layers.task, layers.task.spec
+        task, spec = frozen_prefix.task, frozen_prefix.task.spec
         train, validation = task.split(repeat=repeat, size=size)
         epochs = Counter(boundary for boundary in boundaries if boundary)
-        # Exploring trials share one repeat. Filling a boundary on the way to a later one costs no more than its bytes.
-        others = spec.search.trials / (task.num_groups + 1) * spec.train.epochs if repeat == 0 else 0.0
-        others *= spec.space.freeze_depth is None
+        # Exploring trials share repeat 0, spread evenly over freeze depths.
+        # Filling a boundary on the way to a later one costs no more than its bytes.
+        trials_a_depth = spec.search.trials / (task.num_groups + 1) if repeat == 0 else 0.0
+        expected_epochs_of_other_trials = trials_a_depth * spec.train.epochs * (spec.space.freeze_depth is None)
         steps = task.added_by_size(repeat=repeat, size=size)
 
         def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> ByEpoch:
-            part = CachedExamples(
-                layers,
+            cached = CachedExamples(
+                frozen_prefix,
                 examples,
                 name=(repeat, name),
                 rows=[step[place] for step in steps if step[place].start < step[place].stop],
                 reads={boundary: n * epoch for boundary, n in epochs.items()},
-                expected=others * epoch,
+                expected=expected_epochs_of_other_trials * epoch,
                 views=views,
             )
-            return ByEpoch(part, boundaries)
+            return ByEpoch(cached, boundaries)
 
         length = spec.train.steps * spec.train.batch_size if spec.train.steps else len(train)
         views = spec.train.views if spec.train.augment else None
-        self.parts: tuple[Reading, Reading] = (
+        self.split: tuple[Reading, Reading] = (
             read(train, 0, "train", epoch=length, views=views),
             read(validation, 1, "validation", epoch=len(validation)),
         )
 
     def test(self, epoch: int) -> Examples:
         """Return the test examples, read as in that epoch."""
-        boundary, test = self.boundaries[epoch], self.layers.task.data.test
-        reads = {boundary: len(test) * self.layers.task.spec.confirm.repeats}
-        part = CachedExamples(self.layers, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
-        return part.at(boundary)
+        boundary, test = self.boundaries[epoch], self.frozen_prefix.task.data.test
+        reads = {boundary: len(test) * self.frozen_prefix.task.spec.confirm.repeats}
+        cached = CachedExamples(self.frozen_prefix, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
+        return cached.at(boundary)
 
 
 def _joined(blocks: list[Values]) -> list[Values]:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from search.activations import rnn_layers
-from search.activations.slots import Layout, Slot, Tree, first_tensor, full_length, mapped
-from search.data.examples import Tensors, index_inputs
+from search.activations.slots import Layout, Slot, Tree, first_tensor, full_length, leaves, mapped
+from search.data.examples import Tensors, index_inputs, tensors_of
 from strategies import LayerGroup
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -70,13 +70,13 @@ class Cut:
     """The end of a call as a boundary, with the stored part of its result.
 
     results: by module, the result of each of its calls up to there; None for a call that runs.
-    unmade: indices of the calls that are not made, because the module that makes them is replaced.
+    skipped: indices of the calls that are not made, because the module that makes them is replaced.
     """
 
     call: Call
     kept: Mapping[int, Slot]
     results: Mapping[str, tuple[Tree, ...]]
-    unmade: frozenset[int]
+    skipped: frozenset[int]
 
     @property
     def name(self) -> str:
@@ -105,29 +105,22 @@ class Recording:
     @classmethod
     def of(cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> "Recording":
         """Record a backbone, which must be in `eval()`. Raises whatever its `forward` raises."""
-        rows = len(next(iter(examples.values()))) if isinstance(examples, dict) else len(examples)
+        rows = len(tensors_of(examples)[0])
         twice = index_inputs(examples, torch.arange(rows).repeat(2))
         index, length = GroupIndex(groups), full_length(examples)
         once, doubled = (_recorded(backbone, index, inputs, length=length) for inputs in (examples, twice))
         if [call.name for call in once] != [call.name for call in doubled]:
             raise RuntimeError("its modules run in another order for other examples")
 
-        def settled(tree: Tree, other: Tree) -> Tree:
-            slots: list[Slot] = []
-            with suppress(TypeError, ValueError):
-                mapped(other, slots.append)
-                rest = iter(slots)
-                found = mapped(tree, lambda slot: slot.settled(next(rest), examples=rows))
-                return found if slots else None
-            return None
-
         def slots_of(inputs: Tensors) -> Tree:
-            return mapped(inputs, lambda tensor: Slot.seen(tensor, None, length=0))
+            return mapped(inputs, lambda tensor: Slot.observed(tensor, None, length=0))
 
         calls = tuple(
-            replace(one, result=settled(one.result, two.result)) for one, two in zip(once, doubled, strict=True)
+            replace(one, result=_with_example_axis(one.result, two.result, examples=rows))
+            for one, two in zip(once, doubled, strict=True)
         )
-        return cls(calls=calls, inputs=settled(slots_of(examples), slots_of(twice)), length=length)
+        slots = _with_example_axis(slots_of(examples), slots_of(twice), examples=rows)
+        return cls(calls=calls, inputs=slots, length=length)
 
     def cuts(self, boundary: int) -> list[Cut]:
         """Return where the backbone may be cut at a boundary, the fewest bytes first.
@@ -146,39 +139,50 @@ class Recording:
         return sorted(found, key=lambda cut: (sum(one.nbytes for one in cut.layouts(self.length)), -cut.call.ended))
 
     def _cuts_behind(self, place: Call, boundary: int) -> Iterator[Cut]:
-        replaced, unmade = set[int](), set[int]()
+        replaced, skipped = set[int](), set[int]()
         results: dict[str, list[Tree]] = {}
         for index, call in enumerate(self.calls):
-            if call.parent in replaced | unmade:
-                unmade.add(index)
+            if call.parent in replaced | skipped:  # a call whose parent is replaced is never made
+                skipped.add(index)
             elif call.ended <= place.ended:
                 is_replaced = call.result is not None and max(call.groups, default=-1) < boundary
                 results.setdefault(call.name, []).append(call.result if is_replaced else None)
                 if is_replaced:
                     replaced.add(index)
-        slots: list[Slot] = []
-        mapped(place.result, slots.append)
-        several = [tuple(range(len(slots)))] if len(slots) > 1 else []
-        for kept in [*((one,) for one in range(len(slots))), *several]:
-            marked = _marked(place.result, kept)
-            trees = results | {place.name: [*results[place.name][:-1], marked]}
+        slots = leaves(place.result)
+        all_slots = [tuple(range(len(slots)))] if len(slots) > 1 else []
+        for kept in [*((one,) for one in range(len(slots))), *all_slots]:
+            trees = results | {place.name: [*results[place.name][:-1], _with_stored(place.result, kept)]}
             yield Cut(
                 call=place,
                 kept={one: slots[one] for one in kept},
                 results={name: tuple(made) for name, made in trees.items() if any(one is not None for one in made)},
-                unmade=frozenset(unmade),
+                skipped=frozenset(skipped),
             )
 
 
-def _marked(tree: Tree, kept: tuple[int, ...]) -> Tree:
+def _with_example_axis(tree: Tree, doubled: Tree, *, examples: int) -> Tree:
+    """Return a tree of slots with the axes of their examples.
+
+    Returns None where a slot has none, or where there is no slot. `doubled` is the tree of twice as many examples.
+    """
+    with suppress(TypeError, ValueError):
+        others = leaves(doubled)
+        pairs = zip(leaves(tree), others, strict=False)
+        slots = iter([slot.with_example_axis(other, examples=examples) for slot, other in pairs])
+        return mapped(tree, lambda _: next(slots)) if others else None
+    return None
+
+
+def _with_stored(tree: Tree, kept: tuple[int, ...]) -> Tree:
     """Return a result whose slots of those indices take stored values, in that order."""
     index = count()
     return mapped(tree, lambda slot: replace(slot, value=kept.index(at) if (at := next(index)) in kept else None))
 
 
 @contextmanager
-def in_place_of(part: Any, forward: Callable[..., Any]) -> Iterator[None]:
-    own = vars(part)
+def in_place_of(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    own = vars(module)
     before = own.get("forward")  # other libraries put theirs there too
     own["forward"] = forward
     try:
@@ -193,26 +197,26 @@ def _recorded(backbone: nn.Module, index: GroupIndex, inputs: Tensors, *, length
     calls: list[Call] = []
     made_in, clock = [-1], count()
 
-    def recording(name: str, part: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
-        module = part.alone if isinstance(part, rnn_layers.Layer) else part
-        groups, owns = index.of(module), next(module.parameters(), None) is not None
+    def recording(name: str, module: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
+        own = module.alone if isinstance(module, rnn_layers.Layer) else module
+        groups, owns = index.of(own), next(own.parameters(), None) is not None
 
         @wraps(forward)
         def record(*args: Any, **kwargs: Any) -> Any:
-            own, given = len(calls), first_tensor(args, kwargs)
+            number, given = len(calls), first_tensor(args, kwargs)
             call = Call(
                 name=name, groups=groups, owns=owns, parent=made_in[-1], began=next(clock), ended=inf, result=None
             )
             calls.append(call)
-            made_in.append(own)
+            made_in.append(number)
             try:
                 result = forward(*args, **kwargs)
             finally:
                 made_in.pop()
             tree = None
             with suppress(TypeError):
-                tree = mapped(result, lambda found: Slot.seen(found, given, length=length))
-            calls[own] = replace(call, ended=next(clock), result=tree)
+                tree = mapped(result, lambda found: Slot.observed(found, given, length=length))
+            calls[number] = replace(call, ended=next(clock), result=tree)
             return result
 
         return record
@@ -222,7 +226,7 @@ def _recorded(backbone: nn.Module, index: GroupIndex, inputs: Tensors, *, length
         split, layers = rnn_layers.split_rnns(backbone, {f"{name}.layer0" for name in several})
         for rnn, whole in split:
             stack.enter_context(in_place_of(rnn, whole))
-        for name, part in (dict(backbone.named_modules()) | layers).items():
-            stack.enter_context(in_place_of(part, recording(name, part, part.forward)))
+        for name, module in (dict(backbone.named_modules()) | layers).items():
+            stack.enter_context(in_place_of(module, recording(name, module, module.forward)))
         backbone(inputs)
     return calls

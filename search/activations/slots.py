@@ -42,31 +42,31 @@ class Filling(NamedTuple):
 class Slot:
     """A tensor in a module's result.
 
-    axis: dimension of `shape` along which examples lie, each with `each` rows.
-    follows: dimension 1 is as long as the input's: a series (N, T, ...) padded to the batch's longest.
+    axis: dimension of `shape` along which examples lie, each with `rows_per_example` rows.
+    follows_length: dimension 1 is as long as the input's: a series (N, T, ...) padded to the batch's longest.
     packed: the tensor is the data (rows, C) of a `PackedSequence`, as is the module's input.
     value: index of the stored value that goes there; None for a placeholder.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    follows: bool
+    follows_length: bool
     packed: bool
     axis: int = 0
-    each: int = 1
+    rows_per_example: int = 1
     value: int | None = None
 
     @classmethod
-    def seen(cls, found: Any, given: Any, *, length: int) -> "Slot":
+    def observed(cls, found: Any, given: Any, *, length: int) -> "Slot":
         """Describe a module's result as it was seen, and the module's input."""
         packed = isinstance(found, PackedSequence)
         shape = tuple((found.data if packed else found).shape)
         if packed and not (length and isinstance(given, PackedSequence)):
             raise TypeError("a module packs a series")
         follows = length > 0 and isinstance(given, Tensor) and len(shape) > 2 and given.shape[1:2] == shape[1:2]
-        return cls(shape=shape, dtype=found.data.dtype, follows=follows and shape[1] <= length, packed=packed)
+        return cls(shape=shape, dtype=found.data.dtype, follows_length=follows and shape[1] <= length, packed=packed)
 
-    def settled(self, doubled: "Slot", *, examples: int) -> "Slot":
+    def with_example_axis(self, doubled: "Slot", *, examples: int) -> "Slot":
         """Return the slot with the examples' axis, found by the result of twice as many.
 
         Raises `TypeError` where there is none.
@@ -77,23 +77,25 @@ class Slot:
         if len(axes) != 1 or 2 * self.shape[axes[0]] != doubled.shape[axes[0]] or self.shape[axes[0]] % examples:
             raise TypeError("a module's result is not of each example")
         each = self.shape[axes[0]] // examples
-        return replace(self, axis=axes[0], each=each, follows=self.follows and axes[0] == 0 and each == 1)
+        return replace(
+            self, axis=axes[0], rows_per_example=each, follows_length=self.follows_length and axes[0] == 0 and each == 1
+        )
 
     def layout(self, length: int) -> Layout:
         """Return the layout of a stored value, with series of that length."""
         rest = (*self.shape[: self.axis], *self.shape[self.axis + 1 :])
-        if self.packed or self.follows:
+        if self.packed or self.follows_length:
             return Layout((length, *rest[0 if self.packed else 1 :]), self.dtype)
-        return Layout(rest if self.each == 1 else (self.each, *rest), self.dtype)
+        return Layout(rest if self.rows_per_example == 1 else (self.rows_per_example, *rest), self.dtype)
 
     def stored(self, found: Any, length: int) -> Tensor:
         """Return a module's result as (N, ...), a series padded with zeros to that length."""
         if self.packed:
             return pad_packed_sequence(found, batch_first=True, total_length=length)[0]
         value: Tensor = found.movedim(self.axis, 0)
-        if self.follows:
+        if self.follows_length:
             return pad(value, (0, 0) * (value.ndim - 2) + (0, length - value.size(1)))
-        return value if self.each == 1 else value.reshape(-1, self.each, *value.shape[1:])
+        return value if self.rows_per_example == 1 else value.reshape(-1, self.rows_per_example, *value.shape[1:])
 
     def restored(self, value: Tensor, given: Any) -> Any:
         """Return a module's result from its stored value, and from the module's input."""
@@ -101,15 +103,15 @@ class Slot:
             lengths = (given.batch_sizes > torch.arange(len(value)).unsqueeze(1)).sum(1)
             ordered = value if given.sorted_indices is None else value[given.sorted_indices]
             return given._replace(data=pack_padded_sequence(ordered, lengths, batch_first=True).data)
-        if self.follows:
+        if self.follows_length:
             value = value[:, : given.size(1)]
-        return (value if self.each == 1 else value.flatten(0, 1)).movedim(0, self.axis)
+        return (value if self.rows_per_example == 1 else value.flatten(0, 1)).movedim(0, self.axis)
 
     def placeholder(self, rows: int, given: Any, filling: Filling, device: torch.device) -> Any:
         """Return a result of that many examples without its content."""
         shape = list(self.shape)
-        shape[self.axis] = len(given.data) if self.packed else rows * self.each
-        if self.follows:
+        shape[self.axis] = len(given.data) if self.packed else rows * self.rows_per_example
+        if self.follows_length:
             shape[1] = given.size(1)
         number = filling.number if self.dtype.is_floating_point else 0
         made = torch.full((), number, dtype=self.dtype, device=device).expand(shape)
@@ -134,6 +136,13 @@ def mapped(tree: Tree, change: Callable[[Any], Any]) -> Tree:
         case Mapping():
             return type(tree)(**{key: mapped(one, change) for key, one in tree.items()})
     raise TypeError(f"a module returns {type(tree).__name__}")
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """Return a tree's tensors, packed sequences or slots, in the order of `mapped`."""
+    found: list[Any] = []
+    mapped(tree, found.append)
+    return found
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | PackedSequence | None:

@@ -1,4 +1,7 @@
-"""Blocks of activations, computed once: in memory, and in files that all processes share."""
+"""Blocks of activations, computed once: in memory, and in files that all processes share.
+
+Memory is bounded here, disk in `block_folder`.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -65,9 +68,9 @@ class ActivationStore:
         self.budget = budget if folder is not None else replace(budget, disk=0)
         self._folder = BlockFolder(folder, budget.disk) if folder is not None and budget.disk else None
         self._held: dict[str, _Held] = {}  # the one used last at the end
-        self._hopeless: set[str] = set()
-        self._being_gathered = 0
-        self._refused: float = inf
+        self._unkeepable: set[str] = set()
+        self._reserved_bytes = 0
+        self._smallest_refused_bytes: float = inf
         self._say = say
         self._waiting = waiting
         self._said: set[str] = set()
@@ -83,10 +86,10 @@ class ActivationStore:
         compute: yields chunks of values that have `rows` rows together (else `ValueError`). It may ask the store for
             other blocks; its errors go through.
         """
-        held = self._held.pop(key, None) or self._found(key, layout)
-        if held is None and fill and key not in self._hopeless:
+        held = self._held.pop(key, None) or self._read(key, layout)
+        if held is None and fill and key not in self._unkeepable:
             self._drop_removed()
-            held = self._filled(key, layout, compute)
+            held = self._fill(key, layout, compute)
         if held is None:
             return None
         self._held[key] = held
@@ -94,7 +97,7 @@ class ActivationStore:
             self._folder.touch(key)
         return held.values
 
-    def _found(self, key: str, layout: BlockLayout) -> _Held | None:
+    def _read(self, key: str, layout: BlockLayout) -> _Held | None:
         """Return the block from its file, where there is one and it is whole."""
         if self._folder is None or not (file := self._folder.file(key)).exists():
             return None
@@ -113,16 +116,16 @@ class ActivationStore:
             return None
         return _Held(layout=layout, values=layout.tensors(block), in_memory=in_memory)
 
-    def _filled(self, key: str, layout: BlockLayout, compute: Compute) -> _Held | None:
+    def _fill(self, key: str, layout: BlockLayout, compute: Compute) -> _Held | None:
         """Make a block, unless another process was faster; None if nothing can hold it."""
         with self._reserved(key, layout.nbytes) as folder:
-            if folder is not None and (found := self._found(key, layout)) is not None:
+            if folder is not None and (found := self._read(key, layout)) is not None:
                 return found
             if folder is None and not self._fits(layout.nbytes):
                 return None
             held = None
             try:
-                held = self._made(key, layout, compute, folder)
+                held = self._compute(key, layout, compute, folder)
             except NotFinite:
                 self._say_once(
                     "Some activations are too large for float16: they are computed again each time. "
@@ -130,13 +133,13 @@ class ActivationStore:
                     about="float16",
                 )
         if held is None:
-            self._hopeless.add(key)
+            self._unkeepable.add(key)
         return held
 
     @contextmanager
     def _reserved(self, key: str, nbytes: int) -> Iterator[BlockFolder | None]:
         """Yield the folder, with the right to make that block there; None for memory only."""
-        folder = self._folder if nbytes <= self.budget.disk and nbytes < self._refused else None
+        folder = self._folder if nbytes <= self.budget.disk and nbytes < self._smallest_refused_bytes else None
         with ExitStack() as stack:
             if folder is not None:
                 try:
@@ -148,21 +151,21 @@ class ActivationStore:
                 self._say_budget(nbytes)
             yield folder
 
-    def _made(self, key: str, layout: BlockLayout, compute: Compute, folder: BlockFolder | None) -> _Held | None:
+    def _compute(self, key: str, layout: BlockLayout, compute: Compute, folder: BlockFolder | None) -> _Held | None:
         pieces, held = layout.pieces(compute()), None
         if self._fits(layout.nbytes):
-            block = self._gathered(pieces, layout)
+            block = self._gather(pieces, layout)
             held = _Held(layout=layout, values=layout.tensors(block), in_memory=True)
             pieces = iter((block,))
         if folder is not None:
             try:
                 folder.write(key, layout.shape, pieces)
-                return held or self._mapped(key, layout)
+                return held or self._map(key, layout)
             except DiskFull as error:
                 self._give_up(layout.nbytes, error)
         return held
 
-    def _mapped(self, key: str, layout: BlockLayout) -> _Held | None:
+    def _map(self, key: str, layout: BlockLayout) -> _Held | None:
         """Map a block's file, which is known to be whole; None where there is none."""
         if self._folder is not None:
             with suppress(BrokenArray, OSError):
@@ -170,9 +173,9 @@ class ActivationStore:
                 return _Held(layout=layout, values=layout.tensors(block), in_memory=False)
         return None
 
-    def _gathered(self, pieces: Iterator[Bytes], layout: BlockLayout) -> Bytes:
+    def _gather(self, pieces: Iterator[Bytes], layout: BlockLayout) -> Bytes:
         self._free(layout.nbytes)
-        self._being_gathered += layout.nbytes  # a block that is asked for meanwhile finds this memory taken
+        self._reserved_bytes += layout.nbytes  # a block that is asked for meanwhile finds this memory taken
         try:
             block, begin = np.empty(layout.shape, dtype=np.uint8), 0
             for piece in pieces:
@@ -180,20 +183,20 @@ class ActivationStore:
                 begin += len(piece)
             return block
         finally:
-            self._being_gathered -= layout.nbytes
+            self._reserved_bytes -= layout.nbytes
 
     def _fits(self, nbytes: int) -> bool:
-        return self._being_gathered + nbytes <= self.budget.memory
+        return self._reserved_bytes + nbytes <= self.budget.memory
 
     def _free(self, nbytes: int) -> None:
         """Drop or map blocks in memory, the least recently used first, until `nbytes` fit."""
         in_memory = {key: held for key, held in self._held.items() if held.in_memory}
-        used = self._being_gathered + sum(held.layout.nbytes for held in in_memory.values())
+        used = self._reserved_bytes + sum(held.layout.nbytes for held in in_memory.values())
         for key, held in in_memory.items():
             if used + nbytes <= self.budget.memory:
                 return
             used -= held.layout.nbytes
-            if (instead := self._mapped(key, held.layout)) is not None:
+            if (instead := self._map(key, held.layout)) is not None:
                 self._held[key] = instead
             else:
                 del self._held[key]
@@ -206,7 +209,7 @@ class ActivationStore:
 
     def _give_up(self, nbytes: int, error: DiskFull) -> None:
         """Try no block of that size on the disk again: filling it takes minutes."""
-        self._refused = min(self._refused, nbytes)
+        self._smallest_refused_bytes = min(self._smallest_refused_bytes, nbytes)
         self._say_once(f"The disk takes no more activations ({error}): {self._instead(nbytes)}.", about="disk")
 
     def _say_budget(self, nbytes: int) -> None:

@@ -81,6 +81,11 @@ def index_inputs(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) 
     return inputs.take(indices, passes)
 
 
+def tensors_of(inputs: Inputs) -> list[Any]:
+    """Return the tensors of inputs: one, or those of a dict. `LazyInputs` count as one."""
+    return [*inputs.values()] if isinstance(inputs, dict) else [inputs]
+
+
 def cache_key(inputs: Inputs, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
     """Return everything that those inputs (B,) are made from, `augmented` or plain."""
     if isinstance(inputs, Tensor):
@@ -152,7 +157,7 @@ class TaskData:
 
 def _check_inputs(examples: Examples, *, part: str) -> None:
     inputs, targets = examples.inputs, examples.targets
-    tensors = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    tensors = tensors_of(inputs)
     known = all(isinstance(tensor, Tensor) for tensor in tensors) or hasattr(inputs, "subset")
     if not tensors or not known or not isinstance(targets, Tensor):
         raise TaskError(f"The {part} set's inputs and targets must be torch tensors.")

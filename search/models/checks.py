@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search.data.examples import Tensors
+from search.data.examples import Tensors, tensors_of
 from search.errors import TaskError
 from search.user_code import one_line
 from strategies import LayerGroup
@@ -14,7 +14,7 @@ from strategies import LayerGroup
 
 def feature_width(backbone: nn.Module, inputs: Tensors) -> int:
     """Return the width F of the backbone's features. Raises `TaskError` unless they are (N, F)."""
-    size = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+    size = len(tensors_of(inputs)[0])
     shapes = {k: tuple(v.shape) for k, v in inputs.items()} if isinstance(inputs, dict) else tuple(inputs.shape)
     was_training = backbone.training
     backbone.eval()

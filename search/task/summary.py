@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from search.data.examples import tensors_of
 from search.models.flops import forward_flops
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
@@ -32,8 +33,7 @@ def summarize(spec: StudySpec) -> list[GroupRow]:
     flops = forward_flops(task.parts.backbone, groups, task.example)
     trained = [task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) for depth in range(len(groups) + 1)]
     # A linear head's share is the rest of the whole.
-    first = next(iter(task.example.values())) if isinstance(task.example, dict) else task.example
-    total = sum(flops) + 2 * trained[-1] * len(first)
+    total = sum(flops) + 2 * trained[-1] * len(tensors_of(task.example)[0])
     names = [*(group.name for group in groups), "head"]
     sizes = [*(sum(parameter.numel() for parameter in group.parameters) for group in groups), trained[-1]]
     rows = zip(names, sizes, [*flops, total - sum(flops)], trained, strict=True)

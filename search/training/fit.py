@@ -46,7 +46,7 @@ def fit(
     trial: optuna.Trial | None = None,
     checkpoint: TrialCheckpoint | None = None,
     test: bool = False,
-    layers: FrozenPrefix | None = None,
+    frozen_prefix: FrozenPrefix | None = None,
     compute_format: ComputeFormat = PLAIN,
     progress: Callable[[], None] = lambda: None,
     callbacks: Sequence[Callback] = (),
@@ -56,16 +56,16 @@ def fit(
     trial: gets each epoch's value, and its study's pruner may stop the run.
     checkpoint: where an interrupted run resumes, to the result it would have had.
     test: whether to score the best epoch's weights on the test set, unless the run was pruned or diverged.
-    layers: frozen layers whose outputs are cached; losses differ in the last digits only.
+    frozen_prefix: frozen layers whose outputs are cached; losses differ in the last digits only.
     progress: is called after each batch of training, validation and test.
     callbacks: run after those of the fit itself.
 
     Raises `ValueError` if a module of the user's own does not log the study's metric.
     """
     spec, started = task.spec, time.perf_counter()
-    while True:
+    while True:  # runs twice only if the checkpoint was unusable
         model, groups, reader = _build(
-            task, strategy, size=size, repeat=repeat, layers=layers, compute_format=compute_format
+            task, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix, compute_format=compute_format
         )
         loaders = _loaders(task, reader, size=size, repeat=repeat)
         best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=test)
@@ -123,12 +123,12 @@ def _build(
     *,
     size: int,
     repeat: int,
-    layers: FrozenPrefix | None,
+    frozen_prefix: FrozenPrefix | None,
     compute_format: ComputeFormat,
 ) -> tuple[LightningModule, list[LayerGroup], Reader | None]:
     """Build a fresh module, its backbone's layer groups, and the reader of cached activations."""
     backbone, head, own = task.build(strategy, repeat=repeat)
-    reader = None if layers is None else reader_of(layers, strategy, backbone, repeat=repeat, size=size)
+    reader = None if frozen_prefix is None else reader_of(frozen_prefix, strategy, backbone, repeat=repeat, size=size)
     compute_format.apply_memory_format(backbone)
     groups = layer_groups(backbone, groups=task.spec.model.groups)
     # A group that never trains has no rate; in the optimizer it would only cost time at every step.
@@ -136,15 +136,17 @@ def _build(
     optimizer = build_optimizer(task.spec.train, rated)
     if own is not None:
         return with_optimizer(own, optimizer), groups, reader
-    stages = None if reader is None else reader.partial_backbone
-    model = TaskModule(backbone, head, optimizer=optimizer, stages=stages, compute_format=compute_format)
+    partial_backbone = None if reader is None else reader.partial_backbone
+    model = TaskModule(
+        backbone, head, optimizer=optimizer, partial_backbone=partial_backbone, compute_format=compute_format
+    )
     return model, groups, reader
 
 
 def _loaders(task: Task, reader: Reader | None, *, size: int, repeat: int) -> tuple[TrainLoader, EvalLoader]:
     """Return the loaders of the training and the validation examples."""
     settings, seed = task.spec.train, task.seed(repeat)
-    train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.parts
+    train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.split
     batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)
     batch_size = eval_batch(settings.batch_size)
     return batches, EvalLoader(validation, batch_size=batch_size, epoch=lambda: batches.sampler.epoch)

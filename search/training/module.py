@@ -20,7 +20,7 @@ class TaskModule(LightningModule):
 
     backbone: inputs -> features (N, F).
     head: features -> logits (N, classes), or values (N, K).
-    stages: lets inputs be `PartialInputs`, outputs of the backbone's frozen groups.
+    partial_backbone: lets inputs be `PartialInputs`, outputs of the backbone's frozen groups.
 
     The loss is cross entropy for integer targets, else mean squared error.
     """
@@ -31,21 +31,21 @@ class TaskModule(LightningModule):
         head: nn.Module,
         *,
         optimizer: Optimizer,
-        stages: PartialBackbone | None = None,
+        partial_backbone: PartialBackbone | None = None,
         compute_format: ComputeFormat = PLAIN,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self._optimizer = optimizer
-        self._stages = stages
+        self._partial_backbone = partial_backbone
         self._compute_format = compute_format
 
     def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
         with self._compute_format.autocast(self.device):
             if isinstance(inputs, PartialInputs):
-                assert self._stages is not None
-                features = self._stages.run_from(inputs)
+                assert self._partial_backbone is not None
+                features = self._partial_backbone.run_from(inputs)
             else:
                 features = self.backbone(inputs)
         return self.head(features.float())  # type: ignore[no-any-return]

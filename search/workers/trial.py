@@ -24,14 +24,14 @@ def run_trial(
     claim: Claim,
     task: Task,
     *,
-    layers: FrozenPrefix | None = None,
+    frozen_prefix: FrozenPrefix | None = None,
     compute_format: ComputeFormat = PLAIN,
     progress: Callable[[], None] = lambda: None,
 ) -> Failure | None:
     """Run a claimed trial and store its end; return a `Failure` if it raised.
 
-    It resumes from the checkpoint of a process that died of it. `progress` may end the run by an exception that is no
-    `Exception`. That and `LeaseLost` are raised here too, and then the checkpoint stays for the trial's next process.
+    It resumes from its checkpoint if an earlier process died. `progress` may end the run by a `BaseException`. That and
+    `LeaseLost` are raised here too, and then the checkpoint stays for the trial's next process.
     """
     checkpoint = TrialCheckpoint(queue.location, claim.trial)
     # At once, so that a trial whose process dies has them too.
@@ -55,7 +55,7 @@ def run_trial(
             trial=claim.trial,
             checkpoint=checkpoint,
             test=claim.confirms,
-            layers=layers,
+            frozen_prefix=frozen_prefix,
             compute_format=compute_format,
             progress=progress,
         )
@@ -65,11 +65,11 @@ def run_trial(
     except Exception as error:
         traceback.print_exc()
         curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
-        best = max if task.spec.task.direction == "maximize" else min
+        choose = max if task.spec.task.direction == "maximize" else min
         result = TrialResult(
             state=TrialState.FAIL,
             value=math.nan,
-            best_epoch=best(curve, key=lambda epoch: curve[epoch]) if curve else None,
+            best_epoch=choose(curve, key=lambda epoch: curve[epoch]) if curve else None,
             epochs=len(curve),
             seconds=checkpoint.seconds,
             reason=_reason(error),

@@ -188,8 +188,10 @@ def trial_runner(
     if task.weights is not None:
         queue.check_weights(digest(*task.weights.items()))
     compute_format = compute_format_of(task, location, notify=notify)
-    layers = FrozenPrefix.of(task, cache=location.folder / "cache", say=notify, progress=progress)
-    return lambda claim: run_trial(queue, claim, task, layers=layers, compute_format=compute_format, progress=progress)
+    frozen_prefix = FrozenPrefix.of(task, cache=location.folder / "cache", say=notify, progress=progress)
+    return lambda claim: run_trial(
+        queue, claim, task, frozen_prefix=frozen_prefix, compute_format=compute_format, progress=progress
+    )
 
 
 class StartupFailures:

@@ -83,10 +83,10 @@ class Product:
         self.task = Task.load(self.spec, cache=self.location.folder / "cache")
         self.queue = _queue(self.spec, self.location, case)
         self.compute_format = compute_format_of(self.task, self.location, notify=print)
-        self.layers = FrozenPrefix.of(self.task, cache=self.location.folder / "cache", say=print)
+        self.frozen_prefix = FrozenPrefix.of(self.task, cache=self.location.folder / "cache", say=print)
         self.in_layers = 0.0
-        if self.layers is not None:
-            self.layers.values = self._timed(self.layers.values)  # type: ignore[method-assign]
+        if self.frozen_prefix is not None:
+            self.frozen_prefix.values = self._timed(self.frozen_prefix.values)  # type: ignore[method-assign]
         self.result: FitResult | None = None
         trial.fit = self._kept(trial.fit)
 
@@ -97,7 +97,9 @@ class Product:
             enqueue(self.queue, self.spec, params)
         claim = self.queue.claim(self.spec.task.sizes)
         assert claim is not None
-        failure = run_trial(self.queue, claim, self.task, layers=self.layers, compute_format=self.compute_format)
+        failure = run_trial(
+            self.queue, claim, self.task, frozen_prefix=self.frozen_prefix, compute_format=self.compute_format
+        )
         assert failure is None, failure
         return list(self.queue.storage.get_trial(claim.trial._trial_id).intermediate_values.values())
 

@@ -118,19 +118,21 @@ def _loaded(task: str) -> tuple[Task, FrozenPrefix | None]:
         loaded = loaded.with_weights({name: torch.from_numpy(value) for name, value in table.weights.items()})
     else:
         loaded = with_source_weights(loaded, location)
-    layers = FrozenPrefix.of(loaded, cache=location.folder / "cache", say=print)
+    frozen_prefix = FrozenPrefix.of(loaded, cache=location.folder / "cache", say=print)
     gc.collect()
     gc.freeze()  # spares the collections after each run
-    return loaded, layers
+    return loaded, frozen_prefix
 
 
 def train_block(block: Block) -> tuple[Block, float]:
     """Train all strategies of a block and write its file."""
     started = time.monotonic()
     task, repeat, size = block
-    loaded, layers = _loaded(task)
+    loaded, frozen_prefix = _loaded(task)
     strategies = Grid.of(task, loaded.num_groups).strategies()
-    cells = [train_cell(loaded, strategy, size=size, repeat=repeat, layers=layers) for strategy in strategies]
+    cells = [
+        train_cell(loaded, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix) for strategy in strategies
+    ]
     file = file_of(Path(), block)
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(f".partial-{os.getpid()}")
@@ -164,11 +166,11 @@ class Recorder(Callback):
 
 
 def train_cell(
-    task: Task, strategy: FreezingStrategy, *, size: int, repeat: int, layers: FrozenPrefix | None = None
+    task: Task, strategy: FreezingStrategy, *, size: int, repeat: int, frozen_prefix: FrozenPrefix | None = None
 ) -> Cell:
     """Train one strategy by the product's `fit`, and test every epoch's weights."""
     recorder = Recorder()
-    result = fit(task, strategy, size=size, repeat=repeat, callbacks=[recorder], layers=layers)
+    result = fit(task, strategy, size=size, repeat=repeat, callbacks=[recorder], frozen_prefix=frozen_prefix)
     targets, right = task.data.test.targets, []
     for epoch, weights in enumerate(recorder.weights):
         result.model.load_state_dict(weights, strict=False)

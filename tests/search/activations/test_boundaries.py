@@ -71,16 +71,16 @@ def parametrize(names=ALL):
 def test_a_backbone_is_cut_between_all_its_groups(case):
     """Where several values are live at once (U-Net), only the first boundary is found."""
     inside = range(1, 2 if isinstance(case.backbone, UNet) else len(case.groups))
-    assert case.boundaries.boundaries == (*inside, len(case.groups))
+    assert case.boundaries.indices == (*inside, len(case.groups))
     assert case.boundaries.search.reason == ""
 
 
 @parametrize()
 def test_only_what_comes_back_to_the_inputs_needs_them(case):
     """A U-Net's last product, and lengths and masks of padded series."""
-    taking = {boundary for boundary in case.boundaries.boundaries if case.boundaries.needs_inputs(boundary)}
+    taking = {boundary for boundary in case.boundaries.indices if case.boundaries.needs_inputs(boundary)}
     takes = isinstance(case.backbone, UNet) or isinstance(case.inputs, dict)
-    assert taking == (set(case.boundaries.boundaries[:-1]) if takes else set())
+    assert taking == (set(case.boundaries.indices[:-1]) if takes else set())
 
 
 @parametrize(FAST)
@@ -95,7 +95,7 @@ def test_finding_boundaries_leaves_the_backbone_as_it_was(case):
 @parametrize()
 def test_training_from_a_boundary_is_training_the_rest(case):
     """The same losses, gradients, batch-norm statistics and random numbers, step by step."""
-    for boundary in case.boundaries.boundaries[:-1]:
+    for boundary in case.boundaries.indices[:-1]:
         whole, rest = case.frozen(boundary), case.frozen(boundary)
         partial, resumed = case.boundaries.on(rest), case.resumed(boundary, rest)
         target = torch.randn(4, case.boundaries.features.shape[0])
@@ -122,7 +122,7 @@ def test_training_from_a_boundary_is_training_the_rest(case):
 def test_evaluation_from_a_boundary_gives_the_whole_features(case):
     backbone = copy.deepcopy(case.backbone).eval()
     with torch.no_grad():
-        for boundary in case.boundaries.boundaries:
+        for boundary in case.boundaries.indices:
             found, whole = (
                 case.boundaries.on(backbone).run_from(case.resumed(boundary, backbone, at_once=1)),
                 backbone(case.inputs),
@@ -134,11 +134,11 @@ def test_evaluation_from_a_boundary_gives_the_whole_features(case):
 def test_a_value_is_the_same_from_any_earlier_boundary(case):
     backbone = copy.deepcopy(case.backbone).eval()
     partial = case.boundaries.on(backbone)
-    for index, start in enumerate(case.boundaries.boundaries):
+    for index, start in enumerate(case.boundaries.indices):
         values = partial.run_to(case.inputs, start)
         resumed = PartialInputs(start, values, case.inputs if case.boundaries.needs_inputs(start) else None)
         kept = [value.clone() for value in values]
-        for boundary in case.boundaries.boundaries[index:]:
+        for boundary in case.boundaries.indices[index:]:
             direct = partial.run_to(case.inputs, boundary)
             torch.testing.assert_close(partial.run_to(resumed, boundary), direct, rtol=1e-4, atol=1e-5)
             layouts = [Layout(tuple(value.shape[1:]), value.dtype) for value in direct]
@@ -150,7 +150,7 @@ def test_a_value_is_the_same_from_any_earlier_boundary(case):
 
 @parametrize(["unet", "lstm", "own dropout", "looking", "bert"])
 def test_only_the_layers_between_two_boundaries_run(case):
-    for boundary in case.boundaries.boundaries[:-1]:
+    for boundary in case.boundaries.indices[:-1]:
         backbone = copy.deepcopy(case.backbone).eval()
         resumed, partial = case.resumed(boundary, backbone), case.boundaries.on(backbone)
         groups = case.grouped(backbone)
@@ -223,7 +223,7 @@ class Gated(nn.Module):
 def test_code_that_writes_into_early_results_is_cut():
     backbone, x = Written(), vectors()
     boundaries = Boundaries.of(backbone, layer_groups(backbone), x)
-    assert boundaries.boundaries == (1, 2, 3, 4)
+    assert boundaries.indices == (1, 2, 3, 4)
     partial = boundaries.on(backbone)
     for rows in (x, x[:1], torch.cat([x, x, x])):
         values = partial.run_to(rows, 3)
@@ -233,7 +233,7 @@ def test_code_that_writes_into_early_results_is_cut():
 def test_a_closed_gate_hides_no_live_value():
     backbone = Gated()
     boundaries = Boundaries.of(backbone, layer_groups(backbone, groups=["one.*", "two.*", "three.*"]), vectors())
-    assert boundaries.boundaries == (1, 3)
+    assert boundaries.indices == (1, 3)
 
 
 def test_fewest_bytes_decide_where_a_cut_is():

@@ -50,7 +50,7 @@ def layers(width: int = 8) -> nn.Module:
 def test_boundaries_are_searched_for_once(tmp_path, searches):
     first, second = found(layers(), tmp_path), found(layers(), tmp_path)
     assert len(searches) == 1
-    assert (first.boundaries, first.features, first.search) == (second.boundaries, second.features, second.search)
+    assert (first.indices, first.features, first.search) == (second.indices, second.features, second.search)
     assert first.cuts == second.cuts
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -64,7 +64,7 @@ def test_a_broken_file_is_replaced(tmp_path, searches, content):
     right = found(layers(), tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(content)
-    assert found(layers(), tmp_path).boundaries == right.boundaries
+    assert found(layers(), tmp_path).indices == right.indices
     assert len(searches) == 2
     assert json.loads(file.read_bytes())["found"]
     found(layers(), tmp_path)
@@ -101,4 +101,4 @@ def test_changed_code_is_searched(tmp_path, searches, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path, searches):
     (tmp_path / "file").touch()
-    assert found(layers(), tmp_path / "file" / "cache").boundaries == (1, 2, 3)
+    assert found(layers(), tmp_path / "file" / "cache").indices == (1, 2, 3)

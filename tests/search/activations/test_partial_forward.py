@@ -54,7 +54,7 @@ def test_groups_in_no_order_leave_only_features(kind):
     backbone, x = kind(), torch.randn(4, 8)
     groups = layer_groups(backbone, groups=["one.*", "two.*", "three.*"])
     boundaries = Boundaries.of(backbone, groups, x)
-    assert boundaries.boundaries == (3,)
+    assert boundaries.indices == (3,)
     assert boundaries.search.reason
     assert not boundaries.needs_inputs(3)
     partial = boundaries.on(backbone)
@@ -67,7 +67,7 @@ def test_features_that_mix_examples_leave_nothing(kind):
     boundaries = Boundaries.of(
         backbone, layer_groups(backbone, groups=["one.*", "two.*", "three.*"]), torch.randn(4, 8)
     )
-    assert boundaries.boundaries == ()
+    assert boundaries.indices == ()
     assert boundaries.search.reason == "what it makes of an example depends on the others, or on chance"
 
 
@@ -87,7 +87,7 @@ def test_dropout_while_anything_trains_is_no_constant():
 
     backbone = Dropping()
     boundaries = Boundaries.of(backbone, layer_groups(backbone), vectors())
-    assert boundaries.boundaries == (1, 2, 4)  # behind the third layer lies what was dropped before it
+    assert boundaries.indices == (1, 2, 4)  # behind the third layer lies what was dropped before it
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
@@ -95,6 +95,6 @@ def test_a_backbone_that_cannot_be_copied_has_features():
     backbone = nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 8))
     backbone(vectors())  # from now on it holds a tensor that is made of parameters
     boundaries = Boundaries.of(backbone, layer_groups(backbone), vectors())
-    assert boundaries.boundaries == (2,)
+    assert boundaries.indices == (2,)
     assert "copied" in boundaries.search.reason
     assert backbone.training

@@ -9,7 +9,7 @@ from search.activations.placement import (
     FLOPS_PER_SECOND,
     MEMORY_BYTES_PER_SECOND,
     MIN_SHARE_SPARED,
-    Boundary,
+    BoundaryCost,
     choose_boundaries,
 )
 
@@ -17,7 +17,7 @@ from search.activations.placement import (
 NBYTES = (401_408, 1_605_632, 802_816, 401_408, 4_096)
 GFLOP = (0.24, 1.60, 3.66, 6.60, 8.18)
 RESNET50 = [
-    Boundary(index=index, nbytes=nbytes, flops=gflop * 1e9)
+    BoundaryCost(index=index, nbytes=nbytes, flops=gflop * 1e9)
     for index, (nbytes, gflop) in enumerate(zip(NBYTES, GFLOP, strict=True), start=1)
 ]
 
@@ -32,16 +32,16 @@ def test_a_resnet50_keeps_late_boundaries_and_never_the_stem(gigabytes, kept):
 
 
 def test_cheap_boundaries_are_kept_where_reading_is_fast():
-    cheap = Boundary(index=1, nbytes=10_000, flops=1e6)  # 10 us to compute, 2 from memory, 29 from a file
-    boundaries = [cheap, Boundary(index=2, nbytes=40, flops=2e6)]
+    cheap = BoundaryCost(index=1, nbytes=10_000, flops=1e6)  # 10 us to compute, 2 from memory, 29 from a file
+    boundaries = [cheap, BoundaryCost(index=2, nbytes=40, flops=2e6)]
     assert choose_boundaries(boundaries, examples=100, room=10**7, in_memory=0) == (2,)
     assert choose_boundaries(boundaries, examples=100, room=10**7, in_memory=10**7) == (1, 2)
 
 
 def test_features_are_kept_whatever_they_spare():
-    late = Boundary(index=1, nbytes=1000, flops=1e9)
+    late = BoundaryCost(index=1, nbytes=1000, flops=1e9)
     assert choose_boundaries(
-        [late, Boundary(index=2, nbytes=1000, flops=1.01e9)], examples=1, room=2000, in_memory=0
+        [late, BoundaryCost(index=2, nbytes=1000, flops=1.01e9)], examples=1, room=2000, in_memory=0
     ) == (
         1,
         2,
@@ -49,18 +49,18 @@ def test_features_are_kept_whatever_they_spare():
 
 
 @st.composite
-def repeats(draw: st.DrawFn) -> list[Boundary]:
+def repeats(draw: st.DrawFn) -> list[BoundaryCost]:
     groups = draw(st.integers(1, 6))
     flops = 0.0
     repeat = []
     for index in range(1, groups + 1):
         flops += draw(st.integers(1, 100)) * 1e7
         if index == groups or draw(st.booleans()):
-            repeat.append(Boundary(index=index, nbytes=draw(st.integers(1, 400)) * 1000, flops=flops))
+            repeat.append(BoundaryCost(index=index, nbytes=draw(st.integers(1, 400)) * 1000, flops=flops))
     return repeat
 
 
-def spared(kept: tuple[Boundary, ...], groups: int, rate: float) -> float:
+def spared(kept: tuple[BoundaryCost, ...], groups: int, rate: float) -> float:
     """Seconds over all depths, where a run reads the last boundary kept."""
     total = 0.0
     for depth in range(1, groups + 1):
@@ -69,11 +69,11 @@ def spared(kept: tuple[Boundary, ...], groups: int, rate: float) -> float:
     return total
 
 
-def seconds(one: Boundary, rate: float) -> float:
+def seconds(one: BoundaryCost, rate: float) -> float:
     return one.flops / FLOPS_PER_SECOND - one.nbytes / rate
 
 
-def sound(kept: tuple[Boundary, ...], features: Boundary, rate: float) -> bool:
+def sound(kept: tuple[BoundaryCost, ...], features: BoundaryCost, rate: float) -> bool:
     """Return whether each but the features spares enough over the one before."""
     before = [0.0, *(seconds(one, rate) for one in kept)]
     least = MIN_SHARE_SPARED * features.flops / FLOPS_PER_SECOND

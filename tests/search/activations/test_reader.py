@@ -28,7 +28,7 @@ def task_of(**tables):
     return task.with_weights(weights) if task.parts.module is None else task
 
 
-def layers_of(task, folder, *, said=None):
+def frozen_prefix_of(task, folder, *, said=None):
     return FrozenPrefix.of(task, cache=folder, say=(said if said is not None else []).append)
 
 
@@ -58,9 +58,9 @@ STRATEGIES = {
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
 def test_scores_are_the_same_with_the_store_and_without(task, tmp_path, strategy):
-    layers = layers_of(task, tmp_path)
+    frozen_prefix = frozen_prefix_of(task, tmp_path)
     plain, without = curve(task, strategy, test=True)
-    cached, result = curve(task, strategy, test=True, layers=layers)
+    cached, result = curve(task, strategy, test=True, frozen_prefix=frozen_prefix)
     assert cached == pytest.approx(plain, abs=1e-5)
     assert result.scores["test_loss"] == pytest.approx(without.scores["test_loss"], abs=1e-5)
 
@@ -68,48 +68,48 @@ def test_scores_are_the_same_with_the_store_and_without(task, tmp_path, strategy
 class Counting:
     """Counts the examples that frozen layers are run on."""
 
-    def __init__(self, layers, monkeypatch):
+    def __init__(self, frozen_prefix, monkeypatch):
         self.examples = Counter()
-        values = layers.values
+        values = frozen_prefix.values
 
         def count(start, boundary):
             made = values(start, boundary)
             self.examples[boundary] += len(made[0])
             return made
 
-        monkeypatch.setattr(layers, "values", count)
+        monkeypatch.setattr(frozen_prefix, "values", count)
 
 
 def test_an_example_goes_through_frozen_layers_once_a_study(task, tmp_path, monkeypatch):
-    layers = layers_of(task, tmp_path)
-    counting = Counting(layers, monkeypatch)
-    curve(task, PROBING, size=40, layers=layers)
-    kept = layers.kept(32)
+    frozen_prefix = frozen_prefix_of(task, tmp_path)
+    counting = Counting(frozen_prefix, monkeypatch)
+    curve(task, PROBING, size=40, frozen_prefix=frozen_prefix)
+    kept = frozen_prefix.kept(32)
     assert 4 in kept
     assert counting.examples == dict.fromkeys(kept, 40), "each boundary on the way to the last"
-    curve(task, PROBING, size=80, layers=layers)
+    curve(task, PROBING, size=80, frozen_prefix=frozen_prefix)
     assert counting.examples == dict.fromkeys(kept, 80), "the smaller size's are part of the larger one's"
-    curve(task, replace(PROBING, head_lr=0.1), size=40, layers=layers)
-    curve(task, STRATEGIES["freeze, then unfreeze"], size=80, layers=layers)
+    curve(task, replace(PROBING, head_lr=0.1), size=40, frozen_prefix=frozen_prefix)
+    curve(task, STRATEGIES["freeze, then unfreeze"], size=80, frozen_prefix=frozen_prefix)
     for boundary in kept:
-        curve(task, replace(PROBING, freeze_depth=boundary), size=80, layers=layers)
-    again = layers_of(task, tmp_path)  # another process, or a later run
+        curve(task, replace(PROBING, freeze_depth=boundary), size=80, frozen_prefix=frozen_prefix)
+    again = frozen_prefix_of(task, tmp_path)  # another process, or a later run
     later = Counting(again, monkeypatch)
-    curve(task, PROBING, size=80, layers=again)
+    curve(task, PROBING, size=80, frozen_prefix=again)
     assert counting.examples == dict.fromkeys(kept, 80)
     assert later.examples == {}
 
 
 def test_other_weights_and_other_data_are_never_mixed_up(task, tmp_path, monkeypatch):
-    first = layers_of(task, tmp_path)
-    curve(task, PROBING, layers=first)
+    first = frozen_prefix_of(task, tmp_path)
+    curve(task, PROBING, frozen_prefix=first)
     other_weights = {name: 1.01 * tensor for name, tensor in task.weights.items()}
     pool = task.data.pool
     brighter = replace(task.data, pool=replace(pool, inputs=pool.inputs * 1.01))
     for changed in (task.with_weights(other_weights), replace(task, data=brighter)):
-        layers = layers_of(changed, tmp_path)
-        counting = Counting(layers, monkeypatch)
-        cached, _ = curve(changed, PROBING, layers=layers)
+        frozen_prefix = frozen_prefix_of(changed, tmp_path)
+        counting = Counting(frozen_prefix, monkeypatch)
+        cached, _ = curve(changed, PROBING, frozen_prefix=frozen_prefix)
         assert counting.examples[4] == 80
         assert cached == pytest.approx(curve(changed, PROBING)[0], abs=1e-5)
 
@@ -117,24 +117,25 @@ def test_other_weights_and_other_data_are_never_mixed_up(task, tmp_path, monkeyp
 def test_losses_are_the_same_where_nothing_fits(task, tmp_path, monkeypatch):
     small = replace(task, spec=task.spec.changed(activations={"memory": 1e-6, "disk": 1e-6}))
     said = []
-    layers = layers_of(small, tmp_path, said=said)
-    counting = Counting(layers, monkeypatch)
-    cached, _ = curve(small, PROBING, layers=layers)
+    frozen_prefix = frozen_prefix_of(small, tmp_path, said=said)
+    counting = Counting(frozen_prefix, monkeypatch)
+    cached, _ = curve(small, PROBING, frozen_prefix=frozen_prefix)
     assert cached == pytest.approx(curve(task, PROBING)[0], abs=1e-5)
     assert counting.examples[4] > 80
     assert len(said) == 1
-    assert said[0].startswith("[activations] memory = 1e-06, disk = 1e-06: no room for all that is worth keeping of ")
+    assert said[0].startswith("The cache is too small for ")
+    assert said[0].endswith(" recomputed at each step. Set [activations] disk = 0.01 or more.")
     assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_nothing_is_kept_where_both_budgets_are_zero(task, tmp_path):
     off = replace(task, spec=task.spec.changed(activations={"memory": 0.0, "disk": 0.0}))
-    assert layers_of(off, tmp_path) is None
+    assert frozen_prefix_of(off, tmp_path) is None
 
 
 def test_half_precision_moves_a_linear_probe_by_little(task, tmp_path):
     half = replace(task, spec=task.spec.changed(activations={"dtype": "float16"}))
-    kept, _ = curve(half, PROBING, layers=layers_of(half, tmp_path))
+    kept, _ = curve(half, PROBING, frozen_prefix=frozen_prefix_of(half, tmp_path))
     plain, _ = curve(task, PROBING)
     assert kept == pytest.approx(plain, abs=1e-3)
     assert kept != pytest.approx(plain, abs=1e-7)
@@ -143,9 +144,9 @@ def test_half_precision_moves_a_linear_probe_by_little(task, tmp_path):
 def test_weights_that_a_function_makes_anew_are_kept_apart(tmp_path):
     task = task_of()
     bare = replace(task, weights=None)  # as with [model] weights = "none": each repeat has random ones
-    layers = layers_of(bare, tmp_path)
+    frozen_prefix = frozen_prefix_of(bare, tmp_path)
     for repeat in (0, 1, 0):
-        cached, _ = curve(bare, PROBING, repeat=repeat, layers=layers)
+        cached, _ = curve(bare, PROBING, repeat=repeat, frozen_prefix=frozen_prefix)
         assert cached == pytest.approx(curve(bare, PROBING, repeat=repeat)[0], abs=1e-5)
 
 
@@ -191,7 +192,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["Normed", "Noisy"])
 def test_features_that_mix_examples_are_not_kept(own, tmp_path, name):
     said = []
-    assert layers_of(own(name), tmp_path / "cache", said=said) is None
+    assert frozen_prefix_of(own(name), tmp_path / "cache", said=said) is None
     assert said == [
         f"[model] backbone = 'own_nets:{name}': what it makes of an example depends on the others, or on chance; its "
         "frozen layers run in each trial."
@@ -202,26 +203,28 @@ def test_dropout_draws_the_same_with_the_store_and_without(own, tmp_path):
     task = own("Dropping")
     for strategy in (FreezingStrategy(freeze_depth=1), FreezingStrategy(freeze_depth=0, unfreeze_epoch=2)):
         plain, _ = curve(task, strategy)
-        assert curve(task, strategy, layers=layers_of(task, tmp_path / "cache"))[0] == pytest.approx(plain, abs=1e-5)
+        assert curve(task, strategy, frozen_prefix=frozen_prefix_of(task, tmp_path / "cache"))[0] == pytest.approx(
+            plain, abs=1e-5
+        )
 
 
 def test_edited_code_finds_nothing_of_before(own, tmp_path, monkeypatch):
     import own_nets
 
     task = own("Dropping")
-    curve(task, FreezingStrategy(freeze_depth=3), layers=layers_of(task, tmp_path / "cache"))
+    curve(task, FreezingStrategy(freeze_depth=3), frozen_prefix=frozen_prefix_of(task, tmp_path / "cache"))
     monkeypatch.setattr(own_nets.Dropping, "forward", lambda self, x: self.three(self.two(self.one(x.flatten(1)))))
-    layers = layers_of(task, tmp_path / "cache")
-    counting = Counting(layers, monkeypatch)
-    curve(task, FreezingStrategy(freeze_depth=3), layers=layers)
+    frozen_prefix = frozen_prefix_of(task, tmp_path / "cache")
+    counting = Counting(frozen_prefix, monkeypatch)
+    curve(task, FreezingStrategy(freeze_depth=3), frozen_prefix=frozen_prefix)
     assert counting.examples[3] >= 80
 
 
 @pytest.mark.parametrize("store", [True, False])
 def test_a_best_epoch_before_a_unfreeze_has_that_epochs_weights(task, tmp_path, store):
     wild = FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01, backbone_lr_ratio=100.0)
-    layers = layers_of(task, tmp_path) if store else None
-    losses, result = curve(task, wild, test=True, layers=layers)
+    frozen_prefix = frozen_prefix_of(task, tmp_path) if store else None
+    losses, result = curve(task, wild, test=True, frozen_prefix=frozen_prefix)
     assert result.best_epoch == 1
     assert losses[1] < losses[3]
     _, held_out = task.split(repeat=0, size=80)
@@ -242,5 +245,5 @@ def test_augmented_views_are_the_same_with_the_store_and_without(tmp_path, views
     )
     for strategy in (PROBING, STRATEGIES["last group, unfreezing"]):
         plain, _ = curve(task, strategy, size=40)
-        cached, _ = curve(task, strategy, size=40, layers=layers_of(task, tmp_path / "cache"))
+        cached, _ = curve(task, strategy, size=40, frozen_prefix=frozen_prefix_of(task, tmp_path / "cache"))
         assert cached == pytest.approx(plain, abs=1e-5)

@@ -25,9 +25,9 @@ AUGMENTED = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu", "
 
 
 CASES = {
-    "linear probing, cached": ({}, FreezingStrategy(freeze_depth=3, head_lr=0.01), {"layers": True}),
+    "linear probing, cached": ({}, FreezingStrategy(freeze_depth=3, head_lr=0.01), {"frozen_prefix": True}),
     "gradual unfreezing": ({}, GRADUAL, {}),
-    "gradual unfreezing, cached": ({}, GRADUAL, {"layers": True}),
+    "gradual unfreezing, cached": ({}, GRADUAL, {"frozen_prefix": True}),
     "batch norm still, from scratch": (
         {},
         FreezingStrategy(freeze_depth=0, batch_norm="frozen", pretrained=False),
@@ -45,8 +45,8 @@ CASES = {
     ),
     "momentum": ({"train": {**AUGMENTED, "augment": [], "optimizer": "sgd"}}, GRADUAL, {}),
     "bfloat16, channels last": ({}, GRADUAL, {"compute_format": ComputeFormat(bfloat16=True, channels_last=True)}),
-    "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"layers": True}),
-    "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"layers": True}),
+    "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"frozen_prefix": True}),
+    "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"frozen_prefix": True}),
     "one's own module": ({"model": {"backbone": "nets:Mine", "weights": "none"}}, GRADUAL, {}),
 }
 
@@ -68,8 +68,10 @@ def test_a_trial_that_dies_every_epoch_ends_the_same_to_the_bit(case, nets, tmp_
     task = task_for(case, tmp_path)
 
     def options(folder):
-        layers = FrozenPrefix.of(task, cache=tmp_path / folder, say=print) if wanted.get("layers") else None
-        return {"layers": layers, "compute_format": wanted.get("compute_format", PLAIN)}
+        frozen_prefix = (
+            FrozenPrefix.of(task, cache=tmp_path / folder, say=print) if wanted.get("frozen_prefix") else None
+        )
+        return {"frozen_prefix": frozen_prefix, "compute_format": wanted.get("compute_format", PLAIN)}
 
     whole, queue = Queue(tmp_path / "whole", task), Queue(tmp_path / "broken", task)
     run_trial(whole, unbroken := whole.claim(strategy, confirms=True), task, **options("a"))
