@@ -53,7 +53,7 @@ def load_strategy(path: str | Path) -> FreezingStrategy:
 
 def format_strategy(strategy: FreezingStrategy, format: Format, *, provenance: Mapping[str, Any] | None = None) -> str:
     """Return the text of a strategy file, or Python lines that make the strategy."""
-    params, origin = strategy.to_params(), dict(provenance or {})
+    params, origin = strategy.to_params(defaults=False), dict(provenance or {})
     if format == "json":
         return json.dumps({"strategy": params, "provenance": origin}, indent=2) + "\n"
     if format == "toml":

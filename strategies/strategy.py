@@ -159,14 +159,16 @@ class FreezingStrategy:
             raise ValueError("`freeze_depth` is missing.")
         return cls(**params)
 
-    def to_params(self) -> dict[str, Any]:
-        """Return `freeze_depth`, `head_lr` and all fields that differ from their defaults."""
-        always = ("freeze_depth", "head_lr")
-        return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default or field.name in always
-        }
+    def to_params(self, *, defaults: bool = True) -> dict[str, Any]:
+        """Return every field that is known, for `study.enqueue_trial(strategy.to_params())`.
+
+        Optuna samples a field that is left out. `defaults=False` leaves out what has its default, except `head_lr`.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not defaults:
+            usual = {field.name: field.default for field in fields(self) if field.name != "head_lr"}
+            values = {n: v for n, v in values.items() if (type(v), v) != (type(usual.get(n)), usual.get(n))}
+        return {name: value for name, value in values.items() if value is not None}
 
     # -- strategy -> behaviour ----------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def legend(families: Iterable[str]) -> list[tuple[str, str, str]]:
 
 def params_text(strategy: FreezingStrategy) -> str:
     """Return a strategy's parameters in one line, as short as it can be read."""
-    return ", ".join(f"{name} {_short(value)}" for name, value in strategy.to_params().items())
+    return ", ".join(f"{name} {_short(value)}" for name, value in strategy.to_params(defaults=False).items())
 
 
 def _short(value: Any) -> str:

@@ -87,7 +87,7 @@ class Progress:
 def answer(verdict: Verdict, *, width: int | None = None) -> str:
     """Return the answer at one size in a few lines, wrapped to a width."""
     best, shown = verdict.recommended, verdict.metric.interval
-    params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params().items())
+    params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params(defaults=False).items())
     entries = {
         label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in candidates)
         for label, candidates in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))

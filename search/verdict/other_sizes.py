@@ -41,7 +41,7 @@ class Estimate:
     @property
     def bands(self) -> dict[str, tuple[float, float]]:
         """The least and the greatest value of each parameter among the near-optimal strategies."""
-        named = {name for strategy in self.near_optimal for name in strategy.to_params()}
+        named = {name for strategy in self.near_optimal for name in strategy.to_params(defaults=False)}
         names = [field.name for field in fields(FreezingStrategy) if field.name in named]
         values = {name: [getattr(strategy, name) for strategy in self.near_optimal] for name in names}
         # `pretrained` is the family's; words have no order.

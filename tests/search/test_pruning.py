@@ -6,6 +6,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from search.pruning import PhasePruner
+from strategies import FreezingStrategy
 
 GROUPS, EPOCHS, GRACE = 4, 20, 3
 
@@ -87,6 +88,38 @@ def test_pruner_works_in_a_plain_optuna_study():
     states = [trial.state for trial in study.trials]
     assert states[0] == TrialState.COMPLETE
     assert states[1:] == [TrialState.PRUNED] * 7
+
+
+@pytest.mark.parametrize("suggested", [{}, {"parameters": ["norm", "all"], "scheduler": ["cosine", "constant"]}])
+def test_an_enqueued_strategy_is_what_runs(suggested):
+    ran = []
+
+    def objective(trial):
+        fields = {
+            "freeze_depth": trial.suggest_int("freeze_depth", 0, 5),
+            "unfreeze_epoch": trial.suggest_int("unfreeze_epoch", 0, 19),
+            "epochs_per_group": trial.suggest_int("epochs_per_group", 0, 2),
+            "backbone_lr_ratio": trial.suggest_float("backbone_lr_ratio", 0.01, 1, log=True),
+            "head_lr": trial.suggest_float("head_lr", 1e-5, 0.1, log=True),
+            "layer_lr_decay": trial.suggest_float("layer_lr_decay", 0.3, 1.0),
+            **{name: trial.suggest_categorical(name, words) for name, words in suggested.items()},
+        }
+        ran.append(FreezingStrategy(**fields))
+        assert FreezingStrategy.from_params(trial.params) == ran[-1]
+        return 1.0
+
+    wanted = [
+        FreezingStrategy.full_fine_tuning(),
+        FreezingStrategy.partial_freezing(freeze_depth=3),
+        FreezingStrategy.freeze_then_unfreeze(unfreeze_epoch=5),
+        FreezingStrategy.gradual_unfreezing(epochs_per_group=2),
+        FreezingStrategy.linear_probing(num_groups=5),
+    ]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for strategy in wanted:
+        study.enqueue_trial(strategy.to_params())
+    study.optimize(objective, n_trials=len(wanted))
+    assert ran == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from dataclasses import fields, replace
 from itertools import product
 
 import pytest
@@ -6,6 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from strategies import Family, FreezingStrategy
+
+DEFAULTS = FreezingStrategy(freeze_depth=0).to_params()
+del DEFAULTS["freeze_depth"], DEFAULTS["head_lr"]
 
 
 @st.composite
@@ -101,7 +105,19 @@ def test_canonical_linear_probing_has_two_fields():
         FreezingStrategy(freeze_depth=0, unfreeze_epoch=25, epochs_per_group=2, layer_lr_decay=0.5, head_lr=0.01),
     ):
         assert spelling.canonical(4, 20) == probing
-    assert probing.to_params() == {"freeze_depth": 4, "head_lr": 0.01}
+    assert probing.to_params(defaults=False) == {"freeze_depth": 4, "head_lr": 0.01}
+
+
+@given(cases())
+def test_params_spell_every_field_that_is_known(case):
+    strategy = case[0]
+    params = strategy.to_params()
+    assert params.keys() == {field.name for field in fields(strategy)} - {"epochs", "steps_per_epoch"}
+    assert FreezingStrategy.from_params(params) == strategy
+    short = strategy.to_params(defaults=False)
+    assert short.items() <= params.items()
+    assert FreezingStrategy.from_params(short) == strategy
+    assert (short.keys() == {"freeze_depth", "head_lr"}) == (strategy == replace(strategy, **DEFAULTS))
 
 
 def test_canonical_keeps_the_heads_scheduler():
