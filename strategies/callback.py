@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 from strategies.freeze import set_trainable, trained_parameters
 from strategies.groups import Groups, LayerGroup, layer_groups
-from strategies.optim import check_apart
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
 from strategies.trainer_checks import (
@@ -28,7 +27,7 @@ from strategies.trainer_checks import (
 class FreezingCallback(Callback):
     """Freeze and unfreeze layer groups, and move learning rates, by epoch and batch alone.
 
-    backbone, head: names of the module's two parts (dots reach deeper).
+    backbone, head: names of the module's two parts (dots reach deeper). One may hold the other, and then is the rest.
     groups: as in `layer_groups`.
 
     Before every epoch the schedule sets what trains, and before every batch the learning rates, if the strategy moves
@@ -129,17 +128,19 @@ class FreezingCallback(Callback):
 
     def _read(self, trainer: Trainer, pl_module: LightningModule) -> None:
         backbone = find_module(self.backbone, pl_module)
-        check_apart(backbone, find_module(self.head, pl_module))
-        self._layers = layer_groups(backbone, groups=self.groups)
+        self._layers = layer_groups(backbone, groups=self.groups, head=find_module(self.head, pl_module))
         endless = trainer.max_epochs is None or trainer.max_epochs < 0
         self._schedule = self.strategy.schedule(len(self._layers), None if endless else trainer.max_epochs)
 
     def _set_trainable(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
-        strategy = self.strategy
-        set_trainable(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
-        head = pl_module.get_submodule(self.head)
+        strategy, head = self.strategy, pl_module.get_submodule(self.head)
+        holds_backbone = pl_module.get_submodule(self.backbone) in set(head.modules())
         head.requires_grad_(True)
-        head.train()
+        if holds_backbone:
+            head.train()
+        set_trainable(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
+        if not holds_backbone:  # the backbone may hold the head
+            head.train()
 
     def _set_rates(self, trainer: Trainer, batch: int) -> None:
         if not self._schedule.rates_move:

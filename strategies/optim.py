@@ -20,15 +20,16 @@ def param_groups(
 
     groups: as in `layer_groups`.
 
-    Raises `ValueError` if backbone and head share parameters, or as `layer_groups` does.
+    One of backbone and head may hold the other, and then is the rest. All else that is to train goes into the head:
+    `nn.ModuleList([decoder, last])`. Raises `ValueError` as `layer_groups` does.
     """
-    check_apart(backbone, head)
-    layers = layer_groups(backbone, groups=groups)
+    layers = layer_groups(backbone, groups=groups, head=head)
+    held = {parameter for group in layers for parameter in group.parameters}
     shares = strategy.schedule(len(layers)).lr_shares
     result: list[dict[str, Any]] = []
     for name, parameters, share, pulled in [
         *((g.name, g.parameters, share, strategy.pulls_back) for g, share in zip(layers, shares, strict=True)),
-        ("head", tuple(head.parameters()), 1.0, False),
+        ("head", tuple(p for p in head.parameters() if p not in held), 1.0, False),
     ]:
         lr = strategy.head_lr * share
         matrices = {"params": [p for p in parameters if p.ndim > 1], "lr": lr, "initial_lr": lr, "name": name}
@@ -36,11 +37,3 @@ def param_groups(
         no_decay = {"weight_decay": 0.0}
         result += [matrices | (no_decay if pulled else {}), vectors | no_decay]
     return [group for group in result if group["params"]]
-
-
-def check_apart(backbone: nn.Module, head: nn.Module) -> None:
-    """Raise `ValueError` if backbone and head share parameters."""
-    heads = set(head.parameters())
-    tied = [name for name, parameter in backbone.named_parameters(remove_duplicate=False) if parameter in heads]
-    if tied:
-        raise ValueError(f"Parameters are shared between backbone and head: {', '.join(tied)}.")

@@ -42,8 +42,8 @@ def check_order(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Tenso
 
     def watch(module: nn.Module, arguments: Any) -> None:
         for parameter in module.parameters(recurse=False):
-            index = group_of[id(parameter)]
-            first.setdefault(index, len(calls))
+            if (index := group_of.get(id(parameter))) is not None:  # None in a head inside the backbone
+                first.setdefault(index, len(calls))
         calls.append(1)
 
     leaves = [m for m in backbone.modules() if next(m.children(), None) is None]

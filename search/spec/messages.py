@@ -18,6 +18,7 @@ _ALLOWED = {
     "views": "a count of at least 1, or inf",
     "memory": "a number of GB, from 0 to 1e6",
     "disk": "a number of GB, from 0 to 1e6",
+    "groups": 'a list of patterns or of lists of them, ["stem.*", ["layer1.*", "layer2.*"]]',
 }
 """Allowed values of keys whose types pydantic would name in Python's terms."""
 

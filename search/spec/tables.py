@@ -36,6 +36,8 @@ Choice = Range | list[bool] | list[int] | list[float] | bool | int | float
 Words = list[str] | str
 """The words to sample a field from: a list, or a constant."""
 
+Patterns = Annotated[list[str], Field(min_length=1)]
+
 
 def ends(choice: Choice | Words | None) -> list[Any]:
     """Return a range's two ends, all values of a list, or the constant."""
@@ -128,8 +130,8 @@ class Model(Table):
 
     { checkpoint = "ae.ckpt", module = "encoder" } takes one module of a file.
     """
-    groups: Annotated[list[str], Field(min_length=1)] | None = _like(["stem.*", "layer1.*"])
-    """Patterns over parameter names, one a layer group; see `python -m search groups`."""
+    groups: Annotated[list[str | Patterns], Field(min_length=1)] | None = _like(["stem.*", "layer1.*"])
+    """Patterns over parameter names, one or several a group; see `python -m search groups`."""
     image_size: Count | None = _like(224)
     """Pixels a side; image_size, mean and std are by default those of its weights."""
     mean: Channels | None = _like([0.485, 0.456, 0.406])

@@ -75,7 +75,7 @@ class Task:
         network = find_network(spec.model)
         parts = network.build()
         try:
-            groups = layer_groups(parts.backbone, groups=spec.model.groups)
+            groups = layer_groups(parts.backbone, groups=spec.model.groups, head=parts.head)
         except ValueError as error:
             raise TaskError(f"[model] backbone = {spec.model.backbone!r}: {error}") from None
         example, *others = (inputs for one in (data, source) if one for inputs in samples(one, network, spec))

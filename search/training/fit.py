@@ -130,7 +130,7 @@ def _build(
     backbone, head, own = task.build(strategy, repeat=repeat)
     reader = None if frozen_prefix is None else reader_of(frozen_prefix, strategy, backbone, repeat=repeat, size=size)
     compute_format.apply_memory_format(backbone)
-    groups = layer_groups(backbone, groups=task.spec.model.groups)
+    groups = layer_groups(backbone, groups=task.spec.model.groups, head=head)
     # A group that never trains has no rate; in the optimizer it would only cost time at every step.
     rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]
     optimizer = build_optimizer(task.spec.train, rated)

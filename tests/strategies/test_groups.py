@@ -307,15 +307,6 @@ def test_patterns_that_do_not_fit_are_named(patterns, message):
         layer_groups(small_cnn(), groups=patterns)
 
 
-def test_tied_weights_are_noticed():
-    one, other = nn.Linear(3, 3), nn.Linear(3, 3)
-    other.weight = one.weight
-    with pytest.raises(ValueError, match=r"shared between layer groups: 0.weight, 1.weight\. Name groups"):
-        layer_groups(nn.Sequential(one, other))
-    together = layer_groups(nn.Sequential(one, other), groups=["*"])
-    assert together[0].parameter_names == ("0.weight", "0.bias", "1.bias"), "once, by its first name"
-
-
 def test_a_layer_that_stands_in_two_places_is_one():
     layer = nn.Linear(3, 3)
     assert names(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3))) == ["0", "3"]
@@ -325,8 +316,25 @@ def test_a_layer_that_stands_in_two_places_is_one():
 def test_weights_without_a_shape_are_refused():
     with pytest.raises(ValueError, match=r"lazy parameter '0\.weight' has no shape yet: run one batch"):
         layer_groups(nn.Sequential(nn.LazyLinear(3), nn.LazyLinear(3)))
+    assert len(layer_groups(nn.Linear(3, 3), head=nn.LazyLinear(3))) == 1
 
 
 def test_a_backbone_without_parameters_is_refused():
     with pytest.raises(ValueError, match="no parameters"):
         layer_groups(nn.Flatten())
+
+
+def test_a_head_inside_the_backbone_is_left_out():
+    whole = resnet18()
+    groups = layer_groups(whole, head=whole.fc)
+    assert [group.name for group in groups] == RESNET
+    apart = resnet()
+    for group, other in zip(groups, layer_groups(apart), strict=True):
+        assert group.parameter_names == other.parameter_names
+        places = [
+            [name for name, m in net.named_modules() if m in g.modules] for net, g in ((whole, group), (apart, other))
+        ]
+        assert places[0] == [name for name in places[1] if name != "fc"]
+    assert isinstance(whole.fc, nn.Linear)
+    three = nn.Sequential(nn.Sequential(nn.Sequential(layer(), layer()), nn.Linear(4, 4)), nn.Linear(4, 2))
+    assert names(three[0]) == [name.removeprefix("0.") for name in (g.name for g in layer_groups(three, head=three[1]))]

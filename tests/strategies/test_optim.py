@@ -59,10 +59,3 @@ def test_l2_sp_replaces_the_backbones_weight_decay():
         decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
         assert decays["block1"] == decays["linear"] == decay
         assert decays["head"] == 0.05
-
-
-def test_weights_tied_between_backbone_and_head_are_noticed():
-    backbone, head = small_net(), nn.Linear(16, 8)
-    head.weight = backbone.linear[1].weight
-    with pytest.raises(ValueError, match=r"shared between backbone and head: linear\.1\.weight"):
-        param_groups(backbone, head, STRATEGY)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader, IterableDataset
 
-from strategies import FreezingCallback, FreezingStrategy
+from strategies import FreezingCallback, FreezingStrategy, param_groups
 from tests.strategies.learner import EPOCHS, Module, Rates, Scheduled, Watch, loader, trainer
 
 
@@ -104,19 +104,41 @@ def test_norms_alone_may_unfreeze_without_norms():
     assert all(torch.equal(tensor, start[name]) for name, tensor in module.backbone.state_dict().items())
 
 
-def test_weights_tied_between_backbone_and_head_are_noticed():
-    strategy = FreezingStrategy(freeze_depth=0)
-    module = Module(strategy)
-    module.backbone.append(nn.Linear(4, 2))
-    module.head = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
-    module.head[0].weight = module.backbone[3].weight
-    with pytest.raises(ValueError, match=r"shared between backbone and head: 3\.weight"):
-        trainer(FreezingCallback(strategy)).fit(module, loader())
-
-
 def test_sharded_training_is_refused(monkeypatch):
     strategy = FreezingStrategy(freeze_depth=0)
     run = trainer()
     monkeypatch.setattr(run._accelerator_connector, "strategy", FSDPStrategy())
     with pytest.raises(MisconfigurationException, match="a single device and under DDP, not under FSDPStrategy"):
         FreezingCallback(strategy).setup(run, Module(strategy), "fit")
+
+
+class InPlace(Module):
+    """Its whole network is one module, in which head and backbone hold each other or are apart."""
+
+    def __init__(self, strategy, *, backbone, head):
+        super().__init__(strategy)
+        self.names = backbone, head
+        self.net = nn.Sequential(nn.Sequential(*self.backbone), self.head)
+        del self.backbone, self.head
+
+    def training_step(self, batch, index):
+        torch.manual_seed(self.global_step)
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        backbone, head = map(self.get_submodule, self.names)
+        return AdamW(param_groups(backbone, head, self.strategy), weight_decay=0.1)
+
+
+@pytest.mark.parametrize("fields", [{"unfreeze_epoch": 1, "epochs_per_group": 1}, {"freeze_depth": 3}])
+@pytest.mark.parametrize(("backbone", "head"), [("net", "net.1"), ("net.0", "net")])
+def test_of_two_parts_that_hold_each_other_one_is_the_rest(backbone, head, fields):
+    strategy = FreezingStrategy(**{"freeze_depth": 0, "head_lr": 0.05, "scheduler": "cosine"} | fields)
+    modules = InPlace(strategy, backbone="net.0", head="net.1"), InPlace(strategy, backbone=backbone, head=head)
+    for module in modules:
+        names = dict(zip(("backbone", "head"), module.names, strict=True))
+        trainer(FreezingCallback(strategy, **names), epochs=4).fit(module, loader())
+    apart, inside = modules
+    assert inside.net[1].training
+    for (name, tensor), other in zip(apart.state_dict().items(), inside.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other), name

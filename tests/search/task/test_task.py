@@ -162,6 +162,20 @@ class Teacher(Whole):
         super().__init__()
         self.teacher = body().requires_grad_(False)
 
+class InPlace(Whole):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(*body(), nn.ReLU(), nn.Linear(8, 10))
+        self.head = self.backbone[3]
+
+    def forward(self, inputs):
+        return self.backbone(inputs)
+
+def tied():
+    made, head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10)), nn.Linear(10, 10)
+    head.weight = made[2].weight
+    return made, head
+
 class Tuple(Whole):
     def forward(self, inputs):
         return self.head(self.backbone(inputs)), None
@@ -188,6 +202,7 @@ def own(tmp_path, monkeypatch):
         ("shared", "returns the same module twice; it must build a new one at every call"),
         ("shared_head", "returns the same module twice"),
         ("Extra", "projector.weight, projector.bias: neither the backbone's nor the head's"),
+        ("tied", r"shared between backbone and head: 2\.weight\. Untie the head by a copy"),
         ("Tuple", r"its forward must return outputs \(N, 10\), got tuple"),
     ],
 )
@@ -209,6 +224,12 @@ def test_a_module_may_have_frozen_extras_and_no_forward(own):
     backbone, head, module = task.build(FreezingStrategy.full_fine_tuning(), repeat=0)
     inputs = task.data.test.inputs[:3]
     assert torch.equal(module(inputs), head(backbone(inputs)))
+
+
+def test_a_head_inside_the_backbone_is_none_of_its_groups(own):
+    task = Task.load(own("InPlace"))
+    assert [group.name for group in task.groups] == ["1"]
+    assert task.trainable_parameters(FreezingStrategy.linear_probing(num_groups=1)) == 90
 
 
 def test_numpys_random_numbers_are_the_repeats_too(own):
