@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from strategies.freeze import set_trainable, trained_parameters
+from strategies.freeze import set_trainable, spares_frozen, trained_parameters
 from strategies.groups import Groups, LayerGroup, layer_groups
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
@@ -21,6 +21,8 @@ from strategies.trainer_checks import (
     check_wrap,
     find_module,
     rate_indices,
+    warn_of_frozen,
+    warn_of_missing,
 )
 
 
@@ -32,12 +34,14 @@ class FreezingCallback(Callback):
 
     Before every epoch the schedule sets what trains, and before every batch the learning rates, if the strategy moves
     them. So a run that resumes from a checkpoint in any phase is right. Lightning's `BaseFinetuning` loses its state on
-    resume (Lightning #21901) and trains frozen batch norm (#15063). Parameters frozen by other code train as soon as
-    their group does. Only L2-SP has state: checkpoints hold the weights at the start of the fit.
+    resume (Lightning #21901) and trains frozen batch norm (#15063). Parameters that other code has frozen stay so, with
+    a warning, unless the strategy has `parameters` = "all". Only L2-SP has state: checkpoints hold the weights at the
+    start of the fit.
 
-    Use it with `param_groups`: the optimizer must hold from the start all that will ever train. Without `lr_growth`,
-    `warmup_steps` or `scheduler`, learning rates belong to the optimizer and to any scheduler. A
-    `LearningRateMonitor` after this callback in the Trainer's list shows each batch's rates.
+    Use it with `param_groups`: the optimizer must hold from the start all that will ever train; a warning names what
+    it lacks outside the backbone. Without `lr_growth`, `warmup_steps` or `scheduler`, learning rates belong to the
+    optimizer and to any scheduler. A `LearningRateMonitor` after this callback in the Trainer's list shows each batch's
+    rates.
 
     DDP never averages parameters that are frozen when it wraps the module (#20340). So all that will ever train
     requires gradients then, and is frozen after the wrap. A strategy that unfreezes midway needs
@@ -87,6 +91,9 @@ class FreezingCallback(Callback):
         check_wrap(trainer, self._schedule)
         check_averaging(trainer, self._layers, self._schedule, self.strategy)
         check_parameters(trainer, self._layers, self._schedule, self.strategy)
+        head = pl_module.get_submodule(self.head)
+        warn_of_frozen(pl_module, head, self._layers, self._schedule, self.strategy)
+        warn_of_missing(trainer, pl_module, self._layers)
         if self._schedule.rates_move:
             check_rates(trainer, self.strategy)
             self._rate_indices = [rate_indices(optimizer, self._layers) for optimizer in trainer.optimizers]
@@ -135,7 +142,8 @@ class FreezingCallback(Callback):
     def _set_trainable(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
         strategy, head = self.strategy, pl_module.get_submodule(self.head)
         holds_backbone = pl_module.get_submodule(self.backbone) in set(head.modules())
-        head.requires_grad_(True)
+        if not spares_frozen(strategy.parameters):
+            head.requires_grad_(True)
         if holds_backbone:
             head.train()
         set_trainable(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)

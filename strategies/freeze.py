@@ -6,16 +6,17 @@ from torch import nn
 
 from strategies.groups import LayerGroup
 from strategies.layer_kinds import is_batch_norm, is_norm
-from strategies.strategy import BatchNorm, FreezingStrategy, Parameters
+from strategies.strategy import NOT_FROZEN_BY_HAND, BatchNorm, DefaultWord, FreezingStrategy, Parameters
 
 _SAVED_DROPOUT = "_dropout_once_all_layers_train"
+_FROZEN = "_frozen_by_a_strategy"
 
 
 def set_trainable(
     groups: Sequence[LayerGroup],
     trainable: Sequence[bool],
     *,
-    parameters: Parameters = "all",
+    parameters: Parameters = NOT_FROZEN_BY_HAND,
     batch_norm: BatchNorm = "train",
 ) -> None:
     """Unfreeze or freeze each layer group: set `requires_grad`, and `train()` or `eval()`.
@@ -23,13 +24,24 @@ def set_trainable(
     A frozen group is a constant function: no gradient, no dropout, batch norm with its stored statistics.
     `parameters` and `batch_norm` are a strategy's fields.
 
+    Parameters that other code has frozen stay so, with a batch norm's statistics, unless `parameters` = "all" is given.
+
     Layers of one `nn.LSTM` (GRU, RNN) may be in several groups, but share one dropout rate. While any of them is
     frozen, that dropout is off. The module stays in `train()` while any layer trains, as cuDNN's backward pass demands.
     """
     states: dict[nn.Module, list[bool]] = {}
+    still: set[nn.Parameter] = set()
     for group, unfrozen in zip(groups, trainable, strict=True):
-        training = _training(group, parameters=parameters, batch_norm=batch_norm) if unfrozen else set()
-        for parameter in group.parameters:
+        if spares_frozen(parameters):
+            still |= frozen_by_hand(group)
+        chosen = _chosen(group, parameters=parameters, batch_norm=batch_norm) if unfrozen else set()
+        training = chosen - still
+        marked = vars(group.modules[0]).setdefault(_FROZEN, set())
+        for name, parameter in zip(group.parameter_names, group.parameters, strict=True):
+            if parameter in training:
+                marked.discard(name)
+            elif parameter.requires_grad:
+                marked.add(name)
             parameter.requires_grad_(parameter in training)
             if parameter not in training:
                 parameter.grad = None  # the optimizer would still apply it
@@ -38,23 +50,42 @@ def set_trainable(
     # `train()` recurses, so containers go first, as their groups list them. Unlike `.training = ...`, it respects
     # modules that override it.
     for module, trains in states.items():
-        module.train(any(trains) and not (batch_norm == "frozen" and is_batch_norm(module)))
+        own = set(module.parameters(recurse=False))
+        fixed = is_batch_norm(module) and (batch_norm == "frozen" or (bool(own) and own <= still))
+        module.train(any(trains) and not fixed)
         if isinstance(module, nn.RNNBase):
             _set_dropout(module, on=len(set(trains)) == 1)
 
 
 def trained_parameters(
-    groups: Sequence[LayerGroup], strategy: FreezingStrategy, *, max_epochs: int | None = None
+    groups: Sequence[LayerGroup], strategy: FreezingStrategy, *, max_epochs: int | None = None, by_hand: bool = False
 ) -> dict[str, nn.Parameter]:
-    """Return all backbone parameters that a strategy ever trains, by their names in the backbone."""
+    """Return all backbone parameters that a strategy ever trains, by their names in the backbone.
+
+    by_hand: return instead those that it would train, had other code not frozen them.
+    """
     return {
         name: parameter
         for group, unfreeze in zip(groups, strategy.schedule(len(groups), max_epochs).unfreeze_epochs, strict=True)
         if unfreeze is not None
-        for training in [_training(group, parameters=strategy.parameters, batch_norm=strategy.batch_norm)]
+        for chosen in [_chosen(group, parameters=strategy.parameters, batch_norm=strategy.batch_norm)]
+        for still in [frozen_by_hand(group) if spares_frozen(strategy.parameters) else set()]
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True)
-        if parameter in training
+        if parameter in chosen and (parameter in still) == by_hand
     }
+
+
+def frozen_by_hand(group: LayerGroup) -> set[nn.Parameter]:
+    """Return a group's parameters that have no gradient, though no strategy has frozen them."""
+    # Marks are on the backbone itself, so that copies and second fits have them.
+    marked = vars(group.modules[0]).get(_FROZEN, ())
+    named = zip(group.parameter_names, group.parameters, strict=True)
+    return {parameter for name, parameter in named if not parameter.requires_grad and name not in marked}
+
+
+def spares_frozen(parameters: Parameters) -> bool:
+    """Return whether a strategy spares what was frozen by hand: unless given "all"."""
+    return parameters != "all" or isinstance(parameters, DefaultWord)
 
 
 def _set_dropout(rnn: nn.RNNBase, *, on: bool) -> None:
@@ -65,8 +96,8 @@ def _set_dropout(rnn: nn.RNNBase, *, on: bool) -> None:
         rnn.__dict__[_SAVED_DROPOUT], rnn.dropout = rnn.dropout, 0.0
 
 
-def _training(group: LayerGroup, *, parameters: Parameters, batch_norm: BatchNorm) -> set[nn.Parameter]:
-    """Return the parameters of an unfrozen group that train."""
+def _chosen(group: LayerGroup, *, parameters: Parameters, batch_norm: BatchNorm) -> set[nn.Parameter]:
+    """Return the parameters of an unfrozen group that a strategy's fields choose."""
     batch_norms = {p for m in group.modules if is_batch_norm(m) for p in m.parameters(recurse=False)}
     norms = {p for m in group.modules if is_norm(m) for p in m.parameters(recurse=False)}
     return {

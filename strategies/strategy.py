@@ -13,6 +13,14 @@ from strategies.validation import abbreviated, check_choice, check_int, checked_
 Parameters = Literal["all", "norm", "bias"]
 BatchNorm = Literal["train", "frozen"]
 
+
+class DefaultWord(str):
+    """A word that was not given: equal to the same word that was."""
+
+
+NOT_FROZEN_BY_HAND: Any = DefaultWord("all")
+"""The default `parameters`: all but those with `requires_grad = False` before the strategy came."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler": get_args(Scheduler),
     "parameters": get_args(Parameters),
@@ -51,7 +59,7 @@ class FreezingStrategy:
     warmup_steps: training steps (batches) from a group's unfreezing over which its learning rate rises evenly.
     scheduler: "constant", or "cosine" or "linear": all learning rates, the head's too, fall to 0 over the run.
     parameters: "all" of unfrozen groups, "norm" (those of normalisation layers), or "bias" (1-D ones of that name, the
-        norms' too). The last is BitFit (Ben Zaken et al., 2022).
+        norms' too). The last is BitFit (Ben Zaken et al., 2022). What was frozen by hand trains only if "all" is given.
     batch_norm: "frozen" keeps statistics and weights of unfrozen groups' batch norms as pretrained (torchvision's
         `FrozenBatchNorm2d`).
     l2_sp: replaces weight decay of unfrozen backbone parameters by the gradient of l2_sp/2 ||w - w0||^2 (Li et al.,
@@ -72,7 +80,7 @@ class FreezingStrategy:
     lr_growth: float = 1.0
     warmup_steps: int = 0
     scheduler: Scheduler = "constant"
-    parameters: Parameters = "all"
+    parameters: Parameters = NOT_FROZEN_BY_HAND
     batch_norm: BatchNorm = "train"
     l2_sp: float = 0.0
     epochs: int | None = None

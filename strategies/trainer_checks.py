@@ -1,7 +1,7 @@
-"""Checks that a Lightning run suits the strategy; all raise `MisconfigurationException`."""
+"""Checks that a Lightning run suits the strategy, which raise `MisconfigurationException` or warn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -9,11 +9,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.xla import XLAStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from strategies.freeze import trained_parameters
+from strategies.freeze import spares_frozen, trained_parameters
 from strategies.groups import LayerGroup
 from strategies.layer_kinds import is_batch_norm
 from strategies.schedule import Schedule
@@ -73,8 +74,35 @@ def check_parameters(
     if unfreezes and not trained_parameters(groups, replace(strategy, freeze_depth=0)):
         raise MisconfigurationException(
             f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the backbone "
-            "without any parameter that trains."
+            "without any parameter that trains. Parameters with requires_grad = False before the fit stay frozen, "
+            'unless FreezingStrategy(parameters="all") is given.'
         )
+
+
+def warn_of_frozen(
+    module: nn.Module, head: nn.Module, groups: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
+) -> None:
+    """Name the parameters that the strategy would train, had other code not frozen them."""
+    if not spares_frozen(strategy.parameters):
+        return
+    still = {p for p in head.parameters() if not p.requires_grad}.difference(*(group.parameters for group in groups))
+    still.update(trained_parameters(groups, strategy, max_epochs=schedule.max_epochs, by_hand=True).values())
+    advice = 'had requires_grad = False before the fit and stay frozen; FreezingStrategy(parameters="all") trains them.'
+    _warn_of(still, module, advice)
+
+
+def warn_of_missing(trainer: Trainer, module: nn.Module, groups: Sequence[LayerGroup]) -> None:
+    """Name the parameters outside the layer groups that require gradients, but are in no optimizer."""
+    held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+    missing = {p for p in module.parameters() if p.requires_grad}.difference(held, *(g.parameters for g in groups))
+    advice = "put them into the head of `param_groups`, nn.ModuleList([head, ...]), or set requires_grad = False."
+    _warn_of(missing, module, f"are in no optimizer, so they never train: {advice}")
+
+
+def _warn_of(parameters: Set[nn.Parameter], module: nn.Module, text: str) -> None:
+    names = [name for name, parameter in module.named_parameters() if parameter in parameters]
+    if names:
+        rank_zero_warn(f"{len(names)} parameter(s) ({', '.join(names[:4])}{', ...' * (len(names) > 4)}) {text}")
 
 
 def check_averaging(

@@ -23,7 +23,7 @@ from search.study.create import check_weights
 from search.study.recovery import Recovery, under_lock
 from search.study.result import TrialResult
 from search.study.sampling import pruner, sampler, warm_start
-from search.study.space import baselines, fixed_params, samples_pretrained, strategy_of, suggest
+from search.study.space import baselines, fixed_params, samples_pretrained, suggest
 from search.verdict.confirm import needed_confirm_trials, nominees
 from search.verdict.load import read_results, rows_of
 from search.verdict.metric import METRICS
@@ -251,7 +251,7 @@ class TrialQueue:
         return Claim(
             study=self._confirm,
             trial=trial,
-            strategy=strategy_of(waiting.params, self.spec, num_groups=self.num_groups),
+            strategy=self.spec.strategy(waiting.params, num_groups=self.num_groups),
             size=size,
             repeat=waiting.user_attrs["repeat"],
             confirms=True,

@@ -97,12 +97,7 @@ def suggest(trial: optuna.Trial, spec: StudySpec, *, num_groups: int, pretrained
     arm = FreezingStrategy(freeze_depth=params["freeze_depth"], pretrained=pretrained)
     for name in _asked(arm, num_groups, _refined(spec))[1:]:
         params[name] = _suggest(trial, name, [False] if name == "pretrained" else space[name])
-    return strategy_of(params, spec, num_groups=num_groups)
-
-
-def strategy_of(params: dict[str, Any], spec: StudySpec, *, num_groups: int) -> FreezingStrategy:
-    """Return the canonical strategy of a trial's params."""
-    return FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
+    return spec.strategy(params, num_groups=num_groups)
 
 
 def _asked(strategy: FreezingStrategy, num_groups: int, refined: Collection[str]) -> list[str]:

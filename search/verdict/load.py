@@ -16,7 +16,6 @@ from search.storage.url import Database
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from strategies import FreezingStrategy
 
 
 def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | None:
@@ -112,7 +111,7 @@ def _row(
         params = trial.params or trial.system_attrs.get("fixed_params", {})
         if "freeze_depth" not in params:
             return None  # claimed a moment ago: not one parameter is sampled yet
-        strategy = FreezingStrategy.from_params(params).canonical(num_groups, spec.train.epochs)
+        strategy = spec.strategy(params, num_groups=num_groups)
         value = trial.value
     known_size = size or stored.size
     if known_size is None or (size is None) != (stored.source_trial is not None):

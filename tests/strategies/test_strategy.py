@@ -1,4 +1,5 @@
 import math
+import pickle
 from dataclasses import fields, replace
 from itertools import product
 
@@ -7,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from strategies import Family, FreezingStrategy
+from strategies.freeze import spares_frozen
 
 DEFAULTS = FreezingStrategy(freeze_depth=0).to_params()
 del DEFAULTS["freeze_depth"], DEFAULTS["head_lr"]
@@ -118,6 +120,19 @@ def test_params_spell_every_field_that_is_known(case):
     assert short.items() <= params.items()
     assert FreezingStrategy.from_params(short) == strategy
     assert (short.keys() == {"freeze_depth", "head_lr"}) == (strategy == replace(strategy, **DEFAULTS))
+
+
+@pytest.mark.parametrize("fields", [{}, {"parameters": "all"}])
+def test_all_that_is_given_stays_given(fields):
+    strategy = FreezingStrategy(freeze_depth=0, **fields)
+    for again in (
+        replace(strategy, epochs=3),
+        FreezingStrategy.from_params(strategy.to_params()),
+        FreezingStrategy.from_params(strategy.to_params(defaults=False)),
+        pickle.loads(pickle.dumps(strategy)),
+        strategy.canonical(4, 20),
+    ):
+        assert spares_frozen(again.parameters) == (not fields)
 
 
 def test_canonical_keeps_the_heads_scheduler():

@@ -112,6 +112,36 @@ def test_sharded_training_is_refused(monkeypatch):
         FreezingCallback(strategy).setup(run, Module(strategy), "fit")
 
 
+class Beside(Module):
+    """A layer beside backbone and head."""
+
+    def __init__(self, strategy, *, held=False):
+        super().__init__(strategy)
+        self.last, self.held = nn.Linear(2, 2), held
+
+    def training_step(self, batch, index):
+        return nn.functional.cross_entropy(self.last(self.head(self.backbone(batch[0]))), batch[1])
+
+    def configure_optimizers(self):
+        heads = nn.ModuleList([self.head, self.last]) if self.held else self.head
+        return AdamW(param_groups(self.backbone, heads, self.strategy))
+
+
+def test_parameters_in_no_optimizer_are_named():
+    strategy = FreezingStrategy(freeze_depth=1, unfreeze_epoch=1)
+    advice = (
+        r"2 parameter.s. \(last.weight, last.bias\) are in no optimizer, so they never train: put them into the head"
+    )
+    with pytest.warns(UserWarning, match=advice):
+        trainer(FreezingCallback(strategy), epochs=2).fit(Beside(strategy), loader())
+    held, frozen = Beside(strategy, held=True), Beside(strategy)
+    frozen.last.requires_grad_(False)
+    for module in (held, frozen):
+        start = module.last.weight.detach().clone()
+        trainer(FreezingCallback(strategy), epochs=2).fit(module, loader())
+        assert torch.equal(module.last.weight, start) == (module is frozen)
+
+
 class InPlace(Module):
     """Its whole network is one module, in which head and backbone hold each other or are apart."""
 

@@ -3,7 +3,7 @@ import pytest
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.study.space import baselines, complete_space, fixed_params, samples_pretrained, strategy_of, suggest
+from search.study.space import baselines, complete_space, fixed_params, samples_pretrained, suggest
 from strategies import Family, FreezingStrategy
 
 GROUPS = 4
@@ -113,7 +113,7 @@ def test_suggest_asks_for_refinements_only_with_an_effect(spec):
         assert ("lr_growth" in trial.params) == ("warmup_steps" in trial.params) == unfreezes
         for name in ("parameters", "batch_norm", "l2_sp"):
             assert (name in trial.params) == (unfreezes and pretrained)
-        assert strategy_of(trial.params, refined, num_groups=GROUPS) == strategy
+        assert refined.strategy(trial.params, num_groups=GROUPS) == strategy
 
 
 STEEP = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
@@ -129,7 +129,7 @@ def test_an_enqueued_baseline_is_what_is_trained(spec, space):
         study.enqueue_trial(fixed_params(baseline, refined, num_groups=GROUPS))
         trial = study.ask()
         assert suggest(trial, refined, num_groups=GROUPS, pretrained=baseline.pretrained) == baseline
-        assert strategy_of(trial.params, refined, num_groups=GROUPS) == baseline
+        assert refined.strategy(trial.params, num_groups=GROUPS) == baseline
         assert trial.params == fixed_params(baseline, refined, num_groups=GROUPS), "nothing else was asked for"
 
 

@@ -171,6 +171,9 @@ class InPlace(Whole):
     def forward(self, inputs):
         return self.backbone(inputs)
 
+def frozen():
+    return body().requires_grad_(False)
+
 def tied():
     made, head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10)), nn.Linear(10, 10)
     head.weight = made[2].weight
@@ -202,6 +205,7 @@ def own(tmp_path, monkeypatch):
         ("shared", "returns the same module twice; it must build a new one at every call"),
         ("shared_head", "returns the same module twice"),
         ("Extra", "projector.weight, projector.bias: neither the backbone's nor the head's"),
+        ("frozen", "leaves the backbone nothing to train; allowed: parameters = 'all', which also trains"),
         ("tied", r"shared between backbone and head: 2\.weight\. Untie the head by a copy"),
         ("Tuple", r"its forward must return outputs \(N, 10\), got tuple"),
     ],
@@ -230,6 +234,14 @@ def test_a_head_inside_the_backbone_is_none_of_its_groups(own):
     task = Task.load(own("InPlace"))
     assert [group.name for group in task.groups] == ["1"]
     assert task.trainable_parameters(FreezingStrategy.linear_probing(num_groups=1)) == 90
+
+
+def test_a_backbone_frozen_by_hand_trains_if_all_is_given(own):
+    given = own("frozen").changed(space={"parameters": "all"})
+    params = {"freeze_depth": 0, "head_lr": 0.01}
+    assert Task.load(given).trainable_parameters(given.strategy(params, num_groups=1)) == 520 + 90
+    probing = own("frozen").changed(space={"freeze_depth": 1})
+    assert Task.load(probing).trainable_parameters(probing.strategy(params, num_groups=1)) == 90
 
 
 def test_numpys_random_numbers_are_the_repeats_too(own):
