@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from strategies.freeze import set_trainable, spares_frozen, trained_parameters
+from strategies.freeze import set_trainable, trained_parameters
 from strategies.groups import Groups, LayerGroup, layer_groups
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
@@ -141,14 +141,12 @@ class FreezingCallback(Callback):
 
     def _set_trainable(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
         strategy, head = self.strategy, pl_module.get_submodule(self.head)
-        holds_backbone = pl_module.get_submodule(self.backbone) in set(head.modules())
-        if not spares_frozen(strategy.parameters):
+        if strategy.parameters == "all":
             head.requires_grad_(True)
-        if holds_backbone:
-            head.train()
+        head.train()
         set_trainable(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
-        if not holds_backbone:  # the backbone may hold the head
-            head.train()
+        if head in set(pl_module.get_submodule(self.backbone).modules()):
+            head.train()  # a frozen backbone's mode has reached it
 
     def _set_rates(self, trainer: Trainer, batch: int) -> None:
         if not self._schedule.rates_move:

@@ -6,7 +6,7 @@ from torch import nn
 
 from strategies.groups import LayerGroup
 from strategies.layer_kinds import is_batch_norm, is_norm
-from strategies.strategy import NOT_FROZEN_BY_HAND, BatchNorm, DefaultWord, FreezingStrategy, Parameters
+from strategies.strategy import BatchNorm, FreezingStrategy, Parameters
 
 _SAVED_DROPOUT = "_dropout_once_all_layers_train"
 _FROZEN = "_frozen_by_a_strategy"
@@ -16,7 +16,7 @@ def set_trainable(
     groups: Sequence[LayerGroup],
     trainable: Sequence[bool],
     *,
-    parameters: Parameters = NOT_FROZEN_BY_HAND,
+    parameters: Parameters = "trainable",
     batch_norm: BatchNorm = "train",
 ) -> None:
     """Unfreeze or freeze each layer group: set `requires_grad`, and `train()` or `eval()`.
@@ -24,7 +24,7 @@ def set_trainable(
     A frozen group is a constant function: no gradient, no dropout, batch norm with its stored statistics.
     `parameters` and `batch_norm` are a strategy's fields.
 
-    Parameters that other code has frozen stay so, with a batch norm's statistics, unless `parameters` = "all" is given.
+    Parameters that other code has frozen stay so, with a batch norm's statistics, unless `parameters` = "all".
 
     Layers of one `nn.LSTM` (GRU, RNN) may be in several groups, but share one dropout rate. While any of them is
     frozen, that dropout is off. The module stays in `train()` while any layer trains, as cuDNN's backward pass demands.
@@ -32,10 +32,8 @@ def set_trainable(
     states: dict[nn.Module, list[bool]] = {}
     still: set[nn.Parameter] = set()
     for group, unfrozen in zip(groups, trainable, strict=True):
-        if spares_frozen(parameters):
-            still |= frozen_by_hand(group)
-        chosen = _chosen(group, parameters=parameters, batch_norm=batch_norm) if unfrozen else set()
-        training = chosen - still
+        still |= _frozen_by_hand(group, parameters)
+        training = _chosen(group, parameters=parameters, batch_norm=batch_norm) - still if unfrozen else set()
         marked = vars(group.modules[0]).setdefault(_FROZEN, set())
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True):
             if parameter in training:
@@ -69,23 +67,20 @@ def trained_parameters(
         for group, unfreeze in zip(groups, strategy.schedule(len(groups), max_epochs).unfreeze_epochs, strict=True)
         if unfreeze is not None
         for chosen in [_chosen(group, parameters=strategy.parameters, batch_norm=strategy.batch_norm)]
-        for still in [frozen_by_hand(group) if spares_frozen(strategy.parameters) else set()]
+        for still in [_frozen_by_hand(group, strategy.parameters)]
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True)
         if parameter in chosen and (parameter in still) == by_hand
     }
 
 
-def frozen_by_hand(group: LayerGroup) -> set[nn.Parameter]:
-    """Return a group's parameters that have no gradient, though no strategy has frozen them."""
+def _frozen_by_hand(group: LayerGroup, parameters: Parameters) -> set[nn.Parameter]:
+    """Return a group's parameters that stay frozen, though no strategy has frozen them."""
+    if parameters == "all":
+        return set()
     # Marks are on the backbone itself, so that copies and second fits have them.
     marked = vars(group.modules[0]).get(_FROZEN, ())
     named = zip(group.parameter_names, group.parameters, strict=True)
     return {parameter for name, parameter in named if not parameter.requires_grad and name not in marked}
-
-
-def spares_frozen(parameters: Parameters) -> bool:
-    """Return whether a strategy spares what was frozen by hand: unless given "all"."""
-    return parameters != "all" or isinstance(parameters, DefaultWord)
 
 
 def _set_dropout(rnn: nn.RNNBase, *, on: bool) -> None:

@@ -10,16 +10,8 @@ from typing import Any, Literal, Self, get_args
 from strategies.schedule import Schedule, Scheduler
 from strategies.validation import abbreviated, check_choice, check_int, checked_float
 
-Parameters = Literal["all", "norm", "bias"]
+Parameters = Literal["trainable", "all", "norm", "bias"]
 BatchNorm = Literal["train", "frozen"]
-
-
-class DefaultWord(str):
-    """A word that was not given: equal to the same word that was."""
-
-
-NOT_FROZEN_BY_HAND: Any = DefaultWord("all")
-"""The default `parameters`: all but those with `requires_grad = False` before the strategy came."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler": get_args(Scheduler),
@@ -58,8 +50,9 @@ class FreezingStrategy:
         (Lightning's `BackboneFinetuning`).
     warmup_steps: training steps (batches) from a group's unfreezing over which its learning rate rises evenly.
     scheduler: "constant", or "cosine" or "linear": all learning rates, the head's too, fall to 0 over the run.
-    parameters: "all" of unfrozen groups, "norm" (those of normalisation layers), or "bias" (1-D ones of that name, the
-        norms' too). The last is BitFit (Ben Zaken et al., 2022). What was frozen by hand trains only if "all" is given.
+    parameters: what trains of unfrozen groups. "trainable": all that required a gradient before the strategy came.
+        "all": also what was frozen by hand (`requires_grad = False`). "norm": the trainable ones of normalisation
+        layers. "bias": the trainable 1-D ones of that name, the norms' too (BitFit, Ben Zaken et al., 2022).
     batch_norm: "frozen" keeps statistics and weights of unfrozen groups' batch norms as pretrained (torchvision's
         `FrozenBatchNorm2d`).
     l2_sp: replaces weight decay of unfrozen backbone parameters by the gradient of l2_sp/2 ||w - w0||^2 (Li et al.,
@@ -80,7 +73,7 @@ class FreezingStrategy:
     lr_growth: float = 1.0
     warmup_steps: int = 0
     scheduler: Scheduler = "constant"
-    parameters: Parameters = NOT_FROZEN_BY_HAND
+    parameters: Parameters = "trainable"
     batch_norm: BatchNorm = "train"
     l2_sp: float = 0.0
     epochs: int | None = None
@@ -173,10 +166,8 @@ class FreezingStrategy:
         Optuna samples a field that is left out. `defaults=False` leaves out what has its default, except `head_lr`.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if not defaults:
-            usual = {field.name: field.default for field in fields(self) if field.name != "head_lr"}
-            values = {n: v for n, v in values.items() if (type(v), v) != (type(usual.get(n)), usual.get(n))}
-        return {name: value for name, value in values.items() if value is not None}
+        usual = {} if defaults else {field.name: field.default for field in fields(self) if field.name != "head_lr"}
+        return {name: value for name, value in values.items() if value is not None and value != usual.get(name)}
 
     # -- strategy -> behaviour ----------------------------------------------------------------------------
 
@@ -249,7 +240,7 @@ class FreezingStrategy:
             return Family.GRADUAL_UNFREEZING
         if self.unfreeze_epoch > 0:
             return Family.FREEZE_THEN_UNFREEZE
-        if self.freeze_depth > 0 or self.parameters != "all":  # norms or biases alone: most stays frozen
+        if self.freeze_depth > 0 or self.parameters in ("norm", "bias"):  # norms or biases alone: most stays frozen
             return Family.PARTIAL_FREEZING
         return Family.FULL_FINE_TUNING
 

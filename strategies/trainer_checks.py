@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from strategies.freeze import spares_frozen, trained_parameters
+from strategies.freeze import trained_parameters
 from strategies.groups import LayerGroup
 from strategies.layer_kinds import is_batch_norm
 from strategies.schedule import Schedule
@@ -62,7 +62,7 @@ def check_parameters(
 
     The unfrozen groups may have none: a search may try norms alone where the last groups have no norm.
     """
-    held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+    held = _held(trainer)
     trained = set(trained_parameters(groups, strategy, max_epochs=schedule.max_epochs).values())
     for group, unfreeze in zip(groups, schedule.unfreeze_epochs, strict=True):
         if not held.issuperset(trained.intersection(group.parameters)):
@@ -75,7 +75,7 @@ def check_parameters(
         raise MisconfigurationException(
             f"`parameters` = {strategy.parameters!r} with `batch_norm` = {strategy.batch_norm!r} leaves the backbone "
             "without any parameter that trains. Parameters with requires_grad = False before the fit stay frozen, "
-            'unless FreezingStrategy(parameters="all") is given.'
+            'unless the strategy is a FreezingStrategy(parameters="all").'
         )
 
 
@@ -83,7 +83,7 @@ def warn_of_frozen(
     module: nn.Module, head: nn.Module, groups: Sequence[LayerGroup], schedule: Schedule, strategy: FreezingStrategy
 ) -> None:
     """Name the parameters that the strategy would train, had other code not frozen them."""
-    if not spares_frozen(strategy.parameters):
+    if strategy.parameters == "all":
         return
     still = {p for p in head.parameters() if not p.requires_grad}.difference(*(group.parameters for group in groups))
     still.update(trained_parameters(groups, strategy, max_epochs=schedule.max_epochs, by_hand=True).values())
@@ -93,10 +93,14 @@ def warn_of_frozen(
 
 def warn_of_missing(trainer: Trainer, module: nn.Module, groups: Sequence[LayerGroup]) -> None:
     """Name the parameters outside the layer groups that require gradients, but are in no optimizer."""
-    held = {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
-    missing = {p for p in module.parameters() if p.requires_grad}.difference(held, *(g.parameters for g in groups))
+    known = _held(trainer).union(*(group.parameters for group in groups))
+    missing = {parameter for parameter in module.parameters() if parameter.requires_grad} - known
     advice = "put them into the head of `param_groups`, nn.ModuleList([head, ...]), or set requires_grad = False."
     _warn_of(missing, module, f"are in no optimizer, so they never train: {advice}")
+
+
+def _held(trainer: Trainer) -> set[nn.Parameter]:
+    return {p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
 
 
 def _warn_of(parameters: Set[nn.Parameter], module: nn.Module, text: str) -> None:

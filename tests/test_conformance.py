@@ -167,7 +167,7 @@ def is_chosen(backbone: nn.Module, name: str, strategy: FreezingStrategy) -> boo
         return False
     if strategy.parameters == "bias":
         return "bias" in last and backbone.get_parameter(name).ndim == 1
-    return strategy.parameters == "all" or "Norm" in kind
+    return strategy.parameters != "norm" or "Norm" in kind
 
 
 def rate(strategy: FreezingStrategy, from_head: int | None, epoch: int, step: int) -> float:

@@ -12,6 +12,7 @@ from search.errors import SpecError
 from search.spec.messages import explain
 from search.spec.tables import Activations, Confirm, Model, Search, Source, Space, Table, Task, Train, ends
 from strategies import FreezingStrategy
+from strategies.strategy import Parameters
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 NAMES = "at most 100 of letters, digits, '_', '.' and '-', the last two not first"
@@ -42,11 +43,15 @@ class StudySpec(Table):
         """True if some trials start from random weights instead of the pretrained ones."""
         return False in (ends(self.space.pretrained) or [self.model.weights == "none"])
 
+    @property
+    def widest(self) -> Parameters:
+        """The `parameters` of baselines and from scratch: "all" if the space has it."""
+        return "all" if "all" in ends(self.space.parameters) else "trainable"
+
     def strategy(self, params: dict[str, Any], *, num_groups: int) -> FreezingStrategy:
         """Return the canonical strategy of a trial's params. Raises as `FreezingStrategy.from_params`."""
-        # Params leave out what has one value; "all" in the file also trains what was frozen by hand.
-        given = {"parameters": "all"} if "all" in ends(self.space.parameters) else {}
-        return FreezingStrategy.from_params(given | params).canonical(num_groups, self.train.epochs)
+        strategy = FreezingStrategy.from_params({"parameters": self.widest} | params)
+        return strategy.canonical(num_groups, self.train.epochs)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:

@@ -217,8 +217,8 @@ class Space(Table):
     """Steps of warm-up; e.g. { low = 0, high = 20 }."""
     scheduler: Words | None = _like("constant")
     """Fall of all LRs over the run: or "cosine", "linear"."""
-    parameters: Words | None = _like("all")
-    """Parameters that train of a group: or "norm", "bias"."""
+    parameters: Words | None = _like("trainable")
+    """Parameters that train of a group: or "all", "norm", "bias"."""
     batch_norm: Words | None = _like("train")
     """In unfrozen groups: or "frozen", as pretrained."""
     l2_sp: Choice | None = _like(0.0)

@@ -65,9 +65,9 @@ def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
     found: list[FreezingStrategy] = []
     for strategy in usual:
         fixed = _STRUCTURE if strategy.pretrained else (*_STRUCTURE, *_SPARING)
-        values = {name: getattr(strategy, name) for name in space}
+        values = {name: getattr(strategy, name) for name in space} | {"parameters": spec.widest}
         moved = {name: _nearest(space[name], value) for name, value in values.items() if name not in fixed}
-        baseline = FreezingStrategy.from_params(values | moved).canonical(num_groups, epochs)
+        baseline = spec.strategy(values | moved, num_groups=num_groups)
         asked = {"pretrained": baseline.pretrained, **fixed_params(baseline, spec, num_groups=num_groups)}
         if baseline not in found and all(_contains(space[name], asked[name]) for name in _STRUCTURE if name in asked):
             found.append(baseline)

@@ -15,7 +15,6 @@ from search.spec.study_spec import StudySpec
 from search.spec.tables import ends
 from search.user_code import one_line
 from strategies import FreezingStrategy, LayerGroup, trained_parameters
-from strategies.strategy import NOT_FROZEN_BY_HAND
 
 
 def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None:
@@ -89,8 +88,9 @@ def _check_choices(spec: StudySpec, groups: list[LayerGroup]) -> None:
     # The backbone must have some of the parameters that the space lets train.
     if {*ends(spec.space.freeze_depth)} == {len(groups)}:
         return
-    choices = ends(spec.space.parameters) or [NOT_FROZEN_BY_HAND]
-    for choice, norms in product(choices, ends(spec.space.batch_norm) or ["train"]):
+    for choice, norms in product(
+        ends(spec.space.parameters) or ["trainable"], ends(spec.space.batch_norm) or ["train"]
+    ):
         strategy = FreezingStrategy(freeze_depth=0, parameters=choice, batch_norm=norms)
         if not trained_parameters(groups, strategy):
             raise TaskError(

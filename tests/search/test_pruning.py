@@ -90,7 +90,7 @@ def test_pruner_works_in_a_plain_optuna_study():
     assert states[1:] == [TrialState.PRUNED] * 7
 
 
-@pytest.mark.parametrize("suggested", [{}, {"parameters": ["norm", "all"], "scheduler": ["cosine", "constant"]}])
+@pytest.mark.parametrize("suggested", [{}, {"parameters": ["norm", "trainable"], "scheduler": ["cosine", "constant"]}])
 def test_an_enqueued_strategy_is_what_runs(suggested):
     ran = []
 

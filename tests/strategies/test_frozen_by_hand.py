@@ -109,7 +109,9 @@ def test_a_backbone_frozen_by_hand_is_probed_or_refused():
             super().__init__(strategy)
             self.backbone.requires_grad_(False)
 
-    with pytest.raises(MisconfigurationException, match=r'unless FreezingStrategy\(parameters="all"\) is given'):
+    with pytest.raises(
+        MisconfigurationException, match=r'unless the strategy is a FreezingStrategy\(parameters="all"\)'
+    ):
         trainer(FreezingCallback(FULL)).fit(Features(FULL), loader())
     probing = FreezingStrategy(freeze_depth=3)
     with warnings.catch_warnings():
@@ -125,5 +127,5 @@ def test_counts_leave_out_what_was_frozen_by_hand():
     for trainable in ((True,) * 3, (False,) * 3, (False, True, True)):
         set_trainable(groups, trainable)
         assert trained_parameters(groups, FULL).keys() == expected, "in any phase"
-    given = FreezingStrategy(freeze_depth=0, parameters="all")
-    assert len(trained_parameters(groups, given)) == len(list(backbone.parameters()))
+    every = FreezingStrategy(freeze_depth=0, parameters="all")
+    assert len(trained_parameters(groups, every)) == len(list(backbone.parameters()))

@@ -1,5 +1,4 @@
 import math
-import pickle
 from dataclasses import fields, replace
 from itertools import product
 
@@ -8,7 +7,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from strategies import Family, FreezingStrategy
-from strategies.freeze import spares_frozen
 
 DEFAULTS = FreezingStrategy(freeze_depth=0).to_params()
 del DEFAULTS["freeze_depth"], DEFAULTS["head_lr"]
@@ -29,7 +27,7 @@ def cases(draw: st.DrawFn) -> tuple[FreezingStrategy, int, int]:
         lr_growth=draw(st.sampled_from([1.0, 1.5, 10.0, 1e300])),
         warmup_steps=draw(st.integers(0, 9)),
         scheduler=draw(st.sampled_from(["constant", "cosine", "linear"])),
-        parameters=draw(st.sampled_from(["all", "norm", "bias"])),
+        parameters=draw(st.sampled_from(["trainable", "all", "norm", "bias"])),
         batch_norm=draw(st.sampled_from(["train", "frozen"])),
         l2_sp=draw(st.sampled_from([0.0, 0.01])),
     )
@@ -81,7 +79,7 @@ WEIGHTS = {
     "freeze_depth": (0, 3),
     "unfreeze_epoch": (0, 4),
     "pretrained": (True, False),
-    "parameters": ("all", "norm", "bias"),
+    "parameters": ("trainable", "all", "norm", "bias"),
     "batch_norm": ("train", "frozen"),
     "l2_sp": (0.0, 0.1),
 }
@@ -122,19 +120,6 @@ def test_params_spell_every_field_that_is_known(case):
     assert (short.keys() == {"freeze_depth", "head_lr"}) == (strategy == replace(strategy, **DEFAULTS))
 
 
-@pytest.mark.parametrize("fields", [{}, {"parameters": "all"}])
-def test_all_that_is_given_stays_given(fields):
-    strategy = FreezingStrategy(freeze_depth=0, **fields)
-    for again in (
-        replace(strategy, epochs=3),
-        FreezingStrategy.from_params(strategy.to_params()),
-        FreezingStrategy.from_params(strategy.to_params(defaults=False)),
-        pickle.loads(pickle.dumps(strategy)),
-        strategy.canonical(4, 20),
-    ):
-        assert spares_frozen(again.parameters) == (not fields)
-
-
 def test_canonical_keeps_the_heads_scheduler():
     assert FreezingStrategy(freeze_depth=4, scheduler="cosine").canonical(4, 20).scheduler == "cosine"
 
@@ -170,6 +155,7 @@ def test_canonical_is_idempotent_and_fits_from_params(case):
         (FreezingStrategy.gradual_unfreezing(epochs_per_group=2), Family.GRADUAL_UNFREEZING),
         (FreezingStrategy(freeze_depth=3, epochs_per_group=2), Family.PARTIAL_FREEZING),
         (FreezingStrategy(freeze_depth=0, parameters="bias"), Family.PARTIAL_FREEZING),
+        (FreezingStrategy(freeze_depth=0, parameters="all"), Family.FULL_FINE_TUNING),
         (FreezingStrategy(freeze_depth=0, batch_norm="frozen"), Family.FULL_FINE_TUNING),
         (FreezingStrategy.from_scratch(), Family.FROM_SCRATCH),
         (FreezingStrategy(freeze_depth=4, pretrained=False), Family.FROM_SCRATCH),
@@ -191,7 +177,7 @@ def test_family_is_the_first_that_matches(strategy, family):
         ({"freeze_depth": 0, "lr_growth": 0.9}, ValueError, "`lr_growth` must be finite and at least 1, got 0.9"),
         ({"freeze_depth": 0, "l2_sp": -1}, ValueError, "`l2_sp` must be finite and at least 0, got -1"),
         ({"freeze_depth": 0, "warmup_steps": 1.0}, TypeError, "`warmup_steps` must be a whole number, got 1.0"),
-        ({"freeze_depth": 0, "parameters": "bn"}, ValueError, '`parameters` must be one of "all", "norm", "bias", got'),
+        ({"freeze_depth": 0, "parameters": "bn"}, ValueError, 'one of "trainable", "all", "norm", "bias", got'),
         ({"freeze_depth": 0, "scheduler": 1}, ValueError, '`scheduler` must be one of "constant", "cosine", "linear"'),
         (
             {"freeze_depth": 0, "batch_norm": None},

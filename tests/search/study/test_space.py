@@ -119,7 +119,7 @@ def test_suggest_asks_for_refinements_only_with_an_effect(spec):
 STEEP = {"lr_growth": 50.0, "scheduler": ["linear", "cosine"], "parameters": "norm"}
 
 
-@pytest.mark.parametrize("space", [{}, REFINEMENTS, STEEP])
+@pytest.mark.parametrize("space", [{}, REFINEMENTS, STEEP, {"parameters": ["norm", "all"]}])
 def test_an_enqueued_baseline_is_what_is_trained(spec, space):
     refined = spec.changed(space=space)
     found = baselines(refined, num_groups=GROUPS)
@@ -133,13 +133,18 @@ def test_an_enqueued_baseline_is_what_is_trained(spec, space):
         assert trial.params == fixed_params(baseline, refined, num_groups=GROUPS), "nothing else was asked for"
 
 
+def test_baselines_train_all_if_the_space_has_it(spec):
+    found = baselines(spec.changed(space={"parameters": ["norm", "all"]}), num_groups=GROUPS)
+    assert {baseline.parameters for baseline in found if baseline.freeze_depth < GROUPS} == {"all"}
+
+
 def test_baselines_take_the_spaces_refinements(spec):
     found = baselines(spec.changed(space={"scheduler": "cosine", "parameters": "bias"}), num_groups=GROUPS)
     assert {baseline.scheduler for baseline in found} == {"cosine"}
     unfreezing = [baseline for baseline in found if baseline.freeze_depth < GROUPS and baseline.pretrained]
     assert {baseline.parameters for baseline in unfreezing} == {"bias"}
     scratch = [baseline for baseline in found if not baseline.pretrained]
-    assert {baseline.parameters for baseline in scratch} == {"all"}, "from scratch, all of the network trains"
+    assert {baseline.parameters for baseline in scratch} == {"trainable"}, "from scratch, all of the network trains"
 
 
 @pytest.mark.parametrize(

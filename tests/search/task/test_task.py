@@ -236,10 +236,10 @@ def test_a_head_inside_the_backbone_is_none_of_its_groups(own):
     assert task.trainable_parameters(FreezingStrategy.linear_probing(num_groups=1)) == 90
 
 
-def test_a_backbone_frozen_by_hand_trains_if_all_is_given(own):
-    given = own("frozen").changed(space={"parameters": "all"})
+def test_a_backbone_frozen_by_hand_trains_with_all(own):
+    every = own("frozen").changed(space={"parameters": "all"})
     params = {"freeze_depth": 0, "head_lr": 0.01}
-    assert Task.load(given).trainable_parameters(given.strategy(params, num_groups=1)) == 520 + 90
+    assert Task.load(every).trainable_parameters(every.strategy(params, num_groups=1)) == 520 + 90
     probing = own("frozen").changed(space={"freeze_depth": 1})
     assert Task.load(probing).trainable_parameters(probing.strategy(params, num_groups=1)) == 90
 
