@@ -14,8 +14,8 @@ from search.report import costs, test_examples, trials, winners
 from search.report.markup import fill, to_html
 from search.report.style import legend, params_text
 from search.spec.tables import Space
-from search.verdict.confirm import LEAST_REPEATS
 from search.verdict.judge import Candidate, Verdict
+from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 
 COLUMNS = (
@@ -40,18 +40,28 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     """Return the page as HTML."""
     verdicts = dict(sorted(verdicts.items()))
     page = fill(
-        "page.html.jinja", results=results, spec=results.spec, metric=results.metric, verdicts=verdicts,
-        version=version("frostline"), plotly_js=Markup(get_plotlyjs()),
+        "page.html.jinja",
+        results=results,
+        spec=results.spec,
+        metric=results.metric,
+        verdicts=verdicts,
+        version=version("frostline"),
+        plotly_js=Markup(get_plotlyjs()),
         minutes=sum(row.seconds or 0.0 for row in results.rows) / 60,
-        waiting=[size for size in results.sizes if size not in verdicts], finished=results.is_finished(results.sizes),
-        repeats=max((verdict.repeats for verdict in verdicts.values()), default=0), least_repeats=LEAST_REPEATS,
+        waiting=[size for size in results.sizes if size not in verdicts],
+        finished=results.is_finished(results.sizes),
+        repeats=max((verdict.repeats for verdict in verdicts.values()), default=0),
+        least_repeats=LEAST_REPEATS,
         figures=_figures(results, verdicts) if verdicts else {},
         panels=[to_html(figure) for figure in costs.cost(verdicts).values()] if verdicts else [],
         legend=legend(winners.families_of(verdicts)),
         test_examples=test_examples.section(results, verdicts[max(verdicts)]) if verdicts else "",
-        sizes=[_tried(results, size) for size in results.sizes if results.explored(size)], params_text=params_text,
-        status=winners.status, listed=_listed, frozen=lambda candidate: _frozen(results, candidate),
-    )  # fmt: skip
+        sizes=[_exploration(results, size) for size in results.sizes if results.explored(size)],
+        params_text=params_text,
+        status=winners.status,
+        listed=_listed,
+        frozen=lambda candidate: _frozen(results, candidate),
+    )
     return str(page)  # `Markup` would escape what is added to it
 
 
@@ -66,13 +76,13 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, Mar
     return {name: to_html(figure) for name, figure in figures.items()}
 
 
-def _tried(results: Results, size: int) -> dict[str, object]:
+def _exploration(results: Results, size: int) -> dict[str, object]:
     explored, task = results.explored(size), results.spec.task
     return {
         "size": size,
         "explored": explored,
         "failed": [row for row in [*explored, *results.confirmed(size)] if row.reason is not None],
-        "history": to_html(trials.history(explored, metric=task.metric, maximize=task.direction == "maximize")),
+        "history": to_html(trials.history(explored, metric=task.metric, maximize=task.maximize)),
         "curves": to_html(trials.curves(explored, metric=task.metric)),
     }
 

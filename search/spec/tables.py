@@ -101,9 +101,9 @@ class Task(Table):
     """The control, if true: no strategy may win on labels that mean nothing."""
 
     @property
-    def direction(self) -> Literal["minimize", "maximize"]:
-        """Optuna's direction of the metric."""
-        return "minimize" if self.metric == "val_loss" else "maximize"
+    def maximize(self) -> bool:
+        """True where more of the metric is better."""
+        return self.metric != "val_loss"
 
 
 class Checkpoint(Table):

@@ -37,7 +37,10 @@ def create_studies(
         check_stored(storage, location, spec)
         for name in (*map(location.explore_name, spec.task.sizes), location.confirm_name):
             study = optuna.create_study(
-                study_name=name, storage=storage, direction=spec.task.direction, load_if_exists=True
+                study_name=name,
+                storage=storage,
+                direction="maximize" if spec.task.maximize else "minimize",
+                load_if_exists=True,
             )
             stored = study.user_attrs
             if "spec" not in stored:

@@ -72,7 +72,7 @@ class TrialQueue:
         heartbeat: Heartbeat | None = None,
     ) -> None:
         self.storage = storage
-        self.shared = leased_storage(storage)
+        self.leased = leased_storage(storage)  # behind Optuna's cache
         self.location = location
         self.spec = spec
         self.owner = owner
@@ -88,9 +88,9 @@ class TrialQueue:
             size: optuna.load_study(study_name=location.explore_name(size), storage=storage, pruner=rule)
             for size in spec.task.sizes
         }
-        self._locked = partial(under_lock, self.shared, location)
+        self._locked = partial(under_lock, self.leased, location)
         self._recovery = Recovery(
-            storage=self.shared, location=location, studies=self.studies, owner=owner, heartbeat=heartbeat
+            storage=self.leased, location=location, studies=self.studies, owner=owner, heartbeat=heartbeat
         )
         self._finished: set[int] = set()  # sizes with no trial left to claim
 
@@ -106,18 +106,18 @@ class TrialQueue:
     def claim(self, sizes: list[int]) -> Claim | None:
         """Claim the next trial of these sizes; None if there is none now."""
 
-        def claim() -> Claim | None:
+        def next_claim() -> Claim | None:
             for size in sizes:
                 if size in self._finished:
                     continue
                 explored = self._recovery.trials(self._explore[size])
-                if claim := self._claim_explore(size, explored) or self._claim_confirm(size, explored):
-                    return claim
+                if found := self._claim_explore(size, explored) or self._claim_confirm(size, explored):
+                    return found
             return None
 
-        claimed = self._locked(claim)
+        claimed = self._locked(next_claim)
         if claimed is not None:
-            self.shared.acquire(claimed.trial._trial_id, str(self.owner))
+            self.leased.acquire(claimed.trial._trial_id, str(self.owner))
         return claimed
 
     def finished(self, sizes: list[int]) -> bool:
@@ -126,11 +126,11 @@ class TrialQueue:
 
     def notify(self, line: str) -> None:
         """Show a line to the user."""
-        self.shared.notify(line)
+        self.leased.notify(line)
 
     def note(self, claim: Claim, attributes: dict[str, Any]) -> None:
         """Store attributes of a trial."""
-        self.shared.set_trial_user_attrs(claim.trial._trial_id, attributes)
+        self.leased.set_trial_user_attrs(claim.trial._trial_id, attributes)
 
     def finish(self, claim: Claim, result: TrialResult, *, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Store a trial's predictions, its attributes, then its end.
@@ -155,7 +155,7 @@ class TrialQueue:
         # Not by `study.tell`: it reads the trial's state before it writes. If the trial was taken from a suspended
         # process just there, it raises a ValueError.
         self.storage.set_trial_state_values(trial_id, result.state, values)
-        self.shared.release(trial_id)
+        self.leased.release(trial_id)
 
     def fail(self, failure: Failure) -> None:
         """Store that a trial failed for good, unless another process has it now."""
@@ -167,11 +167,11 @@ class TrialQueue:
         trial_id = claim.trial._trial_id
         with suppress(LeaseLost):
             self._locked(lambda: self.storage.set_trial_state_values(trial_id, TrialState.WAITING))
-        self.shared.release(trial_id)
+        self.leased.release(trial_id)
 
     def release(self, claim: Claim) -> None:
         """Give up a trial that another process has now."""
-        self.shared.release(claim.trial._trial_id)
+        self.leased.release(claim.trial._trial_id)
 
     def mark_hung(self, how: str) -> None:
         """Store `how` the acquired trials hang.
@@ -180,7 +180,7 @@ class TrialQueue:
         """
         with connected(self.location.database) as storage:
             assert storage is not None
-            for trial_id in self.shared.acquired():
+            for trial_id in self.leased.acquired():
                 storage.set_trial_user_attr(trial_id, "hung", how)
 
     def has_complete(self) -> bool:
@@ -195,7 +195,7 @@ class TrialQueue:
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
             return None
-        if not waiting and (first := self._opening(size, trials)) is not None:
+        if not waiting and (first := self._before_sampler(size, trials)) is not None:
             params, origin = first
             study.enqueue_trial(params, user_attrs=origin)
         study.sampler = sampler(self.spec, size=size, number=number)
@@ -206,7 +206,7 @@ class TrialQueue:
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, confirms=False)
 
-    def _opening(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _before_sampler(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return the params to try before the sampler's turn, and the attributes of their origin."""
         if len(trials) < len(self.baselines):
             baseline = self.baselines[len(trials)]
@@ -227,19 +227,19 @@ class TrialQueue:
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         if not all(trial.state.is_finished() for trial in explored):
             return None
-        families = nominees(self._rows(explored, size), maximize=self.spec.task.direction == "maximize")
+        families = nominees(self._rows(explored, size), maximize=self.spec.task.maximize)
         trials = self._confirms(size)
         confirmed = self._rows(trials, None)
         needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
-        if missing := needed - {_place(trial) for trial in trials}:
+        if missing := needed - {_place_of(trial) for trial in trials}:
             for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
                 self._add_confirm(explored[number], size, repeat)
             trials = self._confirms(size)
         for trial in trials:
-            if trial.state == TrialState.WAITING and _place(trial) in needed:
+            if trial.state == TrialState.WAITING and _place_of(trial) in needed:
                 return self._claim_waiting(trial, size)
         # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
-        if all(trial.state.is_finished() for trial in trials if _place(trial) in needed):
+        if all(trial.state.is_finished() for trial in trials if _place_of(trial) in needed):
             self._finished.add(size)
         return None
 
@@ -271,6 +271,6 @@ class TrialQueue:
         self._confirm.add_trial(trial)
 
 
-def _place(trial: FrozenTrial) -> tuple[int, int]:
+def _place_of(trial: FrozenTrial) -> tuple[int, int]:
     """Return a confirm trial's exploring trial, by number, and its repeat."""
     return trial.user_attrs["source_trial"], trial.user_attrs["repeat"]

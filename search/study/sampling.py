@@ -33,7 +33,7 @@ def warm_start(
     """
     if len(tried) >= baselines + (spec.search.trials - baselines) // 2:
         return None
-    maximize = spec.task.direction == "maximize"
+    maximize = spec.task.maximize
     for size in sorted(smaller, reverse=True):
         best = best_of_each_family(smaller[size], maximize=maximize)
         for row in sorted(best, key=lambda row: row.value or 0.0, reverse=maximize):

@@ -68,7 +68,7 @@ def fit(
             task, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix, compute_format=compute_format
         )
         loaders = _loaders(task, reader, size=size, repeat=repeat)
-        best = BestEpoch(spec.task.metric, maximize=spec.task.direction == "maximize", keep_weights=test)
+        best = BestEpoch(spec.task.metric, maximize=spec.task.maximize, keep_weights=test)
         pruning = [] if trial is None else [PruningCallback(trial, spec.task.metric)]
         own: list[Callback] = [
             RngState(),

@@ -1,35 +1,15 @@
-"""The confirm race: which exploring trials are re-run, and on which repeats.
-
-As in irace (Lopez-Ibanez et al., 2016, doi:10.1016/j.orp.2016.09.002), a candidate that can no longer win gets no
-more repeats. Unlike there, its score so far is still judged.
-"""
+"""Nominees and candidates: which exploring trials are re-run, on which repeats."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
-from math import inf, sqrt
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtr
+from math import inf
 
 from search.spec.study_spec import StudySpec
 from search.verdict.metric import Metric
+from search.verdict.race import Place, race
 from search.verdict.rows import Row
 
-LEAST_REPEATS = 5
-"""Fewer rule nothing out: of identical strategies, 3 name a winner one time in ten."""
 HEAD_TO_HEAD_REPEATS = 2
 """Repeats on which a family's best trial meets its best baseline, in validation alone."""
-CLOSED_BELOW = 0.0005
-"""P(better than the leader) below which a candidate beyond the margin is closed.
-
-It is looked at after every round, and a winner needs the P of all others together to be small.
-"""
-ALIKE_BELOW = 0.05
-"""P(behind by more than the margin) below which it is as good as the leader."""
-
-Place = tuple[int, int]
-"""A confirm trial: the number of the exploring trial that it re-runs, and the repeat."""
 
 
 def best_of_each_family(rows: Iterable[Row], *, maximize: bool) -> list[Row]:
@@ -61,7 +41,7 @@ def ended(confirmed: Iterable[Row]) -> dict[Place, Row]:
 
 def candidates(families: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
     """Return each family's candidate: the head-to-head winner, or its best trial until then."""
-    sign = -1 if spec.task.direction == "maximize" else 1
+    sign = -1 if spec.task.maximize else 1
     values = {
         place: inf if row.final_value is None else sign * row.final_value for place, row in ended(confirmed).items()
     }
@@ -100,70 +80,8 @@ def head_to_head_winner(values: Mapping[Place, float], nominees: Sequence[int], 
     nominees: the best trial's number first, the baseline's last; the baseline wins a tie.
     """
     first = range(1, min(HEAD_TO_HEAD_REPEATS, repeats) + 1)
-    if len(nominees) == 1 or not first:
+    if len(nominees) == 1 or repeats == 0:
         return nominees[0]
     if any((number, repeat) not in values for number in nominees for repeat in first):
         return None
     return min(reversed(nominees), key=lambda number: sum(values[number, repeat] for repeat in first))
-
-
-def race(
-    scores: Mapping[Place, float], candidates: Sequence[int], *, repeats: int, margin: float, relative: bool
-) -> set[Place]:
-    """Return the confirm trials of the race, ended and new, as far as known now.
-
-    All candidates run the first `LEAST_REPEATS`. Then come rounds of one repeat for each candidate that is still open.
-    A round is decided from complete rounds alone, so any number of workers run the same trials. So does a study that
-    was interrupted, or whose `repeats` have grown. Open candidates get the repeats that closed ones leave.
-
-    scores: of the trials that have ended; more is better; NaN where one failed.
-    candidates: the numbers of their exploring trials.
-    repeats: the budget, as the mean number of repeats of a candidate.
-    relative: take the margin as a share of the leader's score.
-    """
-    places = {(number, repeat) for repeat in range(1, min(repeats, LEAST_REPEATS) + 1) for number in candidates}
-    if repeats <= LEAST_REPEATS or not candidates:
-        return places
-    still_open = list(candidates)
-    for repeat in count(LEAST_REPEATS + 1):
-        if not places <= scores.keys():
-            break
-        rounds = np.array([[scores[number, before] for number in still_open] for before in range(1, repeat)])
-        still_open = [
-            number for number, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open
-        ]
-        spent = sum(number in candidates and before < repeat for number, before in scores)
-        if not still_open or spent + len(still_open) > len(candidates) * repeats:
-            break
-        places |= {(number, repeat) for number in still_open}
-    return places
-
-
-def _open(scores: NDArray[np.float64], margin: float, relative: bool) -> list[bool]:
-    """Return which candidates need another repeat, from scores (rounds, candidates).
-
-    These are the leader and the candidates near it, until all of them are known to be as good or are closed.
-    """
-    rounds, candidates = scores.shape
-    means = np.where(np.isnan(scores).any(axis=0), -inf, scores.mean(axis=0))
-    leader = int(means.argmax())
-    if means[leader] == -inf:
-        return [False] * candidates
-    margin *= abs(means[leader]) if relative else 1.0
-    is_open, settled = [True] * candidates, True
-    for other in range(candidates):
-        if means[other] == -inf:
-            is_open[other] = False
-        elif other != leader:
-            gap = means[leader] - means[other]
-            error = float((scores[:, leader] - scores[:, other]).std(ddof=1)) / sqrt(rounds)
-            is_open[other] = gap <= margin or tail(gap, error, rounds - 1) >= CLOSED_BELOW
-            settled &= not is_open[other] or tail(margin - gap, error, rounds - 1) < ALIKE_BELOW
-    return [False] * candidates if settled else is_open
-
-
-def tail(distance: float, error: float, freedom: int) -> float:
-    """Return P(T > distance / error) for Student's t with these degrees of freedom."""
-    if error == 0:
-        return 0.5 if distance == 0 else float(distance < 0)
-    return float(stdtr(freedom, -distance / error))

@@ -8,8 +8,9 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.confirm import LEAST_REPEATS, ended
+from search.verdict.confirm import ended
 from search.verdict.metric import Metric
+from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
 from search.verdict.statistics import compare, example_covariance
@@ -146,7 +147,7 @@ def near_optimal(results: Results, size: int, candidates: Sequence[Candidate]) -
     """
     contenders = [c for c in candidates if c.contends]
     noise = _noise(results, size, contenders if len(contenders) > 1 else candidates[:2])
-    sign = 1.0 if results.spec.task.direction == "maximize" else -1.0
+    sign = 1.0 if results.spec.task.maximize else -1.0
     complete = [(r.strategy, sign * r.final_value) for r in results.explored(size) if r.final_value is not None]
     best = max((value for _, value in complete), default=0.0)
     close = [strategy for strategy, value in complete if best - value <= NORMAL_90 * noise]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.verdict import confirm
-from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, Place
+from search.verdict.confirm import HEAD_TO_HEAD_REPEATS
 from search.verdict.metric import METRICS, Metric
+from search.verdict.race import Place
 from search.verdict.rows import Row
 
 
@@ -45,7 +46,7 @@ class Results:
         explored = self.explored(size)
         if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
             return []
-        return confirm.nominees(explored, maximize=self.spec.task.direction == "maximize")
+        return confirm.nominees(explored, maximize=self.spec.task.maximize)
 
     def confirmed(self, size: int) -> list[Row]:
         """Return the confirm trials of the size's present nominees; former nominees no longer count."""

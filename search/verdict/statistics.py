@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.confirm import LEAST_REPEATS
+from search.verdict.race import LEAST_REPEATS
 
 Array = NDArray[np.float64]
 
@@ -45,8 +45,9 @@ class Comparison:
     @property
     def winner(self) -> int | None:
         """The only contender among several strategies, if it is certain to be the best."""
-        only = self.contends.sum() == 1 < len(self.contends) and self.p_best[self.contends][0] >= CERTAIN
-        return int(self.contends.argmax()) if only else None
+        is_alone = self.contends.sum() == 1 and len(self.contends) > 1
+        is_certain = is_alone and self.p_best[self.contends][0] >= CERTAIN
+        return int(self.contends.argmax()) if is_certain else None
 
 
 def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, draws: int = DRAWS) -> Comparison:
@@ -74,6 +75,7 @@ def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, 
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
     corrected = np.minimum(means, means.max() - _selection_bias(drawn, means, repeats=len(scores)))
+    # Each interval moves with its corrected score.
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + corrected - means
     contends = contending(corrected, p_best, margin=margin, repeats=len(scores))
     as_good = contends & (means.max() - means <= margin + 1e-9)
@@ -111,14 +113,14 @@ def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[i
 def _selection_bias(draws: Array, means: Array, *, repeats: int) -> float:
     """Return the winner's curse: the excess of the leader's mean (Cawley & Talbot, 2010).
 
-    On average it is what the leader of a draw is above its own mean, the parametric bootstrap's estimate of bias
-    (Efron & Tibshirani, 1993). A leader that varies less than the others has less of it, by its share in the
-    variance of their gap. That share is a half where all vary alike. Below `LEAST_REPEATS` the tails of the draws
-    are too heavy for an estimate: 0.
+    The parametric bootstrap (Efron & Tibshirani, 1993) estimates it: by how much the leader of a draw exceeds its own
+    mean, on average. A leader that varies less than the others has less of it, by its share in the variance of their
+    gap. Below `LEAST_REPEATS` the tails of the draws are too heavy for an estimate: 0.
     """
     if repeats < LEAST_REPEATS:
         return 0.0
     bias = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
+    # Twice the share is 1 where all vary alike.
     return max(bias * 2 * _share(draws, int(means.argmax())), 0.0)
 
 

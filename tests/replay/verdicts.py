@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Text
 
-from search.verdict.confirm import LEAST_REPEATS, race
+from search.verdict.race import LEAST_REPEATS, race
 from search.verdict.statistics import Comparison, example_covariance
 from search.verdict.statistics import compare as compare_scores
 from tests.replay.table import Table

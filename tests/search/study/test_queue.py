@@ -195,7 +195,7 @@ def test_a_suspended_owner_ends_its_trial_or_loses_it(tmp_path, spec):
                     except LeaseLost:
                         ends.append(False)
 
-            event.listen(queue.shared.scoped_session, "after_commit", wakes)
+            event.listen(queue.leased.scoped_session, "after_commit", wakes)
             theirs = queue.claim([20])
             if len(ends) == moment:
                 break

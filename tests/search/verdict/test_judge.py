@@ -7,8 +7,8 @@ import pytest
 
 from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
-from search.verdict.confirm import LEAST_REPEATS
 from search.verdict.judge import Candidate, _cheapest, judge
+from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from strategies import FreezingStrategy
 from tests.search.verdict.rows import GROUPS, row

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from search.verdict.confirm import tail
+from search.verdict.race import tail
 from search.verdict.statistics import CERTAIN, compare, contending, example_covariance, probability_best, resample
 
 
