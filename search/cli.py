@@ -1,18 +1,14 @@
 """The command line. It starts quickly, so commands import heavy modules themselves."""
 
-import os
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from search.errors import FrostlineError, SpecError, printable, without_passwords
+from search.errors import FrostlineError, SpecError, printable
+from search.workers.signals import stoppable
 
 if TYPE_CHECKING:
     from search.storage.location import StudyLocation
@@ -69,7 +65,7 @@ def run(
 
     Safe to interrupt: run the same command again to resume.
     """
-    with _stoppable():
+    with stoppable():
         from rich.console import Console
 
         from search.run import estimate, run_study
@@ -97,7 +93,7 @@ def worker(
 
     The machine must reach the study's database. Safe to interrupt: its trials go back into the queue.
     """
-    with _stoppable():
+    with stoppable():
         from rich.console import Console
 
         from search.run import train
@@ -251,35 +247,6 @@ def main() -> NoReturn:
         print(f"Error: {error.filename or 'a file'} can't be written: {error.strerror}.", file=sys.stderr)
         code = 2
     sys.exit(code)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Print how to resume when Ctrl-C or SIGTERM stops the command.
-
-    Before and after training no trial runs, so the process ends at once.
-    """
-    from search.workers.signals import Stopped
-
-    def leave(number: int, frame: object) -> None:
-        _print_how_to_resume()
-        os._exit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except Stopped as stopped:
-        _print_how_to_resume()
-        raise typer.Exit(stopped.code) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _print_how_to_resume() -> None:
-    # Called from a signal handler at any point: no import, and not through a stream that may be in use.
-    again = shlex.join(["python", "-m", "search", *map(without_passwords, sys.argv[1:])])
-    os.write(2, f"Stopped; nothing is lost. To resume: {printable(again)}\n".encode())
 
 
 def _location(study: str, storage: str | None, out: Path) -> "StudyLocation":

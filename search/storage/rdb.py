@@ -87,14 +87,14 @@ class LeasedStorage(RDBStorage):
             nonlocal tried
             # The connection may have broken between the commit and its answer. If it broke before the commit, another
             # process may have set that state since.
-            if tried and self._is_so(trial_id, state):
+            if tried and self._is_already_set(trial_id, state):
                 return True
             tried = True
             return RDBStorage.set_trial_state_values(self, trial_id, state, values)
 
         return self.retrying(act)
 
-    def _is_so(self, trial_id: int, state: TrialState) -> bool:
+    def _is_already_set(self, trial_id: int, state: TrialState) -> bool:
         trial = RDBStorage.get_trial(self, trial_id)
         return trial.state == state and self._owners.get(trial_id) in (None, trial.user_attrs.get("owner"))
 
@@ -138,10 +138,10 @@ class LeasedStorage(RDBStorage):
     # -- leases --------------------------------------------------------------------------------------------
 
     def acquire(self, trial_id: int, owner: str) -> None:
-        """Write of this trial only while it runs and its attribute "owner" is `owner`."""
+        """Record the owner in whose name this process writes of the trial."""
         self._owners[trial_id] = owner
 
-    def has(self, trial_id: int) -> bool:
+    def has_acquired(self, trial_id: int) -> bool:
         """Return whether this process has acquired the trial."""
         return trial_id in self._owners
 
@@ -171,6 +171,7 @@ def _with_retries(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+# In a loop: as methods of their own, all sixteen would have the same body.
 for _name in _RETRIED.split():
     setattr(LeasedStorage, _name, _with_retries(getattr(RDBStorage, _name)))
 

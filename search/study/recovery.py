@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -16,11 +15,12 @@ from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.storage.rdb import LeasedStorage, leased_storage
 from search.storage.records import name_of
-
-T = TypeVar("T")
+from search.storage.retry import T
 
 MAX_DEATHS = 3
-"""Deaths in one epoch after which a trial fails, unless as many trials do so.
+"""Deaths in one epoch after which a trial fails.
+
+If as many trials have died and none is complete, the study stops instead.
 
 A trial that gets further each time is not to blame: a machine is taken away, or a laptop is closed.
 """
@@ -45,7 +45,7 @@ class Recovery:
     studies: all Optuna studies of the location.
     owner, heartbeat: of this process, if it runs trials.
     ended: an owner that is known to have ended.
-    counts: whether the end of that one may be its trial's fault; the loss of its machine is not.
+    counts_as_death: False if that owner lost its machine: no death is counted.
     """
 
     storage: LeasedStorage
@@ -54,7 +54,7 @@ class Recovery:
     owner: WorkerLease | None = None
     heartbeat: Heartbeat | None = None
     ended: WorkerLease | None = None
-    counts: bool = True
+    counts_as_death: bool = True
 
     def has_complete(self) -> bool:
         """Return whether any trial of the studies is complete."""
@@ -75,26 +75,26 @@ class Recovery:
     def _requeue(self, trial: FrozenTrial, peers: list[FrozenTrial]) -> None:
         """Requeue a trial in place, or fail it if its process died too often."""
         died = self._died(trial)
-        here = sum(epoch == died[-1][1] for _, epoch in died)
-        last = trial.user_attrs.get("hung", "")
-        reason = f"its process died {here} times{last and f', the last time {last}'}"
-        is_last = here >= MAX_DEATHS
-        deadly = sum(bool(peer.user_attrs.get("died")) for peer in peers)
-        stops = is_last and deadly >= MAX_DEATHS and not self.has_complete()
-        if is_last and not stops:
+        deaths_in_epoch = sum(epoch == died[-1][1] for _, epoch in died)
+        hang = f", the last time {how}" if (how := trial.user_attrs.get("hung")) else ""
+        reason = f"its process died {deaths_in_epoch} times{hang}"
+        too_many = deaths_in_epoch >= MAX_DEATHS
+        trials_with_deaths = sum(bool(peer.user_attrs.get("died")) for peer in peers)
+        stops_study = too_many and trials_with_deaths >= MAX_DEATHS and not self.has_complete()
+        if too_many and not stops_study:
             self.storage.set_trial_user_attrs(trial._trial_id, {"died": died, "reason": reason})
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             return
         # Without an owner before it waits: one that was only suspended may wake while another claims the trial.
-        attributes = {"died": died[:-1] if is_last else died, "owner": None}
+        attributes = {"died": died[:-1] if too_many else died, "owner": None}
         self.storage.set_trial_user_attrs(trial._trial_id, attributes)
         # The trial keeps its number, its params and its reported values. It resumes from its checkpoint, or skips the
         # epochs already reported.
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        if stops:
+        if stops_study:
             raise StudyError(
-                f"No trial is complete, and {deadly} killed their process; trial {trial.number}: {reason}. Out of "
-                f"memory? {self.location.folder / 'logs'} may show why. It waits to be run again."
+                f"No trial is complete, and {trials_with_deaths} killed their process; trial {trial.number}: {reason}. "
+                f"Out of memory? {self.location.folder / 'logs'} may show why. It waits to be run again."
             )
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
@@ -104,7 +104,7 @@ class Recovery:
         if owner is None or owner == self.ended:
             return True
         if owner == self.owner:
-            return not self.storage.has(trial._trial_id)
+            return not self.storage.has_acquired(trial._trial_id)
         expired = self.heartbeat is not None and self.heartbeat.has_expired(trial._trial_id, str(owner))
         return expired or owner.has_exited(self.location)
 
@@ -115,11 +115,11 @@ class Recovery:
         owner = WorkerLease.parse(trial.user_attrs.get("owner"))
         if owner is None or owner == self.owner or not trial.params or owner.parent_has_exited(self.location):
             return deaths(trial)
-        return deaths(trial) if owner == self.ended and not self.counts else deaths(trial, str(owner))
+        return deaths(trial) if owner == self.ended and not self.counts_as_death else deaths(trial, str(owner))
 
 
 def requeue_dead(
-    storage: BaseStorage, location: StudyLocation, *, ended: WorkerLease | None = None, counts: bool = True
+    storage: BaseStorage, location: StudyLocation, *, ended: WorkerLease | None = None, counts_as_death: bool = True
 ) -> None:
     """Requeue all trials of a location whose process has died, with the options of `Recovery`.
 
@@ -130,7 +130,9 @@ def requeue_dead(
     def requeue() -> None:
         names = [name for study in storage.get_all_studies() if name_of(name := study.study_name) == location.name]
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-        recovery = Recovery(storage=leased, location=location, studies=studies, ended=ended, counts=counts)
+        recovery = Recovery(
+            storage=leased, location=location, studies=studies, ended=ended, counts_as_death=counts_as_death
+        )
         for study in studies:
             recovery.trials(study)
 

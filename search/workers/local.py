@@ -17,7 +17,8 @@ from search.errors import FrostlineError
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.workers.setup import redirect_output
+from search.workers.process import redirect_output
+from search.workers.signals import end_at_sigterm
 from search.workers.supervisor import supervise
 from search.workers.worker import Event, run_worker
 
@@ -66,7 +67,8 @@ class LocalProcesses:
         wait([end for end in ends if not (isinstance(end, Connection) and end.closed)], seconds)
         events: list[Event] = []
         for index, (process, reader) in [*self.workers.items()]:
-            code = process.exitcode  # before its messages are read, so that none is missed
+            # Read the exit code first: messages sent before the exit are then still read.
+            code = process.exitcode
             events += _received(reader)
             if code is None:
                 continue
@@ -117,8 +119,7 @@ def _work(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # Lightning ends a fit at SIGTERM with exit code 0, as if it were done; its handler calls this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    end_at_sigterm()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(AttributeError, OSError):  # on Linux also where native code hangs with Python's lock
         CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))

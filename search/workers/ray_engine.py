@@ -23,6 +23,7 @@ from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.study.recovery import requeue_dead
+from search.workers.signals import end_at_sigterm
 from search.workers.supervisor import supervise
 from search.workers.worker import Event, run_worker
 
@@ -31,6 +32,9 @@ CONNECT_SECONDS = 5.0
 """Time in which the head of a cluster must answer a connection."""
 CANCEL_SECONDS = 5.0
 """Time that cancelled tasks get to end."""
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS_FRAME = bytes(3) + b"\x04" + bytes(5)
+"""An empty frame of settings, which either side of gRPC sends first (RFC 9113, 3.4)."""
 
 
 def run_on_ray(
@@ -75,21 +79,21 @@ class RayTasks:
         options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": -1}
         self.mailbox = Queue(actor_options=options)
         self.arguments = (self.mailbox, spec.model_dump_json(exclude_unset=True), location, sizes, os.getcwd())
-        # One worker a process: torch stays with the GPUs it saw first. Ray itself must not retry: a trial would run in
-        # the name of an owner whose trials were released.
+        # One worker a process: torch stays with the GPUs it saw first. Ray itself must not retry:
+        # a retried task would reuse the lease of a dead worker.
         room = {"num_cpus": spec.train.threads, "num_gpus": spec.train.gpus}
         self.task = ray.remote(**room, max_retries=0, max_calls=1)(ray_worker)
         self.workers: dict[Any, tuple[int, WorkerLease]] = {}
-        self.leases: dict[WorkerLease, ExitStack] = {}  # that this process holds
-        self.dead: list[tuple[WorkerLease, bool]] = []  # of workers whose trials wait for their release
+        self.held_locks: dict[WorkerLease, ExitStack] = {}
+        self.unreleased: list[tuple[WorkerLease, bool]] = []  # dead workers' leases; is the machine lost?
 
     def room(self) -> int:
         return room_of(alive_nodes(self.ray), self.train)
 
     def start(self, index: int) -> None:
         lease = WorkerLease.new(parent=self.run.token)
-        self.leases[lease] = ExitStack()
-        self.leases[lease].enter_context(lease.held(self.location))
+        self.held_locks[lease] = ExitStack()
+        self.held_locks[lease].enter_context(lease.held(self.location))
         self.workers[self.task.remote(*self.arguments, index, str(lease))] = index, lease
 
     def poll(self, seconds: float) -> list[Event]:
@@ -105,11 +109,11 @@ class RayTasks:
         for task in ended:
             error, (index, lease) = self._error(task), self.workers.pop(task)
             if error is None:
-                self.leases.pop(lease).close()
+                self.held_locks.pop(lease).close()
                 events.append(Event(index=index, kind="finished"))
                 continue
             is_lost = isinstance(error, self.ray.exceptions.NodeDiedError)
-            self.dead.append((lease, is_lost))
+            self.unreleased.append((lease, is_lost))
             reason = " ".join(str(error).split())[:300]
             events.append(Event(index=index, kind="lost" if is_lost else "died", text=f"with: {reason}"))
         self._release()
@@ -120,7 +124,7 @@ class RayTasks:
             self.ray.cancel(task, force=True)
         if self.workers:
             self.ray.wait([*self.workers], num_returns=len(self.workers), timeout=CANCEL_SECONDS)
-        for held in self.leases.values():
+        for held in self.held_locks.values():
             held.close()
 
     def _error(self, task: Any) -> Exception | None:
@@ -136,24 +140,23 @@ class RayTasks:
         return None
 
     def _release(self) -> None:
-        while self.dead:
-            lease, is_lost = self.dead[0]
+        while self.unreleased:
+            lease, is_lost = self.unreleased[0]
             try:
                 with connected(self.location.database) as storage:
                     if storage is not None:
-                        requeue_dead(storage, self.location, ended=lease, counts=not is_lost)
+                        requeue_dead(storage, self.location, ended=lease, counts_as_death=not is_lost)
             except StorageError:  # away: tried again at the next poll
                 return
-            self.leases.pop(lease).close()
-            del self.dead[0]
+            self.held_locks.pop(lease).close()
+            del self.unreleased[0]
 
 
 def ray_worker(
     mailbox: Any, content: str, location: StudyLocation, sizes: list[int], folder: str, index: int, owner: str
 ) -> None:
     """Run a worker in this process of Ray's. Raises `FrostlineError`."""
-    # Lightning ends a fit at SIGTERM as if it were done; its handler calls this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    end_at_sigterm()
     try:
         os.chdir(folder)
     except OSError as error:
@@ -257,13 +260,17 @@ def check_address(address: str | None) -> None:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
             connection.settimeout(CONNECT_SECONDS)
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
-            answer = connection.recv(9)
+            speaks_grpc = _speaks_grpc(connection)
     except OSError as error:
         raise StudyError(f"--address {address}: nothing answers there ({error.strerror or error}).") from None
-    # A frame of settings is what gRPC says first (RFC 9113, 3.4); Ray itself would try for 40 s and print that.
-    if answer[3:4] != b"\x04" and os.environ.get("RAY_USE_TLS", "0") == "0":
+    # Ray itself would try for 40 s and print that.
+    if not speaks_grpc and os.environ.get("RAY_USE_TLS", "0") == "0":
         raise StudyError(f"--address {address}: what answers there is no head of a Ray cluster; {ALLOWED_ADDRESSES}.")
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    connection.sendall(HTTP2_PREFACE + SETTINGS_FRAME)
+    return connection.recv(len(SETTINGS_FRAME))[3:4] == SETTINGS_FRAME[3:4]  # the type of the answer's frame
 
 
 def check_resources(train: Train, location: StudyLocation, address: str | None) -> None:

@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -52,15 +51,17 @@ def supervise(
     workers: set[int] = set()
     begun: set[int] = set()
     shown: set[str] = set()
-    stillborn, ready, finished = 0, False, inf  # the last is when the first worker found nothing left to do
+    failed_starts = 0
+    ready = False
+    first_finished: float | None = None  # when the first worker found nothing left to do
     with ExitStack() as stack:
         unwritten = stack.enter_context(ExitStack())
         if not location.folder.exists():  # decoded images and locks, when the data turn out wrong
             parents = [parent for parent in location.folder.parents if not parent.exists()]
             unwritten.callback(_remove, location.folder, parents)
         stack.enter_context(closing(engine))
-        while finished == inf or (workers and time.monotonic() < finished + FINISH_SECONDS):
-            while finished == inf and len(workers) < engine.room():
+        while first_finished is None or (workers and time.monotonic() < first_finished + FINISH_SECONDS):
+            while first_finished is None and len(workers) < engine.room():
                 index = min(set(range(len(workers) + 1)) - workers)
                 engine.start(index)
                 workers.add(index)
@@ -77,14 +78,14 @@ def supervise(
                     notify(event.text)
                 elif event.kind in ("finished", "died", "lost"):
                     workers.discard(event.index)
-                if event.kind == "finished":
-                    finished = min(finished, time.monotonic())
+                if event.kind == "finished" and first_finished is None:
+                    first_finished = time.monotonic()
                 if event.kind == "died":
-                    stillborn = 0 if event.index in begun else stillborn + 1
-                    if stillborn == MAX_STARTUP_FAILURES:
+                    failed_starts = 0 if event.index in begun else failed_starts + 1
+                    if failed_starts == MAX_STARTUP_FAILURES:
                         raise StudyError(
-                            f"{stillborn} workers in a row ended before their first trial, the last {event.text}: out "
-                            f"of memory, or a crash in native code? See {location.folder / 'logs'}."
+                            f"{failed_starts} workers in a row ended before their first trial, the last {event.text}: "
+                            f"out of memory, or a crash in native code? See {location.folder / 'logs'}."
                         )
             tick()
 

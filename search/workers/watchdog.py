@@ -1,4 +1,4 @@
-"""A time limit on progress: unless its process ends, a hung worker keeps its trial."""
+"""A time limit on progress that ends hung workers."""
 
 import faulthandler
 import os
@@ -37,7 +37,7 @@ class Watchdog:
             self._set = self._last
             faulthandler.dump_traceback_later(self.seconds + LAST_WORDS_SECONDS, exit=True)
 
-    def pause(self) -> None:
+    def extend(self) -> None:
         """Start the time limit again, if it runs: the process waits for another."""
         if self._last != inf:
             self.kick()

@@ -15,7 +15,7 @@ from search.storage.database import open_engine, open_storage, storage_errors
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease, sweep
-from search.workers.setup import load_task, log_file, redirect_output
+from search.workers.process import load_task, log_file, redirect_output
 from search.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Event:
     """A report about one worker.
 
     kind: "ready" once it found the task right, "begun" with each trial, "note" with a line for the user.
-    It ends with "finished" when nothing is left to do. "died" and "lost" say how in `text`; a worker is lost with its
-    whole machine.
+    A worker's last event is "finished" when nothing is left to do, "died", or "lost" with its whole machine. `text`
+    says how it died or was lost.
     """
 
     index: int
@@ -66,6 +66,7 @@ def run_worker(
     def notify(line: str) -> None:
         report(Event(index=index, kind="note", text=line))
 
+    # Entered after `queue` is bound, which in turn needs the watchdog's `extend`.
     watchdog = Watchdog(spec.train.timeout, last_words=lambda how: queue.mark_hung(how))
     try:
         task = load_task(spec, location)
@@ -78,7 +79,7 @@ def run_worker(
         with (
             storage_errors(location.database),
             joined_study(
-                location, spec, parent=parent, lease=lease, notify=notify, meanwhile=watchdog.pause, **task.facts
+                location, spec, parent=parent, lease=lease, notify=notify, meanwhile=watchdog.extend, **task.facts
             ) as queue,
             watchdog,
         ):

@@ -76,7 +76,7 @@ class Product:
 
     def __init__(self, case: Case, folder: Path) -> None:
         torch.set_num_threads(case.threads)
-        if not torch.cuda.is_available():  # as a worker does: see `search.workers.setup`
+        if not torch.cuda.is_available():  # as a worker does: see `search.workers.process`
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.spec = spec_of(case, folder.parent)
         self.location = _home(folder)

@@ -75,7 +75,7 @@ def main(work: Work) -> None:
         say(work, "note", note)
 
     with (
-        joined_study(work.location, spec, notify=notify, meanwhile=watchdog.pause, num_groups=GROUPS) as queue,
+        joined_study(work.location, spec, notify=notify, meanwhile=watchdog.extend, num_groups=GROUPS) as queue,
         watchdog,
     ):
         run_trials(queue, spec.task.sizes, lambda claim: run(work, queue, claim, progress=watchdog.kick), watchdog)

@@ -130,6 +130,6 @@ def test_requeue_dead_knows_an_owner_that_ended(location, spec):
         trials = first.study.trials
         assert [trial.state for trial in trials] == [TrialState.WAITING, TrialState.RUNNING]
         assert trials[0].user_attrs["died"] == [[str(one), -1]]
-        requeue_dead(storage, location, ended=other, counts=False)
+        requeue_dead(storage, location, ended=other, counts_as_death=False)
         assert second.study.trials[1].state == TrialState.WAITING
         assert not second.study.trials[1].user_attrs["died"]

@@ -7,10 +7,8 @@ import sys
 import time
 
 import pytest
-import typer
 
-from search.cli import _stoppable
-from search.workers.signals import Stopped, stopping
+from search.workers.signals import Stopped, stoppable, stopping
 
 SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
@@ -38,7 +36,7 @@ def test_second_signal_has_its_default_effect():
 
 def test_way_to_resume_is_printed_without_the_password(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["search", "worker", "x.toml", "--storage", "postgresql://me:secret@host/d"])
-    with pytest.raises(typer.Exit), _stoppable():
+    with pytest.raises(SystemExit), stoppable():
         raise Stopped(130)
     assert capfd.readouterr().err.endswith("search worker x.toml --storage 'postgresql://me:***@host/d'\n")
 
@@ -46,7 +44,7 @@ def test_way_to_resume_is_printed_without_the_password(monkeypatch, capfd):
 @SIGNALS
 def test_signal_outside_training_ends_at_once(number, code):
     """As in a worker that waits for its database, or a run that writes its page."""
-    script = "import time\nfrom search.cli import _stoppable\nwith _stoppable():\n    "
+    script = "import time\nfrom search.workers.signals import stoppable\nwith stoppable():\n    "
     script += "print('ready', flush=True)\n    time.sleep(60)"
     command = [sys.executable, "-c", script, "worker", "x.toml"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
