@@ -65,8 +65,9 @@ def is_full(error: OSError) -> bool:
 
 
 def is_refused(error: OSError) -> bool:
-    """Return whether a file could not be written for lack of space or permission."""
-    return is_full(error) or error.errno in (errno.EROFS, errno.EACCES)
+    """Return whether a file could not be written: no space, no permission, or something else in its place."""
+    kinds = (errno.EROFS, errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+    return is_full(error) or error.errno in kinds
 
 
 @contextmanager

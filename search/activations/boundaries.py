@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from search.activations.boundary_search import MIXED, Search, search_boundaries
+from search.activations.boundary_search import MIXED, BoundaryFound, Search, search_boundaries
 from search.activations.partial_forward import PartialForward, Resume
 from search.activations.recording import Cut, Recording
 from search.activations.slots import Filling, Layout, Values, full_length
@@ -44,14 +44,21 @@ class Boundaries:
 
     @classmethod
     def of(
-        cls, backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors, *, search: Search | None = None
+        cls,
+        backbone: nn.Module,
+        groups: Sequence[LayerGroup],
+        examples: Tensors,
+        *,
+        known: Mapping[int, BoundaryFound] | None = None,
     ) -> Self:
-        """Return a backbone's boundaries, found by an earlier search, or by one on these examples.
+        """Return a backbone's boundaries: the `known` ones if all still hold, else those of a search.
 
         There must be two examples or more.
         """
         with _without_trace(backbone, examples):
-            search = search_boundaries(backbone, groups, examples) if search is None else search
+            search = search_boundaries(backbone, groups, examples, known=known) if known else None
+            if search is None or search.found != known:
+                search = search_boundaries(backbone, groups, examples)
             recording = Recording.of(backbone, groups, examples) if search.found else None
             with torch.no_grad():
                 features = backbone(examples)

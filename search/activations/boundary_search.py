@@ -52,8 +52,14 @@ class Search:
     reason: str
 
 
-def search_boundaries(backbone: nn.Module, groups: Sequence[LayerGroup], examples: Tensors) -> Search:
-    """Find where a backbone in `eval()` can be cut.
+def search_boundaries(
+    backbone: nn.Module,
+    groups: Sequence[LayerGroup],
+    examples: Tensors,
+    *,
+    known: Mapping[int, BoundaryFound] | None = None,
+) -> Search:
+    """Find where a backbone in `eval()` can be cut, or which `known` cuts hold.
 
     It stays as it is, but draws random numbers.
 
@@ -82,6 +88,8 @@ def search_boundaries(backbone: nn.Module, groups: Sequence[LayerGroup], example
     for boundary in range(1, len(groups)):
         training = partial(_trains_alike, run, groups, examples, boundary)
         for number, cut in enumerate(recording.cuts(boundary)):
+            if known is not None and (boundary not in known or known[boundary].cut != number):
+                continue
             with suppress(Exception), torch.no_grad():  # a cut that fails is none
                 ones = [
                     run(row, resume=start and start.copy(), stop=cut) for row, start in zip(rows, reached, strict=True)

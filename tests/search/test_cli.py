@@ -1,3 +1,4 @@
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def test_report_writes_the_page_and_the_csv_again(search, finished):
     assert done.returncode == 0
     assert done.stdout.split() == ["studies/tiny/report.html", "studies/tiny/trials.csv"]
     assert page.stat().st_size > 1_000_000
+
+
+def test_a_folder_in_a_page_s_place_is_one_line(search, finished, tmp_path):
+    shutil.copytree(finished / "studies" / "tiny", tmp_path / "studies" / "tiny")
+    page = tmp_path / "studies" / "tiny" / "report.html"
+    page.unlink()
+    page.mkdir()
+    done = search("report", "tiny", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_dashboard_is_on_loopback_and_shows_every_study(finished):
