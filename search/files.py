@@ -65,7 +65,7 @@ def is_full(error: OSError) -> bool:
 
 
 def is_refused(error: OSError) -> bool:
-    """Return whether a file could not be written: no space, no permission, or something else in its place."""
+    """Return whether a file could not be written: no space, no permission, place taken."""
     kinds = (errno.EROFS, errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
     return is_full(error) or error.errno in kinds
 

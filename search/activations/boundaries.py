@@ -51,7 +51,7 @@ class Boundaries:
         *,
         known: Mapping[int, BoundaryFound] | None = None,
     ) -> Self:
-        """Return a backbone's boundaries: the `known` ones if all still hold, else those of a search.
+        """Return a backbone's boundaries: the `known` ones if all hold, or a search's.
 
         There must be two examples or more.
         """
