@@ -32,6 +32,8 @@ class Comparison:
     contends: the strategy may still be best.
     as_good: it contends, and its observed mean is within the margin of the leader's. The corrected score would not do:
         without the winner's curse many come near that were seen to be worse.
+    p_within_margin: the probability that it is within the margin of the best.
+    expected_loss: its mean distance to the best.
     """
 
     means: Array
@@ -41,6 +43,8 @@ class Comparison:
     p_best: Array
     contends: NDArray[np.bool_]
     as_good: NDArray[np.bool_]
+    p_within_margin: Array
+    expected_loss: Array
 
     @property
     def winner(self) -> int | None:
@@ -50,7 +54,29 @@ class Comparison:
         return int(self.contends.argmax()) if is_certain else None
 
 
-def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, draws: int = DRAWS) -> Comparison:
+def sharing(trained: int, *, labels: int, tested: int | None = None) -> float:
+    """Return how far repeats that share labels vary together, in units of their spread.
+
+    The variance of the mean over J repeats is s^2 (1 / J + sharing), with s^2 their observed variance.
+    Two draws of n out of N labels share n / N of them. If each label adds its own part to the score, that is also the
+    correlation of the scores. Then the observed variance lacks it, and sharing is n / (N - n) (Hoeffding, 1948).
+    Above half of the labels cross-validation takes tested / trained (Nadeau & Bengio, 2003,
+    doi:10.1023/A:1024068626366).
+    With a fixed test set and all labels the spread over draws cannot be seen: 0, and the verdict holds for these
+    labels only.
+
+    trained: labels that a repeat trains on, n.
+    labels: those it draws from, N; in cross-validation all.
+    tested: labels that a repeat of cross-validation tests; None with a fixed test set.
+    """
+    if tested is not None and 2 * trained > labels:
+        return tested / trained
+    return trained / (labels - trained) if trained < labels else 0.0
+
+
+def compare(
+    scores: Array, test_covariance: Array, *, margin: float, seed: int, sharing: float = 0.0, draws: int = DRAWS
+) -> Comparison:
     """Compare strategies by their scores on repeats; more is better.
 
     Strategies with all repeats are compared on all. One that was closed early is compared with their leader on the
@@ -60,17 +86,22 @@ def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, 
     scores: (repeats, strategies); NaN from where a strategy was closed.
     test_covariance: (strategies, strategies), of the mean scores over draws of the test set.
     margin: the half-width of the region of practical equivalence.
+    sharing: as `sharing` returns it; 0 for repeats that share no labels.
     """
     lengths = np.isfinite(scores).sum(axis=0)
     whole = np.flatnonzero(lengths == len(scores))
     drawn = np.empty((draws, len(lengths)))
-    drawn[:, whole] = resample(scores[:, whole], test_covariance[np.ix_(whole, whole)], seed=seed, draws=draws)
+    drawn[:, whole] = resample(
+        scores[:, whole], test_covariance[np.ix_(whole, whole)], seed=seed, sharing=sharing, draws=draws
+    )
     means = scores.mean(axis=0)
     leader = whole[means[whole].argmax()]
     for other in np.flatnonzero(lengths < len(scores)):
         pair = [leader, other]
         shared = scores[: lengths[other], pair]
-        both = resample(shared, test_covariance[np.ix_(pair, pair)], seed=[seed, int(other)], draws=draws)
+        both = resample(
+            shared, test_covariance[np.ix_(pair, pair)], seed=[seed, int(other)], sharing=sharing, draws=draws
+        )
         means[other] = shared[:, 1].mean() + (means[leader] - shared[:, 0].mean())
         drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
     p_best = probability_best(drawn)
@@ -78,13 +109,28 @@ def compare(scores: Array, test_covariance: Array, *, margin: float, seed: int, 
     # Each interval moves with its corrected score.
     low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + corrected - means
     contends = contending(corrected, p_best, margin=margin, repeats=len(scores))
-    as_good = contends & (means.max() - means <= margin + 1e-9)
+    behind = drawn.max(axis=1, keepdims=True) - drawn
     return Comparison(
-        means=means, scores=corrected, low=low, high=high, p_best=p_best, contends=contends, as_good=as_good
+        means=means,
+        scores=corrected,
+        low=low,
+        high=high,
+        p_best=p_best,
+        contends=contends,
+        as_good=contends & (means.max() - means <= margin + 1e-9),
+        p_within_margin=(behind <= margin + 1e-9).mean(axis=0),
+        expected_loss=behind.mean(axis=0),
     )
 
 
-def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[int], draws: int = DRAWS) -> Array:
+def resample(
+    scores: Array,
+    test_covariance: Array | None,
+    *,
+    seed: int | list[int],
+    sharing: float = 0.0,
+    draws: int = DRAWS,
+) -> Array:
     """Draw from the posterior of the mean scores: (draws, strategies), paired over strategies.
 
     Two things vary: which examples were labelled (the repeat), and which are tested. The bootstrap of 5-10 repeats
@@ -95,6 +141,7 @@ def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[i
 
     scores: (repeats, strategies); more is better.
     test_covariance: (strategies, strategies), of the mean scores over draws of the test set; None leaves it out.
+    sharing: as `sharing` returns it.
     """
     rng = np.random.default_rng(seed)
     repeats = len(scores)
@@ -103,7 +150,7 @@ def resample(scores: Array, test_covariance: Array | None, *, seed: int | list[i
         freedom = repeats - 1
         stretch = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
         # Mixtures of the repeats' own deviations have their covariance, and no strategy's spread can blur another's.
-        centred = (scores - scores.mean(axis=0)) / np.sqrt(repeats * freedom)
+        centred = (scores - scores.mean(axis=0)) * np.sqrt((1 / repeats + sharing) / freedom)
         result += stretch * (rng.standard_normal((draws, repeats)) @ centred)
     if test_covariance is not None:
         result += _normal(test_covariance, draws, rng)
@@ -146,10 +193,23 @@ def contending(scores: Array, p_best: Array, *, margin: float, repeats: int) -> 
     return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
 
 
-def example_covariance(scores: Array) -> Array:
-    """Return the covariance of mean scores over test sets, from scores (examples, strategies)."""
-    examples, strategies = scores.shape
-    return np.asarray(np.cov(scores.T).reshape(strategies, strategies) / examples)
+def example_covariance(scores: Array, groups: NDArray[np.int64] | None = None) -> Array:
+    """Return the covariance (strategies, strategies) of mean scores over test sets.
+
+    With groups it is robust to clusters (Liang & Zeger, 1986, doi:10.1093/biomet/73.1.13): deviations are summed
+    within a group, and groups are resampled whole.
+
+    scores: (examples, strategies), each example's mean over the repeats that tested it.
+    groups: (examples,) integers; None: each example on its own.
+    """
+    deviations = scores - scores.mean(axis=0)
+    if groups is not None:
+        members = np.unique(groups, return_inverse=True)[1]
+        summed = np.zeros((members.max() + 1, scores.shape[1]))
+        np.add.at(summed, members, deviations)
+        deviations = summed
+    count = len(deviations)
+    return np.asarray(deviations.T @ deviations * (count / (count - 1) / len(scores) ** 2))
 
 
 def _normal(covariance: Array, draws: int, rng: np.random.Generator) -> Array:

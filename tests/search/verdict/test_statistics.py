@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from search.verdict.race import tail
-from search.verdict.statistics import CERTAIN, compare, contending, example_covariance, probability_best, resample
+from search.verdict.statistics import (
+    CERTAIN,
+    compare,
+    contending,
+    example_covariance,
+    probability_best,
+    resample,
+    sharing,
+)
 
 
 def verdict_of(rng, *, truth, repeats=5, examples=500, repeat_noise=0.01, margin=0.01):
@@ -184,3 +192,41 @@ def test_compare_rules_nothing_out_within_the_margin():
         scores = 0.5 + 0.02 * np.random.default_rng(seed).normal(size=(6, 5)) * np.array([1, 0.05, 0.05, 3, 3])
         found = compare(scores, np.zeros((5, 5)), margin=0.01, seed=seed)
         assert found.contends[found.scores >= found.scores.max() - 0.01].all()
+
+
+def test_compare_says_how_near_the_best_each_is():
+    scores = np.random.default_rng(0).normal([0.90, 0.895, 0.7], 0.002, size=(8, 3))
+    found = compared(scores)
+    assert found.p_within_margin == pytest.approx([1, 1, 0], abs=0.02)
+    assert found.expected_loss == pytest.approx(scores.mean(axis=0).max() - scores.mean(axis=0), abs=0.001)
+    assert (found.p_within_margin >= found.p_best).all()
+
+
+def test_resample_of_sharing_repeats_is_wider():
+    scores = np.random.default_rng(0).normal(0.8, 0.01, size=(5, 2))
+    plain, wide = (resample(scores, None, seed=0, sharing=one).std(axis=0) for one in (0.0, 0.8))
+    assert wide == pytest.approx(plain * np.sqrt(5), rel=1e-6), "1/5 + 0.8 against 1/5"
+
+
+def test_sharing_is_of_the_labels_that_repeats_share():
+    assert sharing(100, labels=400) == pytest.approx(1 / 3)
+    assert sharing(400, labels=400) == 0, "for these labels only"
+    assert sharing(96, labels=120, tested=24) == pytest.approx(0.25)
+
+
+def test_example_covariance_of_single_examples_is_plain():
+    scores = np.random.default_rng(0).normal(size=(50, 3))
+    assert example_covariance(scores) == pytest.approx(np.cov(scores.T) / 50)
+    assert example_covariance(scores, np.arange(50)[::-1]) == pytest.approx(np.cov(scores.T) / 50)
+
+
+def test_example_covariance_covers_clusters():
+    """It is the variance of the mean over draws of whole groups, of several sizes."""
+    rng, means, found = np.random.default_rng(0), [], []
+    for _ in range(1000):
+        groups = np.repeat(np.arange(40), rng.integers(1, 6, size=40))
+        scores = (rng.normal(size=40)[groups] + 0.5 * rng.normal(size=len(groups)))[:, None]
+        means.append(scores.mean())
+        found.append(example_covariance(scores, groups).item())
+    assert np.mean(found) == pytest.approx(np.var(means), rel=0.1)
+    assert np.mean(found) > 2 * example_covariance(scores).item(), "more than of examples on their own"
