@@ -15,13 +15,16 @@ from search.report.markup import fill, to_html
 from search.report.style import legend, params_text
 from search.spec.tables import Space
 from search.verdict.judge import Candidate, Verdict
+from search.verdict.metric import METRICS, score_names
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
+from search.verdict.rows import Row
 
+SCORES = score_names(METRICS.values())
 COLUMNS = (
     "size", "confirms", "number", "state", "repeat", "family", *Space.model_fields, "value", "best_epoch", "epochs",
-    "seconds", "trainable_parameters", "seed", "baseline", "warm_started_from", "source_trial", "test_accuracy",
-    "test_loss", "test_macro_f1", "test_auroc", "test_mse", "test_mae", "test_r2", "test_examples", "reason",
+    "seconds", "trainable_parameters", "seed", "baseline", "warm_started_from", "source_trial", *SCORES,
+    "test_examples", "reason",
 )  # fmt: skip
 MAX_GROUPS_LISTED = 6
 """Layer groups listed in a sentence; of more, the first three and the last two."""
@@ -77,13 +80,13 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, Mar
 
 
 def _exploration(results: Results, size: int) -> dict[str, object]:
-    explored, task = results.explored(size), results.spec.task
+    explored = results.explored(size)
     return {
         "size": size,
         "explored": explored,
         "failed": [row for row in [*explored, *results.confirmed(size)] if row.reason is not None],
-        "history": to_html(trials.history(explored, metric=task.metric, maximize=task.maximize)),
-        "curves": to_html(trials.curves(explored, metric=task.metric)),
+        "history": to_html(trials.history(explored, metric=results.metric)),
+        "curves": to_html(trials.curves(explored, metric=results.metric)),
     }
 
 
@@ -103,9 +106,14 @@ def trials_csv(results: Results) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in results.rows:
-        cells = (getattr(row.strategy if name in Space.model_fields else row, name) for name in COLUMNS)
-        writer.writerow([_cell(cell) for cell in cells])
+        writer.writerow([_cell(_value(row, name)) for name in COLUMNS])
     return text.getvalue()
+
+
+def _value(row: Row, name: str) -> object:
+    if name in SCORES:
+        return row.scores.get(name)
+    return getattr(row.strategy if name in Space.model_fields else row, name)
 
 
 def _cell(value: object) -> object:

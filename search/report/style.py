@@ -54,7 +54,7 @@ def value_axis(values: Iterable[float]) -> dict[str, Any]:
 
 def score_axis(metric: Metric, candidates: Iterable[Candidate]) -> dict[str, Any]:
     """Return an axis of these candidates' scores, with its title."""
-    kind = {} if metric.percent else value_axis(metric.scale * c.score for c in candidates)
+    kind = value_axis(metric.scale * c.score for c in candidates) if metric.relative else {}
     return {"title_text": metric.title, **kind}
 
 

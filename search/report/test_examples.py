@@ -15,10 +15,15 @@ from plotly.subplots import make_subplots
 from search.report.markup import fill, plain, to_html
 from search.report.style import LAYOUT
 from search.verdict.judge import Verdict
+from search.verdict.metric import fitting
 from search.verdict.predictions import Predictions, read_predictions
 from search.verdict.results import Results
 from search.verdict.rows import Row
 
+HEADINGS = {
+    "classification": "What the recommended strategy gets right",
+    "regression": "How close the recommended strategy comes",
+}
 MAX_CLASSES_DRAWN = 8
 """Precision-recall curves drawn, of the classes that do worst."""
 MAX_POINTS_DRAWN = 500
@@ -37,20 +42,21 @@ def section(results: Results, verdict: Verdict) -> Markup:
     rows = sorted((r for r in results.confirmed(verdict.size) if r.source_trial == source), key=lambda r: r.repeat)
     found = read_predictions(results.location, rows)
     return fill(
-        "test_examples.html.jinja", verdict=verdict, rows=rows, scores=_scores(rows, verdict), found=found,
+        "test_examples.html.jinja", verdict=verdict, rows=rows, scores=_scores(rows, verdict, kind=results.kind),
+        heading=HEADINGS[results.kind], found=found,
         figure=None if found is None else to_html(_figure(found)),
         gallery=gallery(found) if found is not None and found.test.classes else [], max_classes=MAX_CLASSES_DRAWN,
         max_points=MAX_POINTS_DRAWN,
     )  # fmt: skip
 
 
-def _scores(rows: Sequence[Row], verdict: Verdict) -> str:
+def _scores(rows: Sequence[Row], verdict: Verdict, *, kind: str) -> str:
     best, metric = verdict.recommended, verdict.metric
-    texts = [f"{metric.name} {metric.interval(best.score, best.low, best.high)}"]
-    for attribute, name in metric.others:
-        values = [value for row in rows if (value := getattr(row, attribute)) is not None]
-        if len(values) == len(rows):
-            texts.append(f"{name} {np.mean(values):.3g}")
+    texts = [f"{metric.tested} {metric.interval(best.score, best.low, best.high)}"]
+    for other in (one for one in fitting(kind) if one is not metric):
+        values = [row.scores[other.attribute] for row in rows if other.attribute in row.scores]
+        if len(values) == len(rows) and np.isfinite(values).all():
+            texts.append(f"{other.label} {np.mean(values):.3g}")
     return ", ".join(texts)
 
 

@@ -6,17 +6,18 @@ from itertools import accumulate
 import plotly.graph_objects as go
 
 from search.report.style import LAYOUT, STYLES, marker, params_text, value_axis
+from search.verdict.metric import Metric
 from search.verdict.rows import Row
 
 
-def best_so_far(rows: Sequence[Row], *, maximize: bool) -> list[tuple[int, float]]:
+def best_so_far(rows: Sequence[Row], *, metric: Metric) -> list[tuple[int, float]]:
     """Return (number, best value so far) of every complete trial."""
     complete = [(row.number, row.final_value) for row in rows if row.final_value is not None]
-    values = accumulate((value for _, value in complete), max if maximize else min)
+    values = accumulate((value for _, value in complete), max if metric.higher_is_better else min)
     return [(number, value) for (number, _), value in zip(complete, values, strict=True)]
 
 
-def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
+def history(rows: Sequence[Row], *, metric: Metric) -> go.Figure:
     """Draw the validation metric by trial, with the best so far; pruned trials are open."""
     figure = go.Figure()
     for family in STYLES:
@@ -29,18 +30,18 @@ def history(rows: Sequence[Row], *, metric: str, maximize: bool) -> go.Figure:
             customdata=[[f"{family}, {row.state.lower()}", params_text(row.strategy)] for row in own],
             hovertemplate="trial %{x}, %{customdata[0]}: %{y:.4f}<br>%{customdata[1]}<extra></extra>",
         )  # fmt: skip
-    best = best_so_far(rows, maximize=maximize)
+    best = best_so_far(rows, metric=metric)
     figure.add_scatter(
         x=[number for number, _ in best], y=[value for _, value in best], name="best so far", mode="lines",
         line={"color": "#888888", "width": 1.2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
-    axis = value_axis(row.value for row in rows if row.value is not None) if metric == "val_loss" else {}
-    return figure.update_yaxes(title_text=f"{metric}, best epoch", **axis)
+    axis = value_axis(row.value for row in rows if row.value is not None) if metric.relative else {}
+    return figure.update_yaxes(title_text=f"{metric.axis('validation')}, best epoch", **axis)
 
 
-def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
+def curves(rows: Sequence[Row], *, metric: Metric) -> go.Figure:
     """Draw the validation metric by epoch, one line a trial; pruned trials are faint."""
     figure = go.Figure()
     named: set[str] = set()
@@ -55,5 +56,5 @@ def curves(rows: Sequence[Row], *, metric: str) -> go.Figure:
         named.add(row.family)
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="epoch (faint: pruned)")
-    axis = value_axis(value for row in rows for _, value in row.curve) if metric == "val_loss" else {}
-    return figure.update_yaxes(title_text=metric, **axis)
+    axis = value_axis(value for row in rows for _, value in row.curve) if metric.relative else {}
+    return figure.update_yaxes(title_text=metric.axis("validation"), **axis)

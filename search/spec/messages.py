@@ -9,7 +9,11 @@ from strategies.strategy import CHOICES
 from strategies.validation import abbreviated
 
 RENAMED_KEYS = {("confirm", "chains"): "repeats", ("train", "deadline"): "timeout"}
-RENAMED_WORDS = {("space", "batch_norm", "still"): "frozen"}
+RENAMED_WORDS = {
+    ("space", "batch_norm", "still"): "frozen",
+    ("task", "metric", "val_loss"): "loss",
+    ("task", "metric", "val_accuracy"): "accuracy",
+}
 """Old spellings of a study file, and the new ones."""
 
 _ALLOWED = {

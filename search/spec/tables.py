@@ -72,6 +72,8 @@ Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(m
 Sizes = Annotated[
     list[Count], Field(min_length=1, examples=[[50, 200]]), AfterValidator(_check_distinct), AfterValidator(sorted)
 ]
+MetricName = Literal["accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "loss", "mae", "rmse", "r2"]
+"""The words of `search.verdict.metric.METRICS`."""
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
 
@@ -95,15 +97,13 @@ class Task(Table):
     """The data's own, such as { text = "review", label = "stars" }."""
     sizes: Sizes
     """Labelled examples in total, a fifth of them for validation."""
-    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
-    """The metric that steers the search: "val_loss" or "val_accuracy"."""
+    metric: MetricName | None = _like("accuracy")
+    """Steers and judges: or "balanced_accuracy", "f1", "auroc", "average_precision", "loss".
+
+    Regression: "rmse" by default, "mae", "r2" or "loss".
+    """
     shuffle_labels: bool = False
     """The control, if true: no strategy may win on labels that mean nothing."""
-
-    @property
-    def maximize(self) -> bool:
-        """True where more of the metric is better."""
-        return self.metric != "val_loss"
 
 
 class Checkpoint(Table):

@@ -14,16 +14,8 @@ from search.errors import MAX_MESSAGE_CHARACTERS, StudyError, printable
 from search.spec.study_spec import NAME
 from search.spec.tables import Count
 
-
-def _share(value: float) -> float:
-    if value < 0 or value > 1:  # NaN passes: a score that is not defined
-        raise ValueError("must be from 0 to 1")
-    return value
-
-
 Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Share = Annotated[float, AfterValidator(_share)]
 Text = Annotated[str, AfterValidator(lambda text: printable(text[:MAX_MESSAGE_CHARACTERS]))]
 
 
@@ -64,13 +56,6 @@ class TrialAttributes(_Attributes):
     baseline: bool = False
     warm_started_from: Count | None = None
     source_trial: Natural | None = None
-    test_accuracy: Share | None = None
-    test_loss: float | None = None
-    test_macro_f1: float | None = None
-    test_auroc: float | None = None
-    test_mse: float | None = None
-    test_mae: float | None = None
-    test_r2: float | None = None
     test_se: float | None = None
     test_examples: Count | None = None
     reason: Text | None = None

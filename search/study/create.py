@@ -11,6 +11,7 @@ from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
 from search.study.recovery import under_lock
 from search.verdict.load import stored_spec
+from search.verdict.metric import metric_of
 
 
 def create_studies(
@@ -39,7 +40,7 @@ def create_studies(
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
-                direction="maximize" if spec.task.maximize else "minimize",
+                direction="maximize" if metric_of(spec.task.metric, kind).higher_is_better else "minimize",
                 load_if_exists=True,
             )
             stored = study.user_attrs

@@ -26,7 +26,7 @@ from search.study.sampling import pruner, sampler, warm_start
 from search.study.space import baselines, fixed_params, samples_pretrained, suggest
 from search.verdict.confirm import needed_confirm_trials, nominees
 from search.verdict.load import read_results, rows_of
-from search.verdict.metric import METRICS
+from search.verdict.metric import metric_of
 from search.verdict.predictions import save_predictions
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
@@ -81,7 +81,7 @@ class TrialQueue:
         )
         stored = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {location.name!r}")
         self.num_groups = stored.num_groups
-        self.kind = stored.kind
+        self.metric = metric_of(spec.task.metric, stored.kind)
         self.baselines = baselines(spec, num_groups=self.num_groups)
         rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
         self._explore = {
@@ -218,7 +218,8 @@ class TrialQueue:
             if len(found) >= self.spec.search.trials and all(trial.state.is_finished() for trial in found)
         }
         tried = [row.strategy for row in self._rows(trials, size)]
-        row = warm_start(self.spec, baselines=len(self.baselines), tried=tried, smaller=explored)
+        baselines = len(self.baselines)
+        row = warm_start(self.spec, metric=self.metric, baselines=baselines, tried=tried, smaller=explored)
         return None if row is None else (smaller[row.size][row.number].params, {"warm_started_from": row.size})
 
     def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
@@ -227,10 +228,10 @@ class TrialQueue:
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         if not all(trial.state.is_finished() for trial in explored):
             return None
-        families = nominees(self._rows(explored, size), maximize=self.spec.task.maximize)
+        families = nominees(self._rows(explored, size), metric=self.metric)
         trials = self._confirms(size)
         confirmed = self._rows(trials, None)
-        needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=METRICS[self.kind])
+        needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=self.metric)
         if missing := needed - {_place_of(trial) for trial in trials}:
             for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
                 self._add_confirm(explored[number], size, repeat)

@@ -8,6 +8,7 @@ import optuna
 from search.pruning import PhasePruner
 from search.spec.study_spec import StudySpec
 from search.verdict.confirm import best_of_each_family
+from search.verdict.metric import Metric
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
@@ -20,7 +21,12 @@ than twice as many of the truly best tenth, mostly full fine-tuning and freeze-t
 
 
 def warm_start(
-    spec: StudySpec, *, baselines: int, tried: Collection[FreezingStrategy], smaller: Mapping[int, Sequence[Row]]
+    spec: StudySpec,
+    *,
+    metric: Metric,
+    baselines: int,
+    tried: Collection[FreezingStrategy],
+    smaller: Mapping[int, Sequence[Row]],
 ) -> Row | None:
     """Return the smaller size's trial to try next; None if it is the sampler's turn.
 
@@ -33,10 +39,9 @@ def warm_start(
     """
     if len(tried) >= baselines + (spec.search.trials - baselines) // 2:
         return None
-    maximize = spec.task.maximize
     for size in sorted(smaller, reverse=True):
-        best = best_of_each_family(smaller[size], maximize=maximize)
-        for row in sorted(best, key=lambda row: row.value or 0.0, reverse=maximize):
+        best = best_of_each_family(smaller[size], metric=metric)
+        for row in sorted(best, key=lambda row: row.value or 0.0, reverse=metric.higher_is_better):
             if row.strategy not in tried:
                 return row
     return None

@@ -14,6 +14,7 @@ from search.models.network import Parts
 from search.spec.study_spec import StudySpec
 from search.spec.tables import ends
 from search.user_code import one_line
+from search.verdict.metric import fitting
 from strategies import FreezingStrategy, LayerGroup, trained_parameters
 
 
@@ -21,8 +22,11 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None
     """Check the data against the study file and the source task's data. Raises `TaskError`."""
     if len(data.test) == 0:
         raise TaskError(f"{data.origin} has no test set, so no winner could be confirmed.")
-    if data.kind == "regression" and spec.task.metric != "val_loss":
-        raise TaskError(f"[task] metric = {spec.task.metric!r}: this is a regression task; allowed: val_loss.")
+    allowed = [metric.name for metric in fitting(data.kind)]
+    if spec.task.metric not in (None, *allowed):
+        raise TaskError(
+            f"[task] metric = {spec.task.metric!r}: this is a {data.kind} task; allowed: {', '.join(allowed)}."
+        )
     check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
     for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
     for key, value in (for_images | {"[train] augment": spec.train.augment}).items():

@@ -24,6 +24,7 @@ from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
 from search.task.checks import check_data, check_fit, check_own
 from search.task.prepare import prepared, samples
+from search.verdict.metric import Metric, metric_of
 from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
 
 
@@ -99,6 +100,11 @@ class Task:
                 rebuilt = network.build()
             check_own(spec, parts=parts, rebuilt=rebuilt)
         return task
+
+    @property
+    def metric(self) -> Metric:
+        """The metric by which strategies are searched and judged."""
+        return metric_of(self.spec.task.metric, self.data.kind)
 
     @property
     def num_groups(self) -> int:

@@ -68,8 +68,8 @@ def fit(
             task, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix, compute_format=compute_format
         )
         loaders = _loaders(task, reader, size=size, repeat=repeat)
-        best = BestEpoch(spec.task.metric, maximize=spec.task.maximize, keep_weights=test)
-        pruning = [] if trial is None else [PruningCallback(trial, spec.task.metric)]
+        best = BestEpoch(task.metric.validated, maximize=task.metric.higher_is_better, keep_weights=test)
+        pruning = [] if trial is None else [PruningCallback(trial, task.metric.validated)]
         own: list[Callback] = [
             RngState(),
             FreezingCallback(strategy, groups=groups),
@@ -100,7 +100,7 @@ def fit(
     if any(callback.pruned for callback in pruning):
         state = TrialState.PRUNED
     elif best.epoch is None:
-        state, reason = TrialState.FAIL, f"{spec.task.metric} was finite in no epoch"
+        state, reason = TrialState.FAIL, f"{task.metric.validated} was finite in no epoch"
     elif test:
         examples = task.data.test if reader is None else reader.test(best.epoch)
         tested = _score(model, examples, task, progress=progress)
@@ -138,7 +138,12 @@ def _build(
         return with_optimizer(own, optimizer), groups, reader
     partial_backbone = None if reader is None else reader.partial_backbone
     model = TaskModule(
-        backbone, head, optimizer=optimizer, partial_backbone=partial_backbone, compute_format=compute_format
+        backbone,
+        head,
+        optimizer=optimizer,
+        partial_backbone=partial_backbone,
+        compute_format=compute_format,
+        metric=task.metric.name,
     )
     return model, groups, reader
 
@@ -157,7 +162,7 @@ def _score(
 ) -> dict[str, Mapping[str, Any]]:
     """Return a model's `scores` and `predictions` on the test examples, as in a `TrialResult`."""
     outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
-    scores = score(outputs, test.targets)
+    scores = score(outputs, test.targets, metric=task.metric)
     predictions = {
         "example_scores": scores.example_scores.numpy(),
         "predicted": scores.predicted.numpy(),

@@ -13,6 +13,8 @@ from search.activations.boundaries import PartialBackbone, PartialInputs
 from search.data.batches import EvalLoader
 from search.data.examples import Examples, Tensors
 from search.device import PLAIN, ComputeFormat
+from search.training.scoring import evaluate
+from search.verdict.metric import METRICS
 
 
 class TaskModule(LightningModule):
@@ -21,6 +23,8 @@ class TaskModule(LightningModule):
     backbone: inputs -> features (N, F).
     head: features -> logits (N, classes), or values (N, K).
     partial_backbone: lets inputs be `PartialInputs`, outputs of the backbone's frozen groups.
+
+    metric: the word of a metric that is logged, as "val_<metric>", beside loss and accuracy.
 
     The loss is cross entropy for integer targets, else mean squared error.
     """
@@ -33,6 +37,7 @@ class TaskModule(LightningModule):
         optimizer: Optimizer,
         partial_backbone: PartialBackbone | None = None,
         compute_format: ComputeFormat = PLAIN,
+        metric: str = "loss",
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -40,6 +45,8 @@ class TaskModule(LightningModule):
         self._optimizer = optimizer
         self._partial_backbone = partial_backbone
         self._compute_format = compute_format
+        self._metric = metric
+        self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
         with self._compute_format.autocast(self.device):
@@ -54,16 +61,18 @@ class TaskModule(LightningModule):
         inputs, targets = batch
         return loss_of(self(inputs), targets)
 
+    def on_validation_epoch_start(self) -> None:
+        self._validated = []
+
     def validation_step(self, batch: tuple[Tensors | PartialInputs, Tensor], index: int) -> None:
         inputs, targets = batch
-        outputs = self(inputs)
-        loss = loss_of(outputs, targets)
-        metrics = {"val_loss": loss}
-        if not targets.is_floating_point():
-            accuracy = (outputs.argmax(1) == targets).float().mean()
-            # A model that has diverged still guesses some examples right; that is no accuracy.
-            metrics["val_accuracy"] = torch.where(loss.isfinite(), accuracy, torch.nan)
-        self.log_dict(metrics, batch_size=len(targets))
+        self._validated.append((self(inputs), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        outputs, targets = (torch.cat(parts).cpu() for parts in zip(*self._validated, strict=True))
+        cheap = ["loss"] if targets.is_floating_point() else ["loss", "accuracy"]
+        found = evaluate(outputs, targets, dict.fromkeys([self._metric, *cheap]))
+        self.log_dict({METRICS[name].validated: value for name, value in found.items()})
 
     def configure_optimizers(self) -> Optimizer:
         return self._optimizer

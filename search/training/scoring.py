@@ -1,16 +1,26 @@
-"""Scores of predictions on the test set, and a description of the test set."""
+"""Scores of predictions on a set of examples, and a description of the test set."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_auroc,
+    multiclass_average_precision,
+    multiclass_f1_score,
+    multiclass_recall,
+)
+from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
+
+from search.training.jackknife import pseudo_values, standard_error
+from search.verdict.metric import METRICS, Metric, fitting
 
 MAX_EXAMPLES_SHOWN = 24
 """Test examples whose images are kept for the page."""
@@ -23,7 +33,7 @@ class Scores:
     """Scores of predictions for N examples.
 
     values: scores by the name of the trial's attribute.
-    example_scores: (N,) correct or not (bool), or the squared error averaged over outputs (float64).
+    example_scores: (N,), see `example_scores`.
     predicted: probabilities (N, C), float16; or outputs (N, K), float32.
     """
 
@@ -32,59 +42,113 @@ class Scores:
     predicted: Tensor
 
 
-def score(predicted: Tensor, targets: Tensor) -> Scores:
-    """Score logits (N, C) of a classifier, or outputs (N, K) of a regressor.
+def score(outputs: Tensor, targets: Tensor, *, metric: Metric, groups: Tensor | None = None) -> Scores:
+    """Score a model on the test set, by all metrics of its kind of task.
 
+    outputs, targets: as in `evaluate`.
+    metric: the study's, which `example_scores` and `test_se` are of.
+    groups: (N,) integers; examples that share one are sampled together.
+    Raises `ValueError` if a regressor's outputs do not have the targets' shape.
+    """
+    examples = example_scores(outputs, targets, metric=metric, groups=groups)
+    found = {metric.attribute: value for metric, value in all_scores(outputs, targets).items()}
+    values = {**found, "test_examples": len(targets)}
+    if isfinite(error := standard_error(examples, groups)):
+        values["test_se"] = error
+    is_class = not targets.is_floating_point()
+    predicted = outputs.double().softmax(1).half() if is_class else outputs.reshape(len(targets), -1).float()
+    return Scores(values=values, example_scores=examples, predicted=predicted)
+
+
+def all_scores(outputs: Tensor, targets: Tensor) -> dict[Metric, float]:
+    """Return every metric that fits the targets and is defined on these examples."""
+    names = [metric.name for metric in fitting("regression" if targets.is_floating_point() else "classification")]
+    found = evaluate(outputs, targets, names)
+    return {METRICS[name]: value for name, value in found.items() if value == value}
+
+
+def evaluate(outputs: Tensor, targets: Tensor, names: Iterable[str]) -> dict[str, float]:
+    """Return metrics by name, each over all of these examples at once.
+
+    A metric is NaN where it is not defined, and all are for a model that has diverged: it still guesses some
+    examples right. Means over classes are over those that have examples.
+
+    outputs: logits (N, C) of a classifier, or values (N, K) of a regressor.
     targets: class indices (N,), or floats (N,) or (N, K).
     Raises `ValueError` if a regressor's outputs do not have the targets' shape.
     """
-    return _score_outputs(predicted, targets) if targets.is_floating_point() else _score_logits(predicted, targets)
+    outputs, targets = _aligned(outputs, targets)
+    if not outputs.isfinite().all():
+        return dict.fromkeys(names, nan)
+    compute = _regression if targets.is_floating_point() else _classification
+    return {name: float(compute(name, outputs, targets)) for name in names}
 
 
-def _score_logits(logits: Tensor, targets: Tensor) -> Scores:
-    logits = logits.float()
-    chosen = logits.argmax(1)
-    correct = chosen == targets
-    probabilities = logits.double().softmax(1)
-    values = {
-        "test_accuracy": correct.float().mean().item(),
-        "test_loss": cross_entropy(logits, targets).item(),
-        "test_examples": len(targets),
-        "test_macro_f1": float(f1_score(targets, chosen, average="macro", zero_division=0.0)),
-    }
-    # One-vs-rest AUROC is undefined for a class without examples.
-    if probabilities.isfinite().all() and len(torch.unique(targets)) == probabilities.shape[1] > 1:
-        values["test_auroc"] = _auroc(probabilities, targets)
-    return Scores(values=values, example_scores=correct, predicted=probabilities.half())
+def example_scores(outputs: Tensor, targets: Tensor, *, metric: Metric, groups: Tensor | None = None) -> Tensor:
+    """Return each test example's share (N,) in the metric, whose mean is the metric.
+
+    Of a mean over examples it is the example's own: correct or not (bool), or its loss or error (float64). Of others it
+    is the pseudo-value of `jackknife`. All NaN where the metric is not defined.
+    """
+    outputs, targets = _aligned(outputs, targets)
+    if not metric.is_mean:
+        return pseudo_values(
+            lambda rest: evaluate(outputs[rest], targets[rest], [metric.name])[metric.name],
+            torch.arange(len(targets)) if groups is None else groups,
+            width=outputs.shape[1],
+        )
+    if not outputs.isfinite().all():
+        return torch.full((len(targets),), nan)
+    if metric.name == "accuracy":
+        return outputs.argmax(1) == targets
+    if not targets.is_floating_point():
+        return cross_entropy(outputs.double(), targets, reduction="none")
+    errors = outputs - targets
+    return (errors.abs() if metric.name == "mae" else errors.square()).mean(1)
 
 
-def _auroc(probabilities: Tensor, targets: Tensor) -> float:
-    if probabilities.shape[1] == 2:
-        return float(roc_auc_score(targets, probabilities[:, 1]))
-    return float(roc_auc_score(targets, probabilities, multi_class="ovr", average="macro"))
-
-
-def _score_outputs(outputs: Tensor, targets: Tensor) -> Scores:
-    kept = outputs.reshape(len(targets), -1).float()
-    truth = targets.reshape(len(targets), -1).double()
+def _aligned(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits in float32, or values (N, K) and targets of that shape in float64."""
+    if not targets.is_floating_point():
+        return outputs.float(), targets
+    kept, truth = (one.reshape(len(targets), -1).double() for one in (outputs, targets))
     if kept.shape != truth.shape:
         raise ValueError(f"Outputs of shape {tuple(kept.shape)} can't be scored on targets {tuple(truth.shape)}.")
-    errors = kept.double() - truth
-    squared = errors.square().mean(1)
-    mse = squared.mean().item()
-    values = {
-        "test_mse": mse,
-        "test_loss": mse,
-        "test_mae": errors.abs().mean().item(),
-        "test_examples": len(targets),
-    }
-    if len(targets) > 1:
-        values["test_se"] = squared.std().item() / math.sqrt(len(targets))
-    # The share of variance explained, a mean over the outputs that vary.
-    spread = (truth - truth.mean(0)).square().sum(0)
-    if (varies := spread > 0).any():
-        values["test_r2"] = (1 - errors.square().sum(0)[varies] / spread[varies]).mean().item()
-    return Scores(values=values, example_scores=squared, predicted=kept)
+    return kept, truth
+
+
+def _classification(name: str, logits: Tensor, targets: Tensor) -> Tensor | float:
+    if name == "loss":
+        return cross_entropy(logits, targets)
+    settings: dict[str, Any] = {"num_classes": logits.shape[1], "average": None, "validate_args": False}
+    if name == "accuracy":
+        return multiclass_accuracy(logits.argmax(1), targets, **{**settings, "average": "micro"})
+    # A class without examples has no recall. It has no positives either, of which torchmetrics makes a curve at 0.
+    present, labels = torch.unique(targets, return_inverse=True)
+    if name in ("balanced_accuracy", "f1"):
+        each = (multiclass_recall if name == "balanced_accuracy" else multiclass_f1_score)(
+            logits.argmax(1), targets, **settings
+        )
+        return each[present].mean()
+    if len(present) < 2:
+        return nan
+    curve = multiclass_auroc if name == "auroc" else multiclass_average_precision
+    columns = logits.double().softmax(1)[:, present]
+    return curve(columns, labels, **{**settings, "num_classes": len(present)}).mean()
+
+
+def _regression(name: str, outputs: Tensor, targets: Tensor) -> Tensor | float:
+    if name == "mae":
+        return mean_absolute_error(outputs, targets)
+    if name != "r2":
+        return mean_squared_error(outputs, targets, squared=name == "loss")
+    # A mean over the outputs that vary, in standard units: torchmetrics takes sums of squares below 1e-4 for 0.
+    spread = targets.std(0, correction=0)
+    varies = spread > 0
+    if not varies.any():
+        return nan
+    middle, spread = targets.mean(0)[varies], spread[varies]
+    return r2_score((outputs[:, varies] - middle) / spread, (targets[:, varies] - middle) / spread)
 
 
 def describe_test(inputs: Any, targets: Tensor, classes: Sequence[str]) -> dict[str, NDArray[Any]]:

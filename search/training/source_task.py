@@ -17,7 +17,7 @@ from search.storage.location import StudyLocation
 from search.task.prepare import prepared
 from search.task.task import Task
 from search.training.module import TaskModule, predict
-from search.training.scoring import score
+from search.training.scoring import all_scores
 from search.training.trainer import build_optimizer, lean_trainer
 
 
@@ -61,8 +61,8 @@ def train_source(task: Task, *, cache: Path | None = None) -> dict[str, Tensor]:
         lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)
     if len(data.test):
         outputs = predict(model, data.test, batch_size=eval_batch(spec.train.batch_size))
-        scores = score(outputs, data.test.targets).values
-        print(f"Source task {spec.source.data}: {', '.join(f'{name} {value:.4g}' for name, value in scores.items())}.")
+        scores = [f"{metric.label} {value:.4g}" for metric, value in all_scores(outputs, data.test.targets).items()]
+        print(f"Source task {spec.source.data}, {len(data.test)} test examples: {', '.join(scores)}.")
     state = model.backbone.state_dict()
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise TaskError(f"[source] lr = {spec.source.lr}: training on {spec.source.data} diverged; set a smaller one.")

@@ -76,7 +76,7 @@ def _unconfirmed(results: Results, size: int, *, allowed: bool) -> Best:
             f"Study {results.location.name!r} is not confirmed at size {size}: {way}; or take what the search has so "
             f"far with {'--unconfirmed' if complete else 'more trials: none is complete yet'}."
         )
-    choose = max if results.spec.task.maximize else min
+    choose = max if results.metric.higher_is_better else min
     found = choose(complete, key=lambda row: row.final_value or 0.0)
     status = "unconfirmed: the best exploring trial, whose own score is too high (winner's curse)"
     return _best(results, size, found.strategy, family=found.family, status=status, facts={})

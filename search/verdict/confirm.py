@@ -12,25 +12,24 @@ HEAD_TO_HEAD_REPEATS = 2
 """Repeats on which a family's best trial meets its best baseline, in validation alone."""
 
 
-def best_of_each_family(rows: Iterable[Row], *, maximize: bool) -> list[Row]:
+def best_of_each_family(rows: Iterable[Row], *, metric: Metric) -> list[Row]:
     """Return the best complete trial of each family, in order of the families' first appearance."""
-    sign = 1 if maximize else -1
     best: dict[str, tuple[float, Row]] = {}
     for row in rows:
         value = row.final_value
-        if value is not None and (row.family not in best or sign * value > best[row.family][0]):
-            best[row.family] = sign * value, row
+        if value is not None and (row.family not in best or metric.sign * value > best[row.family][0]):
+            best[row.family] = metric.sign * value, row
     return [row for _, row in best.values()]
 
 
-def nominees(rows: Sequence[Row], *, maximize: bool) -> list[tuple[Row, ...]]:
+def nominees(rows: Sequence[Row], *, metric: Metric) -> list[tuple[Row, ...]]:
     """Return each family's best trial and, if that is another strategy, its best baseline.
 
     The best of many noisy values is too good (the winner's curse), and the more so the more trials there are.
     Replayed studies (`python -m tests.replay picks`) gain next to nothing from more exploring without this re-run.
     """
-    baselines = {row.family: row for row in best_of_each_family([r for r in rows if r.baseline], maximize=maximize)}
-    found = [(row, baselines.get(row.family, row)) for row in best_of_each_family(rows, maximize=maximize)]
+    baselines = {row.family: row for row in best_of_each_family([r for r in rows if r.baseline], metric=metric)}
+    found = [(row, baselines.get(row.family, row)) for row in best_of_each_family(rows, metric=metric)]
     return [(best,) if best.strategy == baseline.strategy else (best, baseline) for best, baseline in found]
 
 
@@ -39,11 +38,13 @@ def ended(confirmed: Iterable[Row]) -> dict[Place, Row]:
     return {(r.source_trial, r.repeat): r for r in confirmed if r.source_trial is not None and r.is_finished}
 
 
-def candidates(families: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec) -> list[Row]:
+def candidates(
+    families: Iterable[Sequence[Row]], confirmed: Iterable[Row], *, spec: StudySpec, metric: Metric
+) -> list[Row]:
     """Return each family's candidate: the head-to-head winner, or its best trial until then."""
-    sign = -1 if spec.task.maximize else 1
     values = {
-        place: inf if row.final_value is None else sign * row.final_value for place, row in ended(confirmed).items()
+        place: inf if row.final_value is None else -metric.sign * row.final_value
+        for place, row in ended(confirmed).items()
     }
     found = []
     for family in families:
@@ -66,7 +67,7 @@ def needed_confirm_trials(
         return {(row.number, repeat) for family in families for row in family for repeat in first}
     return race(
         {place: metric.sign * row.test_score(metric) for place, row in done.items()},
-        [row.number for row in candidates(families, done.values(), spec=spec)],
+        [row.number for row in candidates(families, done.values(), spec=spec, metric=metric)],
         repeats=spec.confirm.repeats,
         margin=spec.confirm.margin,
         relative=metric.relative,

@@ -113,8 +113,12 @@ def judge(results: Results, size: int) -> Verdict | None:
         scores[: len(rows), place] = [row.test_score(metric) for row in rows]
     # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
     unit = metric.sign * (np.nanmean(scores, axis=0).min() or 1.0 if metric.relative else 1.0)
-    found = compare(scores / unit, _test_covariance(paired) / unit**2, margin=results.spec.confirm.margin, seed=size)
-    score, low, high = (np.clip(unit * one, 0.0, metric.highest) for one in (found.scores, found.low, found.high))
+    found = compare(
+        scores / unit, _test_covariance(paired, metric) / unit**2, margin=results.spec.confirm.margin, seed=size
+    )
+    score, low, high = (
+        np.clip(unit * one, metric.lowest, metric.highest) for one in (found.scores, found.low, found.high)
+    )
     low, high = np.minimum(low, high), np.maximum(low, high)
     candidates = [
         Candidate(
@@ -147,8 +151,9 @@ def near_optimal(results: Results, size: int, candidates: Sequence[Candidate]) -
     """
     contenders = [c for c in candidates if c.contends]
     noise = _noise(results, size, contenders if len(contenders) > 1 else candidates[:2])
-    sign = 1.0 if results.spec.task.maximize else -1.0
-    complete = [(r.strategy, sign * r.final_value) for r in results.explored(size) if r.final_value is not None]
+    complete = [
+        (r.strategy, results.metric.sign * r.final_value) for r in results.explored(size) if r.final_value is not None
+    ]
     best = max((value for _, value in complete), default=0.0)
     close = [strategy for strategy, value in complete if best - value <= NORMAL_90 * noise]
     return tuple(dict.fromkeys([*(c.strategy for c in contenders), *close]))
@@ -190,7 +195,7 @@ def _cheapest(contenders: Sequence[Candidate]) -> Candidate:
     return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
 
 
-def _test_covariance(paired: Sequence[Sequence[Row]]) -> NDArray[np.float64]:
+def _test_covariance(paired: Sequence[Sequence[Row]], metric: Metric) -> NDArray[np.float64]:
     """Return the covariance (strategies, strategies) of mean scores over draws of the test set."""
     scores = [[row.example_scores for row in rows if row.example_scores is not None] for rows in paired]
     shapes = {one.shape for repeats in scores for one in repeats}
@@ -202,5 +207,5 @@ def _test_covariance(paired: Sequence[Sequence[Row]]) -> NDArray[np.float64]:
     if all(error is not None for rows in errors for error in rows):
         return np.diag([np.square(np.array(rows, dtype=float)).mean() for rows in errors])
     examples = min(row.test_examples or 1 for rows in paired for row in rows)
-    means = np.array([np.mean([row.test_accuracy or 0.0 for row in rows]) for rows in paired])
-    return np.diag(means * (1 - means) / examples)
+    means = np.array([np.mean([row.test_score(metric) for row in rows]) for rows in paired])
+    return np.diag(np.maximum(means * (1 - means), 0.0) / examples)

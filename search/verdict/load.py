@@ -1,7 +1,8 @@
 """Studies in the database as plain values; no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.study._frozen import FrozenStudy
@@ -13,6 +14,7 @@ from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from search.storage.url import Database
+from search.verdict.metric import METRICS
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -117,6 +119,24 @@ def _row(
     if known_size is None or (size is None) != (stored.source_trial is not None):
         raise StudyError(f"{where} was not written by Frostline: size or source_trial is missing.")
     return Row(
-        **{**stored.model_dump(), "size": known_size}, number=trial.number, state=trial.state.name, strategy=strategy,
-        family=str(strategy.family(num_groups)), value=value, curve=tuple(sorted(trial.intermediate_values.items())),
+        **{**stored.model_dump(), "size": known_size}, scores=_scores(trial.user_attrs, where=where),
+        number=trial.number, state=trial.state.name, strategy=strategy, family=str(strategy.family(num_groups)),
+        value=value, curve=tuple(sorted(trial.intermediate_values.items())),
     )  # fmt: skip
+
+
+def _scores(attributes: Mapping[str, Any], *, where: str) -> dict[str, float]:
+    """Return the stored scores by name, checked. Raises `StudyError`."""
+    scores = {}
+    for metric in METRICS.values():
+        for name in (metric.validated, metric.attribute):
+            if name not in attributes:
+                continue
+            value = attributes[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not metric.allows(value):
+                raise StudyError(
+                    f"{where} was not written by Frostline: attribute {name} = {value!r:.200}: must be a number from "
+                    f"{metric.lowest:g} to {metric.highest:g}."
+                )
+            scores[name] = float(value)
+    return scores

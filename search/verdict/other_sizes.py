@@ -117,7 +117,7 @@ def _predicted(verdicts: Mapping[int, Verdict], pair: tuple[int, int], size: int
     if not 0 <= weight <= 1 and other > one:  # more labels that do harm are noise, which is not carried on
         middle = one if weight < 0 else other
     half = hypot((1 - weight) * one_half, weight * other_half, bend * span)
-    errors = (min(exp(min(at, MAX_LOG)), metric.highest) for at in (middle, middle + half, middle - half))
+    errors = (min(exp(min(at, MAX_LOG)), metric.largest_error) for at in (middle, middle + half, middle - half))
     score, worse, better = map(metric.error, errors)
     return score, min(worse, better), max(worse, better)
 

@@ -8,7 +8,7 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.verdict import confirm
 from search.verdict.confirm import HEAD_TO_HEAD_REPEATS
-from search.verdict.metric import METRICS, Metric
+from search.verdict.metric import Metric, metric_of
 from search.verdict.race import Place
 from search.verdict.rows import Row
 
@@ -30,8 +30,8 @@ class Results:
 
     @property
     def metric(self) -> Metric:
-        """The test metric by which strategies are judged."""
-        return METRICS[self.kind]
+        """The metric by which strategies are searched and judged."""
+        return metric_of(self.spec.task.metric, self.kind)
 
     @property
     def sizes(self) -> list[int]:
@@ -46,7 +46,7 @@ class Results:
         explored = self.explored(size)
         if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
             return []
-        return confirm.nominees(explored, maximize=self.spec.task.maximize)
+        return confirm.nominees(explored, metric=self.metric)
 
     def confirmed(self, size: int) -> list[Row]:
         """Return the confirm trials of the size's present nominees; former nominees no longer count."""
@@ -55,7 +55,7 @@ class Results:
 
     def candidates(self, size: int) -> list[Row]:
         """Return one exploring trial a family, once the size is explored."""
-        return confirm.candidates(self.nominees(size), self.confirmed(size), spec=self.spec)
+        return confirm.candidates(self.nominees(size), self.confirmed(size), spec=self.spec, metric=self.metric)
 
     def needed_confirm_trials(self, size: int) -> set[Place]:
         """Return the confirm trials that the size needs, as (source_trial, repeat)."""

@@ -1,6 +1,7 @@
 """One trial of a study as a plain value: no torch, no optuna."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 
@@ -18,9 +19,10 @@ class Row:
     curve: (epoch, validation metric) of every epoch.
     warm_started_from: the smaller size whose best trial of this family had the strategy, if it was taken from there.
     source_trial: of a confirm trial, the number of the exploring trial whose strategy it re-runs.
-    test_se: the standard error of `test_mse` over the test examples.
+    scores: "val_<metric>" and "test_<metric>" of a confirm trial, for the metrics that are defined.
+    test_se: the standard error of the study's metric over the test examples.
     predictions_file: the name of the file with its predictions of the test set.
-    example_scores: (N,), of each test example: is it correct, or its squared error.
+    example_scores: (N,), of each test example: its share in the metric, see `search.training.scoring`.
     """
 
     number: int
@@ -39,13 +41,7 @@ class Row:
     baseline: bool
     warm_started_from: int | None = None
     source_trial: int | None = None
-    test_accuracy: float | None = None
-    test_loss: float | None = None
-    test_macro_f1: float | None = None
-    test_auroc: float | None = None
-    test_mse: float | None = None
-    test_mae: float | None = None
-    test_r2: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     test_se: float | None = None
     test_examples: int | None = None
     reason: str | None = None
@@ -67,5 +63,5 @@ class Row:
 
     def test_score(self, metric: Metric) -> float:
         """Return the test score; NaN without a finite one, and for trials not complete."""
-        score = getattr(self, metric.attribute)
-        return score if self.state == "COMPLETE" and score is not None and isfinite(score) else nan
+        score = self.scores.get(metric.attribute, nan)
+        return score if self.state == "COMPLETE" and isfinite(score) else nan

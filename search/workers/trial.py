@@ -65,7 +65,7 @@ def run_trial(
     except Exception as error:
         traceback.print_exc()
         curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
-        choose = max if task.spec.task.maximize else min
+        choose = max if task.metric.higher_is_better else min
         result = TrialResult(
             state=TrialState.FAIL,
             value=math.nan,

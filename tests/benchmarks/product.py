@@ -31,7 +31,7 @@ from strategies import FreezingStrategy
 def spec_of(case: Case, folder: Path) -> StudySpec:
     """Make the study of a case; write its data and weights into `folder`."""
     content = {
-        "task": {"data": str(write_data(case, folder)), "sizes": [case.size]},
+        "task": {"data": str(write_data(case, folder)), "sizes": [case.size], "metric": "loss"},
         "model": {
             "backbone": case.network,
             "weights": str(write_weights(case, folder)),

@@ -34,7 +34,7 @@ from tests.postgres import Postgres, programs
 
 EPOCHS, TRIALS = 20, 30
 SPEC = {
-    "task": {"data": "none", "sizes": [20]},
+    "task": {"data": "none", "sizes": [20], "metric": "loss"},
     "model": {"backbone": "none", "weights": "none"},
     "train": {"epochs": EPOCHS},
     "search": {"trials": TRIALS},

@@ -52,7 +52,7 @@ def confirmed(
         replace(
             (row := replay.row(one.strategy, at, 0, number=number)),
             baseline=row.baseline and head_to_head,  # where there are no baselines, no trial is re-run against one
-            value=one.value,
+            value=-one.value,
             state="PRUNED" if one.pruned else "COMPLETE",
         )
         for number, one in enumerate(tried)

@@ -79,14 +79,17 @@ class Replay:
         return float(self.seconds[: self.searched, size, -1].sum())
 
     def row(self, place: int, size: int, repeat: int, *, number: int, test: bool = False) -> Row:
-        """Return a table's strategy as the product's row; with `test` it has example scores."""
+        """Return a table's strategy as the product's row; with `test` it has example scores.
+
+        Its value is the negative loss: the tables' validation sets are too small to explore by accuracy.
+        """
         outcome = self.table.outcome[place, size, repeat] if test else None
         return Row(
             number=number, state="COMPLETE", size=self.table.sizes[size], repeat=0, strategy=self.strategies[place],
-            family=str(self.families[place]), value=float(self.table.val_loss[place, size, repeat].min()),
+            family=str(self.families[place]), value=-float(self.table.val_loss[place, size, repeat].min()),
             best_epoch=None, epochs=None, seconds=float(self.seconds[place, size, -1]), trainable_parameters=None,
             seed=None, curve=(), baseline=self.strategies[place] in self.baselines, example_scores=outcome,
-            test_accuracy=None if outcome is None else float(outcome.mean()),
+            scores={} if outcome is None else {"test_accuracy": float(outcome.mean())},
         )  # fmt: skip
 
     def results(self, explored: Sequence[Row], *, repeats: int) -> Results:

@@ -92,7 +92,7 @@ def test_search_is_confirmed_as_the_product_does(table):
     results = confirmed(replay, 2, searched(replay, 2), [1, 2, 3, 4, 5])
     assert results.is_finished([table.sizes[2]])
     for row in results.confirmed(table.sizes[2]):
-        assert row.value == table.value[replay.places[row.strategy], 2, row.repeat]
+        assert row.value == -table.value[replay.places[row.strategy], 2, row.repeat]
         assert (row.example_scores == table.outcome[replay.places[row.strategy], 2, row.repeat]).all()
 
 

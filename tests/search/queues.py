@@ -39,7 +39,9 @@ def ended(state=TrialState.COMPLETE, value=math.nan, **fields):
 def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda number, value, confirms: value):
     """Run claimed trials on a torch-free objective; returns what was claimed.
 
-    noise: added to a confirm trial's score. seems: the value reported of an exploring trial, by its number.
+    The less the objective's value the better; the metric is its negative.
+
+    noise: added to a confirm trial's score. seems: the value of an exploring trial, by its number.
     """
     claims = []
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
@@ -47,11 +49,11 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
         explored = claim.study.trials[claim.trial.number].user_attrs.get("source_trial", claim.trial.number)
         value = seems(explored, value, claim.confirms)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
-            claim.trial.report(value, 0)
+            claim.trial.report(-value, 0)
         family = str(claim.strategy.family(GROUPS))
         queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
         scores = {"test_accuracy": 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))}
-        queue.finish(claim, ended(value=value, scores=scores if claim.confirms else {}))
+        queue.finish(claim, ended(value=-value, scores=scores if claim.confirms else {}))
         claims.append(claim)
     return claims
 

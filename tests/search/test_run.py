@@ -251,7 +251,7 @@ def test_twenty_random_kills_change_no_bit(tiny, search, tell):
         assert run.process.wait(300) == 0, run.text()
     killed, uninterrupted = (
         {
-            (row.size, row.confirms, row.number): (row.strategy, row.state, row.value, row.curve, row.test_accuracy)
+            (row.size, row.confirms, row.number): (row.strategy, row.state, row.value, row.curve, dict(row.scores))
             for row in rows_in(folder)
         }
         for folder in (tiny.parent, whole)

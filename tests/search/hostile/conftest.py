@@ -106,7 +106,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study.add_trial(create_trial(params=params, distributions=distributions, **known))
 
     def open_study(name: str) -> optuna.Study:
-        study = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
         for key, content in (("num_groups", 4), ("kind", "classification"), ("groups", list("abcd")), ("spec", spec)):
             study.set_user_attr(key, content)
         return study

@@ -7,7 +7,7 @@ from search.report.costs import cost, front, gains_figure, gains_info
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
-from search.verdict.metric import METRICS
+from search.verdict.metric import metric_of
 from tests.search.report.test_winners import VERDICTS, candidate, verdict
 
 
@@ -19,7 +19,7 @@ def results(finished):
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_front_is_not_dominated(kind):
     rng = np.random.default_rng(0)
-    sign = METRICS[kind].sign
+    sign = metric_of(None, kind).sign
     for _ in range(50):
         # Few values, so that there are ties in both.
         found = [

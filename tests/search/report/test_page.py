@@ -78,9 +78,9 @@ def test_page_names_the_frozen_groups(page, results):
 
 def test_regression_page_shows_errors(results, tmp_path):
     def wrong(row):
-        return None if row.test_accuracy is None else (1 - row.test_accuracy) / 10
+        return {"test_rmse": (1 - row.scores["test_accuracy"]) / 10, "test_mae": 0.5} if row.confirms else {}
 
-    rows = [replace(row, test_mse=wrong(row), test_mae=0.5, test_accuracy=None) for row in results.rows]
+    rows = [replace(row, value=-row.value, scores=wrong(row)) for row in results.rows]
     location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
     changed = replace(results, kind="regression", rows=tuple(rows), location=location)
     text = Page(rendered(changed)).text
@@ -88,12 +88,15 @@ def test_regression_page_shows_errors(results, tmp_path):
         least = min(verdict.candidates, key=lambda c: c.score)
         assert verdict.candidates[0] is least
         assert verdict.metric.interval(least.score, least.low, least.high) in text
-        assert winners.scores({verdict.size: verdict}).layout.yaxis.title.text == "test MSE (less is better)"
+        assert (
+            winners.scores({verdict.size: verdict}).layout.yaxis.title.text
+            == "test root mean squared error (less is better)"
+        )
     assert "within 1 % of the score of the leader" in text
     assert "mean absolute error 0.5" in text
     assert "accuracy" not in text
     table = list(csv.DictReader(io.StringIO(trials_csv(changed))))
-    assert {record["test_mse"] != "" for record in table if record["confirms"] == "True"} == {True}
+    assert {record["test_rmse"] != "" for record in table if record["confirms"] == "True"} == {True}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,9 @@ def test_score_is_the_mean_of_confirm_trials_up_to_the_leaders(results):
     for size, verdict in judge_all(results).items():
         highest = max(c.score for c in verdict.candidates)
         for c in verdict.candidates:
-            scores = [row.test_accuracy for row in results.confirmed(size) if row.source_trial == c.source_trial]
+            scores = [
+                row.scores["test_accuracy"] for row in results.confirmed(size) if row.source_trial == c.source_trial
+            ]
             # The winner's curse is taken off the leader, and no other is above it then; below it, all keep their means.
             assert c.score == pytest.approx(min(np.mean(scores), highest))
             assert c.low <= c.score <= c.high

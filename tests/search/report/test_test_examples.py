@@ -56,7 +56,7 @@ def test_section_is_on_the_recommended_strategys_runs(results, verdict, rows):
     html, best = section(results, verdict), verdict.recommended
     assert f"{best.family}, over 5 runs on\n500 test examples" in html
     assert verdict.metric.interval(best.score, best.low, best.high) in html
-    assert f"AUROC {np.mean([row.test_auroc for row in rows]):.3g}" in html
+    assert f"AUROC {np.mean([row.scores['test_auroc'] for row in rows]):.3g}" in html
 
 
 def test_section_shows_wrong_images_first(results, verdict, rows):

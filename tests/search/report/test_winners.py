@@ -8,7 +8,7 @@ from search.report import winners
 from search.report.style import STYLES, size_axis, two_lines
 from search.report.winners import Cell, strategy_map_info
 from search.verdict.judge import Candidate, Verdict
-from search.verdict.metric import METRICS
+from search.verdict.metric import metric_of
 from search.verdict.other_sizes import FrostLine
 from strategies import FreezingStrategy
 
@@ -28,7 +28,7 @@ def verdict(size, shares, *, wins=False, recommended=0, failed=(), kind="classif
     ]
     return Verdict(
         size=size, repeats=5, candidates=tuple(found), winner=found[0] if wins else None, failed=failed,
-        recommended=found[recommended], near_optimal=(found[0].strategy,), metric=METRICS[kind],
+        recommended=found[recommended], near_optimal=(found[0].strategy,), metric=metric_of(None, kind),
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def test_a_size_is_explored_then_confirmed_to_the_budget(location, spec):
     for size in (20, 40):
         for row in results.candidates(size):
             rivals = [other.value for other in results.explored(size) if other.family == row.family]
-            assert row.value == min(rivals), "here values are the same on every repeat"
+            assert row.value == max(rivals), "here values are the same on every repeat"
 
 
 def test_a_winner_by_chance_loses_head_to_head_to_its_baseline(location, spec):
@@ -61,7 +61,7 @@ def test_a_winner_by_chance_loses_head_to_head_to_its_baseline(location, spec):
     for best, baseline in pairs:
 
         def truly(row):
-            return row.value + (0.0 if row.baseline else 5.0)
+            return -row.value + (0.0 if row.baseline else 5.0)
 
         through, out = sorted((best, baseline), key=truly)
         assert (runs[through.number], runs[out.number]) == (5, 2)

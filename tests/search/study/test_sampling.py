@@ -6,13 +6,14 @@ import pytest
 from search.pruning import PhasePruner
 from search.spec.study_spec import StudySpec
 from search.study.sampling import pruner, sampler, warm_start
+from search.verdict.metric import metric_of
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 GROUPS = 4
 SPEC = StudySpec.from_dict(
     {
-        "task": {"data": "digits", "sizes": [50, 100, 200]},
+        "task": {"data": "digits", "sizes": [50, 100, 200], "metric": "loss"},
         "model": {"backbone": "small_cnn", "weights": "none"},
         "search": {"trials": 20},
     },
@@ -46,7 +47,15 @@ def learned(
 ) -> list[FreezingStrategy]:
     """Return all strategies of the warm start in order."""
     found: list[FreezingStrategy] = []
-    while (one := warm_start(spec, baselines=BASELINES, tried=[*tried, *found], smaller=smaller)) is not None:
+    while (
+        one := warm_start(
+            spec,
+            metric=metric_of(spec.task.metric, "classification"),
+            baselines=BASELINES,
+            tried=[*tried, *found],
+            smaller=smaller,
+        )
+    ) is not None:
         found.append(one.strategy)
     return found
 
@@ -65,7 +74,7 @@ def test_warm_start_skips_tried_and_pruned_strategies():
 
 
 def test_warm_start_maximizes_an_accuracy():
-    spec = SPEC.changed(task={"metric": "val_accuracy"})
+    spec = SPEC.changed(task={"metric": "accuracy"})
     smaller = {50: [row(0, probe(3e-3), 0.6), row(1, probe(1e-2), 0.7), row(2, full(3e-3), 0.8)]}
     assert learned(smaller, OTHERS, spec) == [full(3e-3), probe(1e-2)]
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def task():
     spec = StudySpec.from_file(find_study_file("digits")).changed(
-        train={"epochs": 6, "steps_per_epoch": 5}, source={"data": "digits-0-4", "epochs": 2}
+        task={"metric": "loss"}, train={"epochs": 6, "steps_per_epoch": 5}, source={"data": "digits-0-4", "epochs": 2}
     )
     task = Task.load(spec)
     return task.with_weights(train_source(task))
@@ -102,7 +102,7 @@ def test_fit_scores_the_best_epochs_weights(task):
     result = fit(task, GRADUAL, size=100, repeat=1, trial=trial, test=True)
     curve = study.trials[0].intermediate_values
     assert result.value == min(curve.values()) == curve[result.best_epoch]
-    assert result.predictions["example_scores"].mean() == pytest.approx(result.scores["test_accuracy"])
+    assert result.predictions["example_scores"].mean() == pytest.approx(result.scores["test_loss"])
     # With that epoch's weights the validation loss is the same again.
     _, held_out = task.split(repeat=1, size=100)
     result.model.eval()
@@ -148,7 +148,7 @@ def test_a_resumed_trial_is_judged_from_its_last_report_on(task, step, epochs):
     assert result.state == TrialState.PRUNED
 
 
-@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "auroc"])
 def test_a_run_that_diverges_fails_without_a_value(task, metric):
     spec = task.spec.changed(train={"optimizer": "sgd"}, task={"metric": metric})
     wild = Task.load(spec).with_weights(task.weights)
@@ -208,7 +208,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
-    task, strategy = own(), FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
+    task, strategy = own(metric="loss"), FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, head_lr=0.01)
     study, trial = ask()
     result = fit(task, strategy, size=50, repeat=0, trial=trial, test=True)
     assert result.model.steps == 12
@@ -223,10 +223,10 @@ def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
 
 def test_fit_raises_if_the_metric_is_not_logged(own):
     with pytest.raises(ValueError, match="'val_accuracy' is not logged; logged: val_loss"):
-        fit(own(metric="val_accuracy"), GRADUAL, size=50, repeat=0, trial=ask()[1])
+        fit(own(), GRADUAL, size=50, repeat=0, trial=ask()[1])
 
 
-def test_fit_scores_a_regressor_by_squared_error(tmp_path, monkeypatch):
+def test_fit_scores_a_regressor_by_its_root_mean_squared_error(tmp_path, monkeypatch):
     (tmp_path / "lines.py").write_text(
         "import torch\nfrom search.data.examples import Examples, TaskData\n"
         "def data():\n    torch.manual_seed(0)\n    x = torch.randn(200, 4)\n    y = x[:, :2] @ torch.ones(2, 1)\n"
@@ -244,10 +244,10 @@ def test_fit_scores_a_regressor_by_squared_error(tmp_path, monkeypatch):
     strategy = FreezingStrategy.full_fine_tuning(head_lr=0.02)
     result = fit(task, strategy, size=40, repeat=1, test=True)
     outputs = result.model(task.data.test.inputs)
-    assert result.scores["test_mse"] == pytest.approx(
-        (outputs - task.data.test.targets).square().mean().item(), rel=1e-4
-    )
-    assert result.scores["test_mse"] < 0.5 < task.data.test.targets.var().item()
+    error = (outputs - task.data.test.targets).square().mean().item()
+    assert result.scores["test_loss"] == pytest.approx(error, rel=1e-4)
+    assert result.scores["test_rmse"] == pytest.approx(error**0.5, rel=1e-4)
+    assert result.scores["test_loss"] < 0.5 < task.data.test.targets.var().item()
 
 
 def test_lean_trainer_ignores_slurm_ranks(monkeypatch):

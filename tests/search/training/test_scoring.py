@@ -3,9 +3,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
-from search.training.scoring import MAX_EXAMPLES_SHOWN, MAX_SIDE_PIXELS, describe_test, score
+from search.training.scoring import MAX_EXAMPLES_SHOWN, MAX_SIDE_PIXELS, describe_test, evaluate, score
+from search.verdict.metric import METRICS, fitting
 
 
 def logits_and_targets(classes, *, examples=200):
@@ -14,64 +26,126 @@ def logits_and_targets(classes, *, examples=200):
     return torch.randn(examples, classes, generator=generator) + torch.eye(classes)[targets], targets
 
 
+def outputs_and_targets(columns, *, examples=100):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(examples, columns, generator=generator)
+    return targets + 0.5 * torch.randn(examples, columns, generator=generator), targets
+
+
+def names(kind):
+    return [metric.name for metric in fitting(kind)]
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_score_of_a_classifier_matches_sklearn(classes):
+def test_metrics_of_a_classifier_match_sklearn(classes):
     logits, targets = logits_and_targets(classes)
-    scores = score(logits, targets)
-    assert scores.example_scores.tolist() == (logits.argmax(1) == targets).tolist()
-    assert scores.values["test_accuracy"] == pytest.approx(scores.example_scores.double().mean().item())
+    found = evaluate(logits, targets, names("classification"))
+    chosen, shares = logits.argmax(1), logits.double().softmax(1)
+    each = [(targets == label, shares[:, label]) for label in range(classes)]
+    expected = {
+        "accuracy": accuracy_score(targets, chosen),
+        "balanced_accuracy": balanced_accuracy_score(targets, chosen),
+        "f1": f1_score(targets, chosen, average="macro"),
+        "auroc": np.mean([roc_auc_score(*one) for one in each]),
+        "average_precision": np.mean([average_precision_score(*one) for one in each]),
+        "loss": log_loss(targets, shares),
+    }
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+@pytest.mark.parametrize("unit", [1.0, 1e-4])
+def test_metrics_of_a_regressor_match_sklearn(columns, unit):
+    outputs, targets = (unit * one for one in outputs_and_targets(columns))
+    expected = {
+        "loss": mean_squared_error(targets, outputs),
+        "mae": mean_absolute_error(targets, outputs),
+        "rmse": root_mean_squared_error(targets.flatten(), outputs.flatten()),
+        "r2": r2_score(targets, outputs),
+    }
+    assert evaluate(outputs, targets, names("regression")) == pytest.approx(expected, rel=1e-5)
+
+
+def test_score_has_all_metrics_and_probabilities():
+    logits, targets = logits_and_targets(3)
+    scores = score(logits, targets, metric=METRICS["accuracy"])
+    assert scores.values.keys() == {f"test_{name}" for name in (*names("classification"), "examples", "se")}
     assert scores.values["test_examples"] == 200
-    each = [roc_auc_score(targets == label, logits.softmax(1)[:, label]) for label in range(classes)]
-    assert scores.values["test_auroc"] == pytest.approx(np.mean(each), abs=1e-6)
     assert scores.predicted.dtype == torch.float16
     assert scores.predicted.sum(1).tolist() == pytest.approx([1.0] * 200, abs=1e-2)
+    outputs, targets = outputs_and_targets(5)
+    scores = score(outputs, targets, metric=METRICS["rmse"])
+    assert scores.values.keys() == {f"test_{name}" for name in (*names("regression"), "examples", "se")}
+    assert scores.predicted.shape == (100, 5)
 
 
-def test_score_omits_an_undefined_auroc():
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_example_scores_have_the_metric_as_their_mean(metric):
+    outputs, targets = (logits_and_targets if "classification" in metric.kinds else outputs_and_targets)(3)
+    scores = score(outputs, targets, metric=metric)
+    values = scores.example_scores.double()
+    assert values.shape == (len(targets),)
+    assert values.mean().item() == pytest.approx(scores.values[metric.attribute], abs=1e-6)
+    assert scores.values["test_se"] == pytest.approx(values.std().item() / math.sqrt(len(targets)))
+
+
+def test_example_scores_of_means_are_the_examples_own():
     logits, targets = logits_and_targets(3)
-    assert "test_auroc" not in score(logits[targets != 2], targets[targets != 2]).values
-    assert "test_auroc" not in score(torch.full_like(logits, torch.nan), targets).values
+    correct = score(logits, targets, metric=METRICS["accuracy"]).example_scores
+    assert correct.tolist() == (logits.argmax(1) == targets).tolist()
+    outputs, truth = outputs_and_targets(5)
+    squared = score(outputs, truth, metric=METRICS["loss"]).example_scores
+    assert squared.tolist() == pytest.approx((outputs - truth).square().mean(1).tolist(), rel=1e-4)
+
+
+def test_curves_are_over_classes_that_have_examples():
+    logits, targets = logits_and_targets(3)
+    some = targets != 2
+    each = [roc_auc_score(targets[some] == label, logits[some].softmax(1)[:, label]) for label in (0, 1)]
+    assert evaluate(logits[some], targets[some], ["auroc"])["auroc"] == pytest.approx(np.mean(each), abs=1e-6)
+
+
+def test_score_omits_what_is_not_defined():
+    logits, targets = logits_and_targets(3)
+    one = score(logits[targets == 0], targets[targets == 0], metric=METRICS["auroc"])
+    assert "test_f1" in one.values
+    assert not {"test_auroc", "test_average_precision", "test_se"} & one.values.keys()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "loss"])
+def test_diverged_models_have_no_score(name):
+    logits, targets = logits_and_targets(3)
+    logits[7] = torch.nan
+    assert math.isnan(evaluate(logits, targets, [name])[name])
+    scores = score(logits, targets, metric=METRICS[name])
+    assert scores.values == {"test_examples": 200}
+    assert scores.example_scores.isnan().all()
 
 
 def test_score_takes_half_precision_outputs():
     logits, targets = logits_and_targets(3)
-    half = score(logits.bfloat16(), targets)
-    assert half.values["test_loss"] == pytest.approx(score(logits, targets).values["test_loss"], rel=1e-2)
-
-
-@pytest.mark.parametrize("columns", [1, 5])
-def test_score_of_a_regressor_matches_sklearn(columns):
-    generator = torch.Generator().manual_seed(0)
-    targets = torch.randn(100, columns, generator=generator)
-    outputs = targets + 0.5 * torch.randn(100, columns, generator=generator)
-    scores = score(outputs, targets)
-    values = scores.values
-    assert values["test_mse"] == values["test_loss"] == pytest.approx(mean_squared_error(targets, outputs), rel=1e-5)
-    assert values["test_mae"] == pytest.approx(mean_absolute_error(targets, outputs), rel=1e-5)
-    assert values["test_r2"] == pytest.approx(r2_score(targets, outputs), rel=1e-5)
-    assert scores.example_scores.tolist() == pytest.approx((outputs - targets).square().mean(1).tolist(), rel=1e-4)
-    assert values["test_se"] == pytest.approx(scores.example_scores.std().item() / math.sqrt(100))
-    assert scores.predicted.shape == (100, columns)
+    half, whole = (evaluate(one, targets, ["loss"])["loss"] for one in (logits.bfloat16(), logits))
+    assert half == pytest.approx(whole, rel=1e-2)
 
 
 def test_score_takes_one_output_as_a_column_or_flat():
     targets = torch.arange(10.0)
-    flat, column = score(targets + 1, targets), score((targets + 1)[:, None], targets)
+    flat, column = (score(one, targets, metric=METRICS["rmse"]) for one in (targets + 1, (targets + 1)[:, None]))
     assert flat.values == column.values
-    assert flat.values["test_mse"] == 1.0
+    assert flat.values["test_loss"] == 1.0
 
 
-def test_score_omits_r2_for_constant_targets():
+def test_r2_is_over_outputs_that_vary():
     targets = torch.stack([torch.ones(10), torch.arange(10.0)], dim=1)
-    assert score(targets + 0.1, targets).values["test_r2"] == pytest.approx(
+    assert evaluate(targets + 0.1, targets, ["r2"])["r2"] == pytest.approx(
         r2_score(targets[:, 1:], targets[:, 1:] + 0.1)
     )
-    assert "test_r2" not in score(targets[:, :1], targets[:, :1]).values
+    assert math.isnan(evaluate(targets[:, :1], targets[:, :1], ["r2"])["r2"])
 
 
 def test_score_refuses_outputs_of_another_shape():
     with pytest.raises(ValueError, match=r"Outputs of shape \(10, 3\) can't be scored on targets \(10, 2\)"):
-        score(torch.zeros(10, 3), torch.zeros(10, 2))
+        score(torch.zeros(10, 3), torch.zeros(10, 2), metric=METRICS["loss"])
 
 
 class PreparedImages:

@@ -27,7 +27,7 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         assert verdict.recommended in verdict.contenders
         scores = {c.source_trial: [] for c in verdict.candidates}
         for row in results.confirmed(size):
-            scores.get(row.source_trial, []).append(row.test_accuracy)
+            scores.get(row.source_trial, []).append(row.scores["test_accuracy"])
         least = max(map(np.mean, scores.values())) - results.spec.confirm.margin - 1e-9
         as_good = [c for c in verdict.contenders if np.mean(scores[c.source_trial]) >= least]
         assert verdict.recommended in as_good
@@ -92,7 +92,10 @@ def test_provenance_has_the_metric_and_the_layer_groups(results):
     assert found["test_accuracy"] == round(judge(results, 40).recommended.score, 4)
     assert found["layer_group_names"] == list(results.groups)
     assert len(found["layer_group_names"]) == found["layer_groups"]
-    rows = tuple(replace(row, test_mse=row.test_loss) for row in results.rows)
+    rows = tuple(
+        replace(row, value=-row.value, scores={"test_rmse": row.scores["test_loss"]} if row.confirms else {})
+        for row in results.rows
+    )
     found = find_best(replace(results, kind="regression", rows=rows, groups=()), 40).provenance
-    assert found["test_mse"] > 1
+    assert found["test_rmse"] > 1
     assert not {"test_accuracy", "layer_group_names"} & found.keys()

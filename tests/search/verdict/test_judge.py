@@ -27,7 +27,7 @@ def regression(errors, *, margin=0.01, outcomes=True):
     repeats, strategies, examples = errors.shape
     spec = StudySpec.from_dict(
         {
-            "task": {"data": "digits", "sizes": [50]},
+            "task": {"data": "digits", "sizes": [50], "metric": "loss"},
             "model": {"backbone": "small_cnn", "weights": "none"},
             "search": {"trials": strategies},
             "confirm": {"repeats": repeats, "margin": margin},
@@ -40,7 +40,7 @@ def regression(errors, *, margin=0.01, outcomes=True):
         own = errors[repeat, number]
         rows.append(
             replace(
-                rows[number], repeat=repeat + 1, source_trial=number, test_mse=own.mean(),
+                rows[number], repeat=repeat + 1, source_trial=number, scores={"test_loss": own.mean()},
                 test_se=own.std(ddof=1) / np.sqrt(examples), test_examples=examples,
                 example_scores=own if outcomes else None,
             )
@@ -120,7 +120,10 @@ def test_judge_is_more_careful_without_example_scores():
 def test_judge_leaves_out_a_candidate_without_a_finite_score(lost):
     errors = squared_errors(np.random.default_rng(4), truth=[0.1, 0.5, 0.5])
     results = regression(errors)
-    rows = tuple(replace(r, test_mse=lost) if (r.source_trial, r.repeat) == (0, 3) else r for r in results.rows)
+    rows = tuple(
+        replace(r, scores={} if lost is None else {"test_loss": lost}) if (r.source_trial, r.repeat) == (0, 3) else r
+        for r in results.rows
+    )
     verdict = judge(replace(results, rows=rows), 50)
     assert verdict.failed == ("linear probing",)
     assert {c.source_trial for c in verdict.candidates} == {1, 2}

@@ -25,17 +25,17 @@ def test_load_reads_all_attributes_of_trials(results):
         assert row.seconds > 0
         assert row.trainable_parameters >= 650
         assert row.best_epoch in range(4)
-        assert row.value == min(value for _, value in row.curve) or row.state == "PRUNED"
+        assert row.value == max(value for _, value in row.curve) or row.state == "PRUNED"
         if row.confirms:
-            assert row.example_scores.mean() == pytest.approx(row.test_accuracy, abs=1e-6)
-            assert math.isfinite(row.test_loss)
-            assert 0 <= row.test_macro_f1 <= 1
-            assert 0 <= row.test_auroc <= 1
+            assert row.example_scores.mean() == pytest.approx(row.scores["test_accuracy"], abs=1e-6)
+            assert math.isfinite(row.scores["test_loss"])
+            assert 0 <= row.scores["test_f1"] <= 1
+            assert 0 <= row.scores["test_auroc"] <= 1
 
 
 def test_load_reads_kind_and_layer_groups(results):
     assert results.kind == "classification"
-    assert results.metric.name == "test accuracy"
+    assert results.metric.name == "accuracy"
     assert len(results.groups) == results.num_groups == 4
 
 

@@ -25,8 +25,8 @@ ROWS = (
 )
 
 
-def results_of(spec, rows=ROWS, **confirm):
-    spec = spec.changed(search={"trials": len(rows)}, confirm={"repeats": REPEATS} | confirm)
+def results_of(spec, rows=ROWS, *, metric="loss", **confirm):
+    spec = spec.changed(task={"metric": metric}, search={"trials": len(rows)}, confirm={"repeats": REPEATS} | confirm)
     return Results(
         location=StudyLocation.of("tiny", out=Path("studies"), storage=None), spec=spec, num_groups=4, rows=tuple(rows)
     )  # fmt: skip
@@ -49,7 +49,8 @@ def run(results, value, *, order=None, most=1, steps=1000):
         for number, repeat in order.permutation(missing)[:most].tolist():
             again = replace(
                 explored[number], number=len(results.rows), source_trial=number, repeat=repeat, baseline=False,
-                value=value(number, repeat), test_accuracy=0.5 + 0.01 * number + 0.03 * np.sin(7 * number * repeat),
+                value=value(number, repeat),
+                scores={results.metric.attribute: 0.5 + 0.01 * number + 0.03 * np.sin(7 * number * repeat)},
             )  # fmt: skip
             results = replace(results, rows=(*results.rows, again))
     return results
@@ -99,7 +100,7 @@ def test_candidates_lose_head_to_head_by_a_failed_run(spec, state):
     for number in (2, 3):
         failed = run(results, lambda number, repeat: 1.0)
         rows = [
-            replace(one, state=state, value=None if state == "FAIL" else -9.0, test_accuracy=None)
+            replace(one, state=state, value=None if state == "FAIL" else -9.0, scores={})
             if (one.source_trial, one.repeat) == (number, 2)
             else one
             for one in failed.rows
@@ -124,7 +125,7 @@ def test_most_confirms_is_never_below_the_trials_run(spec):
 
 
 def test_candidates_of_a_maximized_metric_have_the_most(spec):
-    results = results_of(spec.changed(task={"metric": "val_accuracy"}))
+    results = results_of(spec, metric="accuracy")
     assert numbers(results.nominees(50)) == [[4, 0], [1]]
     assert numbers([run(results, lambda number, repeat: float(number)).candidates(50)]) == [[4, 1]]
     assert numbers([run(results, lambda number, repeat: -float(number)).candidates(50)]) == [[0, 1]]

@@ -148,7 +148,7 @@ class Queue:
 
 def task_of(**tables):
     content = {
-        "task": {"data": "digits", "sizes": [40]},
+        "task": {"data": "digits", "sizes": [40], "metric": "loss"},
         "model": {"backbone": "nets:conv", "weights": "none"},
         "train": {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu"},
     }
