@@ -11,6 +11,7 @@ from search.errors import FrostlineError, SpecError, printable
 from search.workers.signals import stoppable
 
 if TYPE_CHECKING:
+    from search.spec.tables import Size
     from search.storage.location import StudyLocation
 
 app = typer.Typer(
@@ -256,10 +257,12 @@ def _location(study: str, storage: str | None, out: Path) -> "StudyLocation":
     return StudyLocation.of(study_name(study), out=out, storage=storage)
 
 
-def _sizes(text: str | None) -> list[int] | None:
+def _sizes(text: str | None) -> "list[Size] | None":
+    from search.spec.tables import sort_sizes
+
     if text is None:
         return None
     try:
-        return sorted({int(part) for part in text.split(",")})
+        return sort_sizes({"all" if part.strip() == "all" else int(part) for part in text.split(",")})
     except ValueError:
-        raise SpecError(f"--sizes {text!r} is not a list of whole numbers, like 50,200.") from None
+        raise SpecError(f'--sizes {text!r} is not a list of whole numbers, like 50,200, or "all".') from None

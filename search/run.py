@@ -85,15 +85,22 @@ def estimate(config: RunConfig, *, console: Console) -> None:
 
     The time is estimated from a few epochs trained here.
     """
+    from search.study.space import baselines
     from search.training.timing import seconds_per_trial
 
-    spec, sizes, stored = config.spec, config.sizes, config.stored()
+    spec, stored = config.spec, config.stored()
     with _naming(config.file):
-        num_groups, families, seconds = seconds_per_trial(spec, max(sizes))
-    explore = len(sizes) * spec.search.trials
-    results = stored or Results(location=config.location, spec=spec, num_groups=num_groups, rows=())
+        facts, every, families, seconds = seconds_per_trial(spec)
+    num_groups = facts["num_groups"]
+    known = Results(
+        location=config.location, spec=spec, num_groups=num_groups, rows=(), all=facts["all"],
+        unexplored=frozenset(facts["unexplored"]), baselines=tuple(baselines(spec, num_groups=num_groups)),
+    )  # fmt: skip
+    results = stored or known
+    sizes = [size for size in every if size in map(known.size, config.sizes)]
+    explore = spec.search.trials * sum(size not in known.unexplored for size in sizes)
     confirm = sum(results.most_confirms(size, families=families) for size in sizes)
-    how = f" ({spec.confirm.repeats} repeats of each family, head-to-head re-runs)" if confirm else ""
+    how = f" ({spec.confirm.repeats} repeats of each candidate)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     minutes = max(left * seconds / config.workers / 60, 0.1)

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
+from search.spec.tables import Size, sort_sizes
 from search.storage.database import connected
 from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored
@@ -23,7 +24,7 @@ class RunConfig:
     file: Path
     spec: StudySpec
     location: StudyLocation
-    sizes: list[int]
+    sizes: list[Size]
     workers: int
     engine: Engine = "local"
     address: str | None = None
@@ -34,7 +35,7 @@ class RunConfig:
         study: str,
         *,
         storage: str | None = None,
-        sizes: list[int] | None = None,
+        sizes: list[Size] | None = None,
         trials: int | None = None,
         workers: int = 2,
         out: Path = OUT,
@@ -73,7 +74,7 @@ class RunConfig:
             return self
         own = self.spec
         spec = own.changed(
-            task={"sizes": sorted({*own.task.sizes, *stored.task.sizes})},
+            task={"sizes": sort_sizes({*own.task.sizes, *stored.task.sizes})},
             search={"trials": max(own.search.trials, stored.search.trials)},
             confirm={"repeats": max(own.confirm.repeats, stored.confirm.repeats)},
         )

@@ -184,20 +184,22 @@ class Reader:
         self.boundaries = boundaries
         self.partial_backbone = partial_backbone
         task, spec = frozen_prefix.task, frozen_prefix.task.spec
-        train, validation = task.split(repeat=repeat, size=size)
+        split = task.split(repeat=repeat, size=size)
+        train, validation, self._test = (task.take(part) for part in (split.train, split.validate, split.test))
         epochs = Counter(boundary for boundary in boundaries if boundary)
         # Exploring trials share repeat 0, spread evenly over freeze depths.
         # Filling a boundary on the way to a later one costs no more than its bytes.
         trials_a_depth = spec.search.trials / (task.num_groups + 1) if repeat == 0 else 0.0
         expected_epochs_of_other_trials = trials_a_depth * spec.train.epochs * (spec.space.freeze_depth is None)
-        steps = task.added_by_size(repeat=repeat, size=size)
 
-        def read(examples: Examples, place: int, name: str, *, epoch: int, views: float | None = None) -> ByEpoch:
+        def read(
+            examples: Examples, rows: list[slice], name: str, *, epoch: int, views: float | None = None
+        ) -> ByEpoch:
             cached = CachedExamples(
                 frozen_prefix,
                 examples,
-                name=(repeat, name),
-                rows=[step[place] for step in steps if step[place].start < step[place].stop],
+                name=(repeat, size, name),
+                rows=rows,
                 reads={boundary: n * epoch for boundary, n in epochs.items()},
                 expected=expected_epochs_of_other_trials * epoch,
                 views=views,
@@ -207,15 +209,16 @@ class Reader:
         length = spec.train.steps * spec.train.batch_size if spec.train.steps else len(train)
         views = spec.train.views if spec.train.augment else None
         self.split: tuple[Reading, Reading] = (
-            read(train, 0, "train", epoch=length, views=views),
-            read(validation, 1, "validation", epoch=len(validation)),
+            read(train, task.added_by_size(size), "train", epoch=length, views=views),
+            read(validation, [slice(0, len(validation))], "validation", epoch=len(validation)),
         )
+        self._test_name = (repeat, "test") if task.data.cross_validated else ("test",)
 
     def test(self, epoch: int) -> Examples:
         """Return the test examples, read as in that epoch."""
-        boundary, test = self.boundaries[epoch], self.frozen_prefix.task.data.test
+        boundary, test = self.boundaries[epoch], self._test
         reads = {boundary: len(test) * self.frozen_prefix.task.spec.confirm.repeats}
-        cached = CachedExamples(self.frozen_prefix, test, name=("test",), rows=[slice(0, len(test))], reads=reads)
+        cached = CachedExamples(self.frozen_prefix, test, name=self._test_name, rows=[slice(0, len(test))], reads=reads)
         return cached.at(boundary)
 
 

@@ -33,7 +33,7 @@ def own_data(name: str, /, **options: Any) -> RawData:
     """Call the code "package.module:attribute" with the options, and read the data that it returns.
 
     It may return a `TaskData`, or two map-style data sets, to learn from and to test on. Of a `LightningDataModule`
-    the pool is its training and validation data, by their loaders' data sets and `collate_fn`. Items are pairs
+    the pool is its training data, by its loader's data set and `collate_fn`; its other data evaluate. Items are pairs
     (input, target), or `collate_fn` makes such a batch. Random transforms are drawn once, from a fixed seed.
     Raises `TaskError`.
     """
@@ -43,7 +43,8 @@ def own_data(name: str, /, **options: Any) -> RawData:
 
 def _raw(made: Any) -> RawData:
     if isinstance(made, TaskData):
-        return RawData(pool=made.pool, test=made.test, classes=made.classes, notes=made.notes)
+        test = None if made.cross_validated else made.test
+        return RawData(pool=made.pool, test=test, classes=made.classes, notes=made.notes, validation=made.validation)
     if hasattr(made, "train_dataloader"):
         return _from_module(made)
     if isinstance(made, tuple) and len(made) == 2:
@@ -98,7 +99,8 @@ def _from_module(module: Any) -> RawData:
         if others is not None and are_same(validation, others):
             note = f"its validation data are its {name} data; they count once."
             return replace(data, pool=train, notes=(*data.notes, note))
-    return data
+    note = f"the {len(validation)} examples of its val_dataloader validate, and never train."
+    return replace(data, pool=train, validation=validation, notes=(*data.notes, note))
 
 
 def _read_by(loader: Any) -> Any:

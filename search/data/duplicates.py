@@ -29,17 +29,17 @@ def are_same(examples: Examples, others: Examples) -> bool:
 
 
 def warn_duplicates(data: TaskData) -> TaskData:
-    """Add a note if test examples are in the pool. Raises `TaskError` if all are."""
+    """Add a note if examples that evaluate are in the pool. Raises `TaskError` if the test set is the pool."""
     if are_same(data.pool, data.test):
         raise TaskError("its test set is its pool; it must be other examples.")
-    again = shared(data.test, data.pool)
-    if len(again) == 0:
-        return data
-    note = (
-        f"{len(again)} of {len(data.test)} test examples are in the pool as well (the first is number "
-        f"{int(again[0])}): a score on them says little of new data."
-    )
-    return replace(data, notes=(*data.notes, note))
+    notes = []
+    for name, part in data.parts.items():
+        if name != "pool" and len(again := shared(part, data.pool)):
+            notes.append(
+                f"{len(again)} of {len(part)} {name} examples are in the pool as well (the first is number "
+                f"{int(again[0])}): a score on them says little of new data."
+            )
+    return replace(data, notes=(*data.notes, *notes))
 
 
 def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
@@ -48,7 +48,7 @@ def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
     Of computed numbers only the shape counts, for another machine may round them otherwise.
     """
     parts: list[Part] = [repr(data.classes), *(digest(file.read_bytes()) for file in files)]
-    for examples in (data.pool, data.test):
+    for examples in data.parts.values():
         targets, inputs = examples.targets, examples.inputs
         parts.append(tuple(targets.shape) if targets.is_floating_point() else targets)
         if isinstance(inputs, Images) and isinstance(inputs.source, Files):

@@ -1,6 +1,7 @@
 """Labelled examples, and the two sets of them that make a task."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -36,6 +37,7 @@ class Examples(Dataset[Batch]):
 
     inputs: N of them, in any form of `Inputs`.
     targets: class indices, int64 (N,), or numbers, float32 (N,) or (N, K).
+    groups: whose they are, int64 (N,): examples of one patient, site, ... share a number. None: of nobody.
 
     A `DataLoader` hands a batch's indices, or pairs of index and pass, to `__getitems__`. With
     `collate_fn=already_batched` it leaves the result alone.
@@ -43,6 +45,7 @@ class Examples(Dataset[Batch]):
 
     inputs: Inputs
     targets: Tensor
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -67,7 +70,8 @@ class Examples(Dataset[Batch]):
     def subset(self, indices: Tensor) -> "Examples":
         plain = isinstance(self.inputs, Tensor | dict)
         inputs = index_inputs(self.inputs, indices) if plain else self.inputs.subset(indices)  # type: ignore[union-attr]
-        return Examples(inputs, self.targets[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return Examples(inputs, self.targets[indices], groups)
 
 
 def index_inputs(inputs: Inputs, indices: Tensor, passes: Tensor | None = None) -> Any:
@@ -104,19 +108,25 @@ def already_batched(batch: Any) -> Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawData:
-    """Labelled data as a loader returns them; `test` is None if the source has none."""
+    """Labelled data as a loader returns them.
+
+    test, validation: None if the source has none of its own.
+    """
 
     pool: Examples
     test: Examples | None
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    validation: Examples | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskData:
-    """A task's examples, checked: a pool to draw labelled ones from, and a test set.
+    """A task's examples, checked: a pool to draw labelled ones from, and those that evaluate.
 
-    test: empty if the data only serve as a source.
+    test: empty if the data only serve as a source, or are cross-validated.
+    validation: the data's own, in place of labels of the pool that were not drawn.
+    cross_validated: the pool is its own test set, part by part.
     classes: their names; () for regression.
     notes: lines that tell the user what was done to the data.
     fingerprint: changes when the data do; "" if that is unknown.
@@ -129,11 +139,13 @@ class TaskData:
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
     origin: str = "[task] data"
+    validation: Examples | None = None
+    cross_validated: bool = False
 
     def __post_init__(self) -> None:
         if len(self.pool) == 0:
             raise TaskError("The pool has no examples.")
-        for part, examples in (("pool", self.pool), ("test", self.test)):
+        for part, examples in self.parts.items():
             _check_inputs(examples, part=part)
             if self.classes:
                 _check_indices(examples.targets, part=part, classes=len(self.classes))
@@ -142,6 +154,17 @@ class TaskData:
         if len(self.test) and self.pool.targets.shape[1:] != self.test.targets.shape[1:]:
             shapes = " and ".join(str(tuple(part.targets.shape)) for part in (self.pool, self.test))
             raise TaskError(f"The pool's and the test set's targets differ in shape: {shapes}.")
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """The parts by name; a `Split`'s indices count through them in this order."""
+        validation = {} if self.validation is None else {"validation": self.validation}
+        return {"pool": self.pool, **validation, "test": self.test}
+
+    def map(self, change: Callable[[Examples, str], Examples], **fields: Any) -> Self:
+        """Return the data with `change(examples, name)` in place of each part, and other fields."""
+        changed: dict[str, Any] = {name: change(part, name) for name, part in self.parts.items()}
+        return replace(self, **changed, **fields)
 
     @property
     def kind(self) -> Literal["classification", "regression"]:

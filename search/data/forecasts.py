@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from search.data.csv_tables import Columns, Delimiter, read_table
 from search.data.examples import Examples, TaskData
-from search.data.splits import Part, Share, held_out_share, part_bounds
+from search.data.selection import HELD_OUT_SHARE, Part, Share, check_no_test_set, part_bounds
 from search.errors import TaskError
 
 Count = Annotated[int, Field(ge=1)]
@@ -59,7 +59,7 @@ def split_steps(
     stride: int | None,
     part: Part | None,
     standardize: bool,
-    test: Share | None = None,
+    test: Share | Literal["cv"] | None = None,
 ) -> TaskData:
     """Split a series; cut inputs (N, window, C) and targets (N, horizon * K).
 
@@ -69,12 +69,16 @@ def split_steps(
     window, horizon: steps to predict from, and to predict.
     stride: steps between windows, by default the horizon, so that no two share a target. Raises `TaskError`.
     """
+    if test == "cv":
+        raise TaskError(f"test = {test!r}: the windows of one series overlap; allowed: a share, or a place.")
     stride = stride or horizon
     inputs, goals = steps.pool
     if part is not None:
         chosen = slice(*part_bounds(part, len(inputs)))
         inputs, goals = inputs[chosen], goals[chosen]
-    held = round(held_out_share(test, own=steps.test is not None) * len(inputs))
+    check_no_test_set(test, own=steps.test is not None)
+    share = 0.0 if steps.test is not None else HELD_OUT_SHARE if test is None else test
+    held = round(share * len(inputs))
     border = len(inputs) - held
     # The test windows start on the pool's grid: in a series with a season (12 months, a stride of 6) all windows
     # of the pool begin in the same few months, and a model knows no others.

@@ -19,39 +19,39 @@ def image_folder(name: str, *, labels: bool = True, test: str | None = None) -> 
     labels: with false, every image below the folder is of one class, for a source that needs no labels.
     test: a folder of the same classes, for data without a `test` (or `val`) folder beside `train`.
 
-    With both `test` and `val`, the pool is `train` and `val`. Raises `TaskError`.
+    With both `test` and `val`, the images of `val` validate and never train. Raises `TaskError`.
     """
     root = Path(name)
     inside = {folder.name.lower(): folder for folder in _folders(root)}
-    pools, held = [root], None if test is None else Path(test)
+    pool, held, own = root, None if test is None else Path(test), None
     if "train" in inside and _folders(inside["train"]):  # without folders in it, it is a class of that name
         others = [inside[key] for key in ("test", *VALIDATION) if key in inside]
         if others and test is not None:
-            raise TaskError(f"option test = {test!r}, but these data have a test set of their own; leave it out.")
-        pools, held = [inside["train"], *others[1:]], others[0] if others else held
+            raise TaskError(f"test = {test!r}, but these data have a test set of their own; leave it out.")
+        pool, held, own = inside["train"], others[0] if others else held, others[1] if others[1:] else None
     if held is not None and not held.is_dir():
-        raise TaskError(f"option test = {test!r} is no folder; allowed: a share, or a folder of images.")
-    classes = tuple(folder.name for folder in _class_folders(pools[0])) if labels else ("unlabelled",)
-    own = None if held is None else _read([held], classes, labels=labels)
-    return RawData(pool=_read(pools, classes, labels=labels), test=own, classes=classes)
+        raise TaskError(f"test = {test!r} is no folder; allowed: a share, or a folder of images.")
+    classes = tuple(folder.name for folder in _class_folders(pool)) if labels else ("unlabelled",)
+    sets = [None if part is None else _read(part, classes, labels=labels) for part in (pool, held, own)]
+    assert sets[0] is not None
+    return RawData(pool=sets[0], test=sets[1], validation=sets[2], classes=classes)
 
 
-def _read(roots: list[Path], classes: tuple[str, ...], *, labels: bool) -> Examples:
+def _read(root: Path, classes: tuple[str, ...], *, labels: bool) -> Examples:
     paths: list[Path] = []
     targets: list[int] = []
-    for root in roots:
-        for folder in _class_folders(root) if labels else [root]:
-            if labels and folder.name not in classes:
-                raise TaskError(f"{folder} is no class of the training images: {', '.join(classes)[:200]}.")
-            if not folder.name.isprintable():
-                raise TaskError(f"the folder {printable(str(folder))} can't name a class; rename it.")
-            images = [path for path in _below(folder) if path.suffix.lower() in ENDINGS]
-            if not images:
-                what = "class folder" if labels else "folder"
-                raise TaskError(f"the {what} {folder} has no images ({', '.join(sorted(ENDINGS))}).")
-            paths += images
-            targets += [classes.index(folder.name) if labels else 0] * len(images)
-    return Examples(Images.of(Files(tuple(paths), roots[0].parent)), torch.tensor(targets))
+    for folder in _class_folders(root) if labels else [root]:
+        if labels and folder.name not in classes:
+            raise TaskError(f"{folder} is no class of the training images: {', '.join(classes)[:200]}.")
+        if not folder.name.isprintable():
+            raise TaskError(f"the folder {printable(str(folder))} can't name a class; rename it.")
+        images = [path for path in _below(folder) if path.suffix.lower() in ENDINGS]
+        if not images:
+            what = "class folder" if labels else "folder"
+            raise TaskError(f"the {what} {folder} has no images ({', '.join(sorted(ENDINGS))}).")
+        paths += images
+        targets += [classes.index(folder.name) if labels else 0] * len(images)
+    return Examples(Images.of(Files(tuple(paths), root.parent)), torch.tensor(targets))
 
 
 def _class_folders(root: Path) -> list[Path]:

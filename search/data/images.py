@@ -231,7 +231,7 @@ def rotations(data: TaskData) -> TaskData:
     Labels are not used; an image makes four examples. Raises `TaskError` for other data.
     """
 
-    def turned(examples: Examples) -> Examples:
+    def turned(examples: Examples, _: str) -> Examples:
         quarters = torch.arange(4).repeat(len(examples))
         inputs = examples.inputs
         if isinstance(inputs, Images):
@@ -242,4 +242,4 @@ def rotations(data: TaskData) -> TaskData:
         return Examples(torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1), quarters)
 
     names = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
-    return replace(data, pool=turned(data.pool), test=turned(data.test), classes=names)
+    return data.map(turned, classes=names)

@@ -50,31 +50,43 @@ FOLDER = Source(read=image_folder, splits=PATH)
 OWN = Source(read=own_data, splits=SLICES, more_options=code_options)
 
 
-def load_data(name: str, options: Mapping[str, Any] | None = None, *, where: str) -> TaskData:
+def load_data(
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    where: str,
+    test: str | float | None = None,
+    judged: bool = True,
+) -> TaskData:
     """Load the data of that name, with the options that its kind of data has.
 
     name: a row of `SOURCES`; "torchvision/NAME"; a folder of images; a file (a row of `FILES`); or
     "package.module:attribute". Paths are relative to the working directory.
     where: the key that asked for the data, as "[task] data".
+    test: the share or the path of the test set, "cv" for cross-validation; by default as the data are.
+    judged: with false, no test set is held out.
 
     Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
     origin = f"{where} = {name!r}"
     try:
-        data = _loaded(name, options or {})
+        data = _loaded(name, {**(options or {}), **({} if test is None else {"test": test})}, judged=judged)
     except TaskError as error:
         raise TaskError(f"{origin}: {error}") from error
     return replace(data, origin=origin, notes=tuple(f"{origin}: {note}" for note in data.notes))
 
 
-def _loaded(name: str, options: Mapping[str, Any]) -> TaskData:
+def _loaded(name: str, options: Mapping[str, Any], *, judged: bool) -> TaskData:
     paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and exists(one)]
     for path in paths:
         if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read without end
             raise TaskError(f"{path} is neither a file nor a folder.")
     if len(paths) == 2 and paths[0].samefile(paths[1]):
-        raise TaskError(f"option test = {options['test']!r} is the data themselves; allowed: other data.")
-    data = warn_duplicates(_find_source(name, options).load(name, options))
+        raise TaskError(f"test = {options['test']!r} is the data themselves; allowed: other data.")
+    source = _find_source(name, options)
+    if not judged and "test" in source.splits:
+        options = {"test": 0.0, **options}
+    data = warn_duplicates(source.load(name, options))
     asked = "target" in options or name.endswith(".ts")
     if data.kind == "regression" and not asked and (data.pool.targets % 1 == 0).all():
         note = "the targets are decimal numbers, to be predicted; classes are stored as whole numbers."

@@ -3,23 +3,23 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError, create_model
 
 from search.data.examples import TaskData
-from search.data.splits import Classes, Part, Share, apply_splits
+from search.data.selection import CROSS_VALIDATION, Classes, Part, Share, select
 from search.errors import TaskError
 
 Options = dict[str, Any]
 
 SLICES: Options = {"part": (Part | None, None), "classes": (Classes | None, None)}
-SHARE: Options = {"test": (Share | None, None), **SLICES}
+SHARE: Options = {"test": (Share | Literal["cv"] | None, None), **SLICES}
 PATH: Options = {"test": (Share | str | None, None), **SLICES}
-"""Options of splits, with their types and defaults: `test` is a share, or a path."""
+"""Options of `select`, with their types and defaults: `test` is a share, "cv", or a path."""
 
 ALLOWED = {
-    "test": "a share to hold out, from 0 to below 1, or the path of the test data",
+    "test": 'a share to hold out, from 0 to below 1, "cv", or the path of the test data',
     "part": "[from, to], two shares with 0 <= from < to <= 1",
     "classes": "{ new_name = [old classes, by name or number], ... }",
     "text": "a column, or a list of columns",
@@ -43,7 +43,7 @@ class Source:
 
     read: Callable[..., Any]
     splits: Options
-    split: Callable[..., TaskData] = apply_splits
+    split: Callable[..., TaskData] = select
     chosen_by_options: frozenset[str] = frozenset()
     more_options: Callable[[str], list[str] | None] = lambda _: []
 
@@ -59,7 +59,7 @@ class Source:
         chosen = _checked(own, options)
         splits = {key: value for key, value in chosen.items() if key in self.splits}
         columns = {key: value for key, value in {**options, **chosen}.items() if key not in splits}
-        if isinstance(splits.get("test"), str):
+        if isinstance(splits.get("test"), str) and splits["test"] != CROSS_VALIDATION:
             columns["test"] = splits.pop("test")
         return self.split(self.read(name, **columns), **splits)
 

@@ -1,156 +1,239 @@
-"""Splits of raw data: a slice, chosen classes, a test set held out; standardised numbers."""
+"""Splits: the examples that train, validate and test in one repeat at one size."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import Field
-from torch import Tensor
 
-from search.data.examples import Examples, RawData, TaskData
+from search.data.examples import TaskData
 from search.errors import TaskError
+from search.spec.tables import Size
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-"""A share to hold out as the test set."""
+Indices = NDArray[np.int64]
 
-Part = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
-"""A slice of a fixed shuffle, as shares: [0, 0.5] is the first half."""
+FOLDS = 5
+"""Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
+GROUPED_SHUFFLES = 4
+"""Shuffles of which the largest part decides how many labels "all" is: groups make parts of slightly other sizes."""
+MIN_VALIDATION = 50
+VALIDATION_SHARE = 0.75
+"""Labels that validate, as a share of the examples that an epoch trains on, and the fewest."""
+MIN_REGRESSION_SIZE = 10
 
-Classes = dict[str, list[int | str]]
-"""Old classes, by name or number, under the names of new ones; others are dropped."""
 
-HELD_OUT_SHARE = 0.2
-_PART_SEED, _TEST_SEED = 1, 2
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """One repeat's examples at one size, as indices through `TaskData.parts`.
 
-
-def apply_splits(
-    raw: RawData,
-    *,
-    test: Share | None = None,
-    part: Part | None = None,
-    classes: Classes | None = None,
-    standardize: bool = False,
-) -> TaskData:
-    """Take a slice, then choose classes, hold a test set out of the pool, standardise.
-
-    The slice depends on the number of examples alone. So tasks with disjoint slices of the same data share no
-    example, whatever their labels, classes and test sets. A test set of the data's own stays whole.
-    Raises `TaskError`.
+    train: (n,) in the order of the draw, so that those of a smaller size come first.
+    validate: (V,) labels that this repeat did not draw, or the data's own; the same for all strategies.
+    test: (T,) examples that judge.
+    groups: (N,) whose each of all examples is; None if all are their own. None is in two of the three.
     """
-    held = held_out_share(test, own=raw.test is not None)
-    own = raw.pool.subset(torch.arange(0)) if raw.test is None else raw.test
-    data = TaskData(pool=raw.pool, test=own, classes=raw.classes, notes=raw.notes)
-    if part is not None:
-        data = replace(data, pool=data.pool.subset(_slice(len(data.pool), part)))
-    if classes is not None:
-        data = _regrouped(data, classes)
-    if held:
-        pool, holdout = _held_out(_strata(data), held)
-        if len(holdout) == 0 or len(pool) == 0:
-            raise TaskError(f"option test = {held} of {len(data.pool)} examples leaves none on one side.")
-        data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(holdout))
-    return _standardized(data) if standardize else data
+
+    train: Indices
+    validate: Indices
+    test: Indices
+    groups: Indices | None = None
 
 
-def held_out_share(test: Share | None, *, own: bool) -> float:
-    """Return the share to hold out, 0 with an `own` test set. Raises `TaskError`."""
-    if not own:
-        return HELD_OUT_SHARE if test is None else test
-    if test is not None:
-        raise TaskError(f"option test = {test!r}, but these data have a test set of their own; leave it out.")
-    return 0.0
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """All splits of a task: of a held-out test set, of cross-validation, of the data's own, by groups or not.
 
-
-def part_bounds(part: Part, count: int) -> tuple[int, int]:
-    """Return the range of a part among `count` positions. Raises `TaskError` if it is empty."""
-    start, end = (int(at * count + 0.5) for at in part)
-    if start >= end:
-        raise TaskError(f"option part = {part} has no examples; allowed: [from, to] with from < to.")
-    return start, end
-
-
-def _strata(data: TaskData) -> NDArray[np.int64]:
-    targets = data.pool.targets
-    return targets.numpy() if data.classes else np.zeros(len(targets), dtype=np.int64)
-
-
-def _slice(count: int, part: Part) -> Tensor:
-    start, end = part_bounds(part, count)
-    # Not stratified: with strata, the same example would fall into other slices under other labels.
-    return torch.from_numpy(np.sort(np.random.default_rng(_PART_SEED).permutation(count)[start:end]))
-
-
-def _held_out(strata: NDArray[np.int64], held: float) -> tuple[Tensor, Tensor]:
-    """Draw indices of pool and test set; a class keeps two labels for the pool."""
-    rng, tests = np.random.default_rng(_TEST_SEED), []
-    for stratum in np.unique(strata):
-        members = rng.permutation(np.flatnonzero(strata == stratum))
-        wanted = max(1, int(held * len(members) + 0.5))
-        tests.append(members[: max(0, min(wanted, len(members) - 2))])
-    test = np.sort(np.concatenate(tests))
-    pool = np.setdiff1d(np.arange(len(strata)), test)
-    return torch.from_numpy(pool), torch.from_numpy(test)
-
-
-def _regrouped(data: TaskData, groups: Mapping[str, list[int | str]]) -> TaskData:
-    if not data.classes:
-        raise TaskError("option classes is for classification; the targets here are numbers.")
-    if len(groups) < 2:
-        raise TaskError(f"option classes names {len(groups)} classes; at least 2 are needed.")
-    new = torch.full((len(data.classes),), -1)
-    for number, (name, members) in enumerate(groups.items()):
-        for member in members:
-            old = _find(member, data.classes)
-            if old is None:
-                known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
-                raise TaskError(f"option classes: {name} = {member!r} is no class; allowed: {known}.")
-            if new[old] >= 0:
-                raise TaskError(f"option classes names {member!r} twice; allowed: each class once.")
-            new[old] = number
-
-    def chosen(examples: Examples) -> Examples:
-        targets = new[examples.targets]
-        kept = torch.nonzero(targets >= 0).squeeze(1)
-        return replace(examples.subset(kept), targets=targets[kept])
-
-    return replace(data, pool=chosen(data.pool), test=chosen(data.test), classes=tuple(groups))
-
-
-def _find(member: int | str, classes: tuple[str, ...]) -> int | None:
-    # By name first, so that 1 means the label "1" where the labels are numbers, whichever they start with.
-    if str(member) in classes:
-        return classes.index(str(member))
-    return member if isinstance(member, int) and 0 <= member < len(classes) else None
-
-
-def _standardized(data: TaskData) -> TaskData:
-    """Shift and scale channels (the last axis) to mean 0, spread 1 over the pool.
-
-    Zeros after the end of a sequence stay zeros and don't count. Raises `TaskError` for inputs that are no numbers.
+    labels: of the pool: classes (P,), or numbers (P,) or (P, K), which count as one class.
+    validation, test: numbers of the data's own validation examples, and of test examples.
+    cross_validated: the pool's parts in turn are the test set.
+    groups: (N,) whose each of all examples is.
+    epoch_examples: examples that an epoch trains on; None for a pass over the training set.
     """
-    values, real = _values(data.pool)
-    seen = values[real]
-    mean, std = seen.mean(0), seen.std(0, correction=0)
-    std = torch.where(std > 0, std, 1)
 
-    def scaled(examples: Examples) -> Examples:
-        values, real = _values(examples)
-        new = torch.where(real[..., None], (values - mean) / std, 0)
-        inputs = {**examples.inputs, "values": new} if isinstance(examples.inputs, dict) else new
-        return replace(examples, inputs=inputs)
+    labels: NDArray[np.int64] | NDArray[np.float32]
+    validation: int
+    test: int
+    seed: int
+    cross_validated: bool = False
+    groups: Indices | None = None
+    epoch_examples: int | None = None
+    _draws: dict[int, tuple[Indices, Indices]] = field(default_factory=dict, repr=False)
+    _folds: dict[int, list[Indices]] = field(default_factory=dict, repr=False)
 
-    return replace(data, pool=scaled(data.pool), test=scaled(data.test))
+    @classmethod
+    def of(cls, data: TaskData, *, seed: int, epoch_examples: int | None) -> "Splits":
+        """Return the splits of that data."""
+        groups = [part.groups for part in data.parts.values() if len(part)]
+        return cls(
+            labels=data.pool.targets.numpy(),
+            validation=0 if data.validation is None else len(data.validation),
+            test=len(data.test),
+            seed=seed,
+            cross_validated=data.cross_validated,
+            groups=None if None in groups else np.concatenate([part.numpy() for part in groups if part is not None]),
+            epoch_examples=epoch_examples,
+        )
+
+    @property
+    def all(self) -> int:
+        """The largest size: every label that a repeat may draw."""
+        if not self.cross_validated:
+            return len(self.labels)
+        shuffles = 1 if self.groups is None else GROUPED_SHUFFLES
+        return min(len(self.labels) - len(fold) for shuffle in range(shuffles) for fold in self._folds_of(shuffle))
+
+    def sizes(self, wanted: Sequence[Size]) -> list[int]:
+        """Return these sizes as numbers, ascending. Raises `TaskError` for one above what there is, or twice."""
+        found = sorted(self.all if size == "all" else size for size in wanted)
+        for one, other in pairwise(found):
+            if one == other:
+                raise TaskError(f"[task] sizes: {one} is what there is, so it is given twice; leave one out.")
+        return found
+
+    def explores(self, size: int) -> bool:
+        """Check that enough labels validate at a size to search by them: at least 50, and a fifth of it."""
+        return len(self.split(repeat=0, size=size).validate) >= min(max(MIN_VALIDATION, size // 5), self._wanted(size))
+
+    def split(self, *, repeat: int, size: int) -> Split:
+        """Return a repeat's split at a size: nested, each repeat another draw."""
+        order, test = self._draw(repeat)
+        train = order[:size]
+        count = self._wanted(size)
+        if self.validation:
+            own = np.arange(len(self.labels), len(self.labels) + self.validation)
+            validate = np.random.default_rng([self.seed, 0]).permutation(own)[:count]
+        else:
+            rest = order[size:]
+            if self.groups is not None:  # the rest of the group that is cut is of no use
+                rest = rest[~np.isin(self.groups[rest], self.groups[train])]
+            validate = rest[::-1][:count]  # from the end, so that all sizes have the same ones
+        return Split(train=train, validate=validate, test=test, groups=self.groups)
+
+    @property
+    def first_judging(self) -> int:
+        """The first index of the part that tests: the pool's in cross-validation."""
+        return 0 if self.cross_validated else len(self.labels) + self.validation
+
+    @property
+    def labels_drawn_from(self) -> int:
+        """The labels that repeats draw from, and so share."""
+        return len(self.labels)
+
+    def _wanted(self, size: int) -> int:
+        return max(MIN_VALIDATION, int(VALIDATION_SHARE * (self.epoch_examples or size)))
+
+    def _draw(self, repeat: int) -> tuple[Indices, Indices]:
+        """Return a repeat's order of the labels that it may draw, and its test examples."""
+        if repeat not in self._draws:
+            labels = strata(self.labels)
+            test = np.arange(self.first_judging, self.first_judging + self.test)
+            pool = np.arange(len(labels))
+            if self.cross_validated:
+                # Repeats 1, 2, ... share a shuffle, so that they test each label equally often; 0 has its own.
+                shuffle, fold = divmod(repeat - 1, len(self._folds_of(0)))
+                test = self._folds_of(shuffle + 1)[fold]
+                pool = np.setdiff1d(pool, test)
+            groups = None if self.groups is None else self.groups[pool]
+            rng = np.random.default_rng([self.seed, repeat])
+            self._draws[repeat] = pool[draw_order(labels[pool], rng=rng, groups=groups)], test
+        return self._draws[repeat]
+
+    def _folds_of(self, shuffle: int) -> list[Indices]:
+        if shuffle not in self._folds:
+            labels = strata(self.labels)
+            groups = None if self.groups is None else self.groups[: len(labels)]
+            self._folds[shuffle] = cut_folds(labels, seed=[self.seed, shuffle], groups=groups)
+        return self._folds[shuffle]
 
 
-def _values(examples: Examples) -> tuple[Tensor, Tensor]:
-    """Return values (N, ..., C), and which (N, ...) are real and not padding."""
-    inputs = examples.inputs
-    if isinstance(inputs, dict) and {"values", "lengths"} <= inputs.keys():
-        values = inputs["values"]
-        return values, torch.arange(values.shape[1]) < inputs["lengths"][:, None]
-    if isinstance(inputs, Tensor):
-        return inputs, torch.ones(inputs.shape[:-1], dtype=torch.bool)
-    raise TaskError(f"option standardize = true is for numbers; these data are {type(inputs).__name__}.")
+def strata(labels: NDArray[np.int64] | NDArray[np.float32]) -> Indices:
+    """Return classes (N,); the numbers of regression, (N,) or (N, K), are one class."""
+    return np.zeros(len(labels), dtype=np.int64) if labels.dtype.kind == "f" else np.asarray(labels, dtype=np.int64)
+
+
+def draw_order(labels: Indices, *, rng: np.random.Generator, groups: Indices | None = None) -> Indices:
+    """Return an order of all labels of which every beginning is stratified, and so is every end.
+
+    One label of every class comes first. Then the class furthest behind its share is next: Webster's apportionment,
+    which takes no label back as the size grows. Groups (N,) come whole, in random order, those first that bring
+    a class that none before them has.
+    """
+    if groups is not None:
+        return _draw_groups(labels, groups, rng)
+    keys = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        rank = np.arange(len(members))
+        keys[members] = np.where(rank < 1, -1.0, (rank + 0.5) / len(members))
+    return np.lexsort((rng.permutation(len(labels)), keys))
+
+
+def _draw_groups(labels: Indices, groups: Indices, rng: np.random.Generator) -> Indices:
+    members = [np.flatnonzero(groups == name) for name in rng.permutation(np.unique(groups))]
+    first: list[Indices] = []
+    later: list[Indices] = []
+    seen: set[int] = set()
+    for group in members:
+        new = set(labels[group].tolist()) - seen
+        seen |= new
+        (first if new else later).append(rng.permutation(group))
+    return np.concatenate([*first, *later])
+
+
+def cut_folds(labels: Indices, *, seed: list[int], groups: Indices | None = None) -> list[Indices]:
+    """Cut all labels into `FOLDS` parts, stratified, each group whole; fewer parts for rare classes or few groups."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    if groups is None:
+        folds = max(2, min(FOLDS, int(np.bincount(labels).min())))
+        cutter = StratifiedKFold(folds, shuffle=True, random_state=state)
+        return [test for _, test in cutter.split(labels, labels)]
+    folds = max(2, min(FOLDS, len(np.unique(groups))))
+    cutter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer labels than folds
+        return [test for _, test in cutter.split(labels, labels, groups)]
+
+
+def check_sizes(splits: Splits, sizes: Sequence[Size], *, classes: Sequence[str]) -> None:
+    """Check that each size fits the labels, and that each class has two labels. Raises `TaskError`.
+
+    classes: their names, none for regression.
+    """
+    labels, least, reason = splits.labels, MIN_REGRESSION_SIZE, ""
+    if labels.dtype.kind != "f":
+        if len(classes) < 2:
+            raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
+        _check_classes(np.bincount(labels, minlength=len(classes)), classes)
+        least, reason = len(classes), f" (one label for each of {len(classes)} classes)"
+    if splits.groups is not None:
+        _check_groups(splits)
+    for size in splits.sizes(sizes):
+        if not least <= size <= splits.all:
+            most = "what cross-validation leaves to train on" if splits.cross_validated else "the pool"
+            raise TaskError(f"[task] sizes: {size} is not possible; allowed: {least}{reason} to {splits.all} ({most}).")
+
+
+def _check_classes(counts: Indices, classes: Sequence[str]) -> None:
+    rare = [f"{name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < 2]
+    if rare:
+        which = (
+            f"class {rare[0]} label{'' if rare[0].endswith(' 1') else 's'}"
+            if len(rare) == 1
+            else (f"{len(rare)} classes have too few labels: {', '.join(rare[:20])}{', ...' if len(rare) > 20 else ''}")
+        )
+        raise TaskError(
+            f"[task] data: {which} in the pool; each class needs at least 2. "
+            "Join classes, or leave some out, by options = { classes = { new_name = [old, ...], ... } }."
+        )
+
+
+def _check_groups(splits: Splits) -> None:
+    assert splits.groups is not None
+    pool = len(np.unique(splits.groups[: len(splits.labels)]))
+    if pool < 2 * (1 + splits.cross_validated):
+        raise TaskError(
+            f"[task] group_by: {pool} groups in the pool; at least {2 * (1 + splits.cross_validated)} are needed."
+        )

@@ -75,10 +75,9 @@ def gains_info(results: Results, verdicts: Mapping[int, Verdict]) -> list[Gain]:
     """Return the gain at every size that has a verdict, in ascending order."""
     found = []
     for size, verdict in sorted(verdicts.items()):
-        baselines = {row.number for row in results.explored(size) if row.baseline}
-        searched = {c.family: c.source_trial not in baselines for c in verdict.candidates}
+        searched = {c.family: not c.baseline for c in verdict.candidates}
         # Candidates are sorted by score: the first of a kind is its best.
-        best = {searched[c.family]: c for c in reversed(verdict.candidates)}
+        best = {not c.baseline: c for c in reversed(verdict.every_candidate)}
         found.append(Gain(size=size, baseline=best.get(False), found=best.get(True), searched=searched))
     return found
 

@@ -1,7 +1,5 @@
-"""A study as one self-contained page that opens offline, and its trials as CSV."""
+"""A study as one self-contained page that opens offline, written beside its CSV files."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,32 +9,29 @@ from plotly.offline import get_plotlyjs
 
 from search.files import replacing
 from search.report import costs, test_examples, trials, winners
+from search.report.csv_files import trials_csv, verdict_csv
 from search.report.markup import fill, to_html
 from search.report.style import legend, params_text
-from search.spec.tables import Space
 from search.verdict.judge import Candidate, Verdict
-from search.verdict.metric import METRICS, score_names
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
-from search.verdict.rows import Row
 
-SCORES = score_names(METRICS.values())
-COLUMNS = (
-    "size", "confirms", "number", "state", "repeat", "family", *Space.model_fields, "value", "best_epoch", "epochs",
-    "seconds", "trainable_parameters", "seed", "baseline", "warm_started_from", "source_trial", *SCORES,
-    "test_examples", "reason",
-)  # fmt: skip
 MAX_GROUPS_LISTED = 6
 """Layer groups listed in a sentence; of more, the first three and the last two."""
 
 
 def write_report(results: Results, verdicts: Mapping[int, Verdict]) -> Path:
-    """Write `report.html` and `trials.csv` into the study's folder. Return the page's path."""
-    page = results.location.folder / "report.html"
-    for file, text in ((page.with_name("trials.csv"), trials_csv(results)), (page, render(results, verdicts))):
-        with replacing(file) as stream:
+    """Write `report.html`, `trials.csv` and `verdict.csv` into the study's folder. Return the page's path."""
+    folder = results.location.folder
+    texts = {
+        "trials.csv": trials_csv(results),
+        "verdict.csv": verdict_csv(results, verdicts),
+        "report.html": render(results, verdicts),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as stream:
             stream.write(text.encode())
-    return page
+    return folder / "report.html"
 
 
 def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
@@ -98,24 +93,3 @@ def _frozen(results: Results, candidate: Candidate) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names if len(names) <= MAX_GROUPS_LISTED else [*names[:3], "...", *names[-2:]])
-
-
-def trials_csv(results: Results) -> str:
-    """Return every trial as a row of `COLUMNS`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in results.rows:
-        writer.writerow([_cell(_value(row, name)) for name in COLUMNS])
-    return text.getvalue()
-
-
-def _value(row: Row, name: str) -> object:
-    if name in SCORES:
-        return row.scores.get(name)
-    return getattr(row.strategy if name in Space.model_fields else row, name)
-
-
-def _cell(value: object) -> object:
-    # A spreadsheet would run a text that begins like a formula; an error's text may be somebody else's.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

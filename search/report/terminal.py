@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.spec.tables import Size
 from search.verdict.judge import Verdict, judge
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
@@ -20,7 +21,7 @@ from strategies import Family
 class Progress:
     """A live table of the sizes; without a terminal, a line for each new verdict."""
 
-    def __init__(self, console: Console, sizes: list[int]) -> None:
+    def __init__(self, console: Console, sizes: list[Size]) -> None:
         self.console = console
         self.sizes = sizes
         self.started = time.monotonic()
@@ -41,7 +42,7 @@ class Progress:
 
     def update(self, results: Results) -> None:
         """Show how far the study is; judge each size once, when it is confirmed."""
-        for size in self.sizes:
+        for size in map(results.size, self.sizes):
             if size not in self._explored and results.candidates(size):
                 self._explored.add(size)
                 self._line(f"{size} labels: explored")
@@ -61,18 +62,20 @@ class Progress:
         for heading in ("labels", "explore", "", "confirm", ""):
             table.add_column(heading, justify="right" if heading == "labels" else "left")
         table.add_column("verdict", overflow="ellipsis", no_wrap=True)
-        for size in self.sizes:
+        for wanted in self.sizes:
+            size = results.size(wanted)
             explored, budget, confirmed, repeats = _counts(results, size)
             verdict = self.verdicts.get(size)
             table.add_row(
-                str(size), ProgressBar(total=budget, completed=explored, width=16), f"{explored}/{budget}",
+                str(size or wanted), ProgressBar(total=max(budget, 1), completed=explored, width=16),
+                f"{explored}/{budget}",
                 ProgressBar(total=max(repeats, 1), completed=confirmed, width=16),
                 f"{confirmed}/{repeats}" if results.candidates(size) else "", verdict.sentence if verdict else "",
             )  # fmt: skip
         return table
 
     def _title(self, results: Results) -> str:
-        counts = [_counts(results, size) for size in self.sizes]
+        counts = [_counts(results, size) for size in map(results.size, self.sizes)]
         done = sum(explored + confirmed for explored, _, confirmed, _ in counts)
         total = sum(budget + repeats for _, budget, _, repeats in counts)
         if self.done_before is None:
@@ -110,7 +113,7 @@ def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
     explored = results.explored(size)
     return (
         sum(row.is_finished for row in explored),
-        max(results.spec.search.trials, len(explored)),
+        max(0 if size in results.unexplored else results.spec.search.trials, len(explored)),
         sum(row.is_finished for row in results.confirmed(size)),
         results.most_confirms(size, families=len(Family)),  # a clear verdict needs fewer
     )

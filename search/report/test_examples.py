@@ -38,8 +38,8 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 def section(results: Results, verdict: Verdict) -> Markup:
     """Return the section on this verdict's recommended strategy, from the files of its confirm trials."""
-    source = verdict.recommended.source_trial
-    rows = sorted((r for r in results.confirmed(verdict.size) if r.source_trial == source), key=lambda r: r.repeat)
+    judged = [row for row in results.confirmed(verdict.size) if row.strategy == verdict.recommended.strategy]
+    rows = sorted(judged, key=lambda row: row.repeat)
     found = read_predictions(results.location, rows)
     return fill(
         "test_examples.html.jinja", verdict=verdict, rows=rows, scores=_scores(rows, verdict, kind=results.kind),

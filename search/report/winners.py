@@ -187,9 +187,9 @@ def families_of(verdicts: Mapping[int, Verdict]) -> list[str]:
 
 def status(verdict: Verdict, candidate: Candidate) -> str:
     """Return "winner", "contender", "contender, recommended" or "ruled out"."""
-    if candidate is verdict.winner:
+    if verdict.winner is not None and candidate.family == verdict.winner.family:
         return "winner"
-    if candidate is verdict.recommended:
+    if candidate.strategy == verdict.recommended.strategy:
         return "contender, recommended"
     return "contender" if candidate.contends else "ruled out"
 
@@ -198,10 +198,10 @@ def _cell(verdict: Verdict, family: str) -> Cell:
     candidate = _of(verdict, family)
     if candidate is None:
         return Cell(p_best=None, text="✗" if family in verdict.failed else "-", status="", recommended=False)
-    sign = "★" if candidate is verdict.winner else "●" if candidate.contends else "○"
+    sign = "★" if candidate == verdict.winner else "●" if candidate.contends else "○"
     return Cell(
         p_best=candidate.p_best, text=f"<b>{100 * candidate.p_best:.0f}</b><br>{sign}",
-        status=status(verdict, candidate), recommended=candidate is verdict.recommended,
+        status=status(verdict, candidate), recommended=family == verdict.recommended.family,
     )  # fmt: skip
 
 

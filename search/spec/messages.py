@@ -20,6 +20,8 @@ _ALLOWED = {
     "options": "a table of keyword arguments, { name = value, ... }",
     "weights": 'a name, a file, or { checkpoint = "...", module = "..." }',
     "views": "a count of at least 1, or inf",
+    "sizes": 'whole numbers of at least 1, or "all"',
+    "test": 'a share above 0 and below 1, the path of the test data, or "cv"',
     "memory": "a number of GB, from 0 to 1e6",
     "disk": "a number of GB, from 0 to 1e6",
     "groups": 'a list of patterns or of lists of them, ["stem.*", ["layer1.*", "layer2.*"]]',

@@ -1,6 +1,7 @@
 """The tables of a study file: types, defaults and a docstring for each key."""
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -54,6 +55,15 @@ def _check_distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+Size = Annotated[int, Field(ge=1, le=2**31 - 1)] | Literal["all"]
+"""A number of labels, or all that there are."""
+
+
+def sort_sizes(sizes: Iterable[Size]) -> list[Size]:
+    """Return sizes in ascending order, "all" last."""
+    return sorted(sizes, key=lambda size: math.inf if size == "all" else size)
+
+
 def _check_gpus(value: float) -> float:
     if value > 1 and value != int(value):
         raise ValueError("more than one must be a whole number")
@@ -70,7 +80,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
 Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 Sizes = Annotated[
-    list[Count], Field(min_length=1, examples=[[50, 200]]), AfterValidator(_check_distinct), AfterValidator(sorted)
+    list[Size], Field(min_length=1, examples=[[50, 200]]), AfterValidator(_check_distinct), AfterValidator(sort_sizes)
 ]
 MetricName = Literal["accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "loss", "mae", "rmse", "r2"]
 """The words of `search.verdict.metric.METRICS`."""
@@ -85,6 +95,10 @@ Views = Annotated[
 """A count, or `inf`; JSON, which has no infinity, stores that as a word."""
 
 
+TestSet = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)]
+"""A share, a path, or "cv"."""
+
+
 class Task(Table):
     """The data to learn from, and how many of its labels."""
 
@@ -96,7 +110,12 @@ class Task(Table):
     options: Options = {}
     """The data's own, such as { text = "review", label = "stars" }."""
     sizes: Sizes
-    """Labelled examples in total, a fifth of them for validation."""
+    """Labelled examples to train on; "all" is what there is."""
+    test: TestSet | None = Field(default=None, examples=["cv"])
+    """What judges: a share to hold out, the path of other data, or "cv", cross-validation.
+
+    By default the data's own test set, else "cv" below 500 labels, else a fifth.
+    """
     metric: MetricName | None = _like("accuracy")
     """Steers and judges: or "balanced_accuracy", "f1", "auroc", "average_precision", "loss".
 

@@ -41,6 +41,11 @@ class StudyAttributes(_Attributes):
     num_groups: Annotated[int, Field(ge=1, le=10_000)]
     kind: Literal["classification", "regression"] = "classification"
     groups: list[Text] = []
+    labels: Natural = 0
+    all: Natural = 0
+    cross_validated: bool = False
+    unexplored: list[Count] = []
+    baselines: list[dict[str, Any]] = []
 
 
 class TrialAttributes(_Attributes):
@@ -48,7 +53,6 @@ class TrialAttributes(_Attributes):
 
     size: Count | None = None
     repeat: Natural = 0
-    best_epoch: Natural | None = None
     epochs: Natural | None = None
     seconds: Seconds | None = None
     trainable_parameters: Natural | None = None

@@ -10,6 +10,7 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
 from search.study.recovery import under_lock
+from search.study.space import baselines
 from search.verdict.load import stored_spec
 from search.verdict.metric import metric_of
 
@@ -23,20 +24,35 @@ def create_studies(
     kind: str = "classification",
     groups: Sequence[str] = (),
     data: str = "",
+    all: int = 0,
+    labels: int = 0,
+    cross_validated: bool = False,
+    unexplored: Sequence[int] = (),
 ) -> None:
     """Create an Optuna study a size, and one to confirm; store the spec's budgets.
 
     num_groups, groups: number and names of the backbone's layer groups.
     kind: "classification" or "regression".
     data: digest of the data, "" if unknown.
+    all, labels, cross_validated, unexplored: as in `Results`.
     Raises `StudyError` if the study was created with another spec or other data.
     """
     content = spec.model_dump(mode="json", exclude_none=True)
-    facts = {"num_groups": num_groups, "kind": kind, "groups": list(groups), "data": data}
+    facts = {
+        "num_groups": num_groups,
+        "kind": kind,
+        "groups": list(groups),
+        "data": data,
+        "all": all,
+        "labels": labels,
+        "cross_validated": cross_validated,
+        "baselines": [strategy.to_params() for strategy in baselines(spec, num_groups=num_groups)],
+    }
+    sizes = [all if size == "all" else size for size in spec.task.sizes]
 
     def create() -> None:
         check_stored(storage, location, spec)
-        for name in (*map(location.explore_name, spec.task.sizes), location.confirm_name):
+        for name in (*map(location.explore_name, sizes), location.confirm_name):
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
@@ -53,6 +69,7 @@ def create_studies(
                     "changed since. Restore it, or give this study file another name."
                 )
             if stored.get("spec") != content:
+                study.set_user_attr("unexplored", sorted(unexplored))
                 study.set_user_attr("spec", content)
 
     under_lock(leased_storage(storage), location, create)

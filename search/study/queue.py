@@ -1,6 +1,6 @@
 """The queue of a study's trials, each claimed by one process, exactly to the budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.spec.study_spec import StudySpec
+from search.spec.tables import Size
 from search.storage.database import connected
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
@@ -19,12 +20,13 @@ from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost, leased_storage
 from search.storage.records import StudyAttributes
 from search.storage.retry import PATIENCE_SECONDS, retrying
+from search.study.candidates import Origin, Origins, of_explored, of_unexplored
 from search.study.create import check_weights
 from search.study.recovery import Recovery, under_lock
 from search.study.result import TrialResult
 from search.study.sampling import pruner, sampler, warm_start
 from search.study.space import baselines, fixed_params, samples_pretrained, suggest
-from search.verdict.confirm import needed_confirm_trials, nominees
+from search.verdict.confirm import needed_confirm_trials
 from search.verdict.load import read_results, rows_of
 from search.verdict.metric import metric_of
 from search.verdict.predictions import save_predictions
@@ -41,7 +43,7 @@ class Claim:
     strategy: FreezingStrategy
     size: int
     repeat: int
-    confirms: bool
+    judged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +84,12 @@ class TrialQueue:
         stored = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {location.name!r}")
         self.num_groups = stored.num_groups
         self.metric = metric_of(spec.task.metric, stored.kind)
+        self._all, self._unexplored = stored.all, frozenset(stored.unexplored)
         self.baselines = baselines(spec, num_groups=self.num_groups)
         rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
         self._explore = {
             size: optuna.load_study(study_name=location.explore_name(size), storage=storage, pruner=rule)
-            for size in spec.task.sizes
+            for size in self.sizes(spec.task.sizes)
         }
         self._locked = partial(under_lock, self.leased, location)
         self._recovery = Recovery(
@@ -98,6 +101,10 @@ class TrialQueue:
     def studies(self) -> list[optuna.Study]:
         """The Optuna studies: one a size to explore, and the one that confirms."""
         return [*self._explore.values(), self._confirm]
+
+    def sizes(self, wanted: Sequence[Size]) -> list[int]:
+        """Return sizes as numbers."""
+        return [self._all if size == "all" else size for size in wanted]
 
     def check_weights(self, weights: str) -> None:
         """Raise `StudyError` if the study was created with pretrained weights of another digest."""
@@ -193,7 +200,7 @@ class TrialQueue:
         study = self._explore[size]
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         number = waiting[0].number if waiting else len(trials)
-        if not waiting and number >= self.spec.search.trials:
+        if size in self._unexplored or (not waiting and number >= self.spec.search.trials):
             return None
         if not waiting and (first := self._before_sampler(size, trials)) is not None:
             params, origin = first
@@ -204,7 +211,7 @@ class TrialQueue:
         fixed = self.storage.get_trial(trial._trial_id).system_attrs.get("fixed_params")
         pretrained = fixed.get("pretrained", True) if fixed is not None else samples_pretrained(self.spec)
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
-        return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, confirms=False)
+        return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, judged=False)
 
     def _before_sampler(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return the params to try before the sampler's turn, and the attributes of their origin."""
@@ -212,11 +219,7 @@ class TrialQueue:
             baseline = self.baselines[len(trials)]
             return fixed_params(baseline, self.spec, num_groups=self.num_groups), {"baseline": True}
         smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
-        explored = {
-            other: self._rows(found, other)
-            for other, found in smaller.items()
-            if len(found) >= self.spec.search.trials and all(trial.state.is_finished() for trial in found)
-        }
+        explored = {other: self._rows(found, other) for other, found in smaller.items() if self._is_explored(found)}
         tried = [row.strategy for row in self._rows(trials, size)]
         baselines = len(self.baselines)
         row = warm_start(self.spec, metric=self.metric, baselines=baselines, tried=tried, smaller=explored)
@@ -226,23 +229,47 @@ class TrialQueue:
         return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size)
 
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
-        if not all(trial.state.is_finished() for trial in explored):
+        known = self._candidates(size, explored)
+        if known is None:
             return None
-        families = nominees(self._rows(explored, size), metric=self.metric)
         trials = self._confirms(size)
         confirmed = self._rows(trials, None)
-        needed = needed_confirm_trials(families, confirmed, spec=self.spec, metric=self.metric)
-        if missing := needed - {_place_of(trial) for trial in trials}:
-            for number, repeat in sorted(missing, key=lambda place: (place[1], place[0])):
-                self._add_confirm(explored[number], size, repeat)
+        needed = needed_confirm_trials([*known], confirmed, spec=self.spec, metric=self.metric)
+        if missing := needed - {(row.strategy, row.repeat) for row in confirmed}:
+            order = {strategy: place for place, strategy in enumerate(known)}
+            for strategy, repeat in sorted(missing, key=lambda place: (place[1], order[place[0]])):
+                self._add_confirm(known[strategy], size, repeat)
             trials = self._confirms(size)
-        for trial in trials:
-            if trial.state == TrialState.WAITING and _place_of(trial) in needed:
+            confirmed = self._rows(trials, None)
+        needed_trials = [
+            trial for trial, row in zip(trials, confirmed, strict=True) if (row.strategy, row.repeat) in needed
+        ]
+        for trial in needed_trials:
+            if trial.state == TrialState.WAITING:
                 return self._claim_waiting(trial, size)
         # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
-        if all(trial.state.is_finished() for trial in trials if _place_of(trial) in needed):
+        if all(trial.state.is_finished() for trial in needed_trials):
             self._finished.add(size)
         return None
+
+    def _candidates(self, size: int, explored: list[FrozenTrial]) -> Origins | None:
+        """Return the candidates of a size; None until they are known."""
+        if size not in self._unexplored:
+            if not all(trial.state.is_finished() for trial in explored):
+                return None
+            return of_explored(explored, self._rows(explored, size), metric=self.metric)
+        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
+        nearest = max((other for other, trials in smaller.items() if trials), default=0)
+        trials = smaller.get(nearest, [])
+        if trials and not self._is_explored(trials):
+            return None
+        rows = self._rows(trials, nearest)
+        return of_unexplored(
+            self.baselines, trials, rows, spec=self.spec, num_groups=self.num_groups, metric=self.metric
+        )
+
+    def _is_explored(self, trials: list[FrozenTrial]) -> bool:
+        return len(trials) >= self.spec.search.trials and all(trial.state.is_finished() for trial in trials)
 
     def _claim_waiting(self, waiting: FrozenTrial, size: int) -> Claim:
         # As `study.ask`, but for this waiting trial instead of the first.
@@ -255,23 +282,17 @@ class TrialQueue:
             strategy=self.spec.strategy(waiting.params, num_groups=self.num_groups),
             size=size,
             repeat=waiting.user_attrs["repeat"],
-            confirms=True,
+            judged=True,
         )
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
 
-    def _add_confirm(self, explored: FrozenTrial, size: int, repeat: int) -> None:
-        family = explored.user_attrs["family"]
+    def _add_confirm(self, origin: Origin, size: int, repeat: int) -> None:
         trial = optuna.trial.create_trial(
             state=TrialState.WAITING,
-            params=explored.params,
-            distributions=explored.distributions,
-            user_attrs={"size": size, "repeat": repeat, "source_trial": explored.number, "family": family},
+            params=origin.params,
+            distributions=origin.distributions,
+            user_attrs={"size": size, "repeat": repeat, **origin.facts},
         )
         self._confirm.add_trial(trial)
-
-
-def _place_of(trial: FrozenTrial) -> tuple[int, int]:
-    """Return a confirm trial's exploring trial, by number, and its repeat."""
-    return trial.user_attrs["source_trial"], trial.user_attrs["repeat"]

@@ -11,7 +11,9 @@ from optuna.trial import TrialState
 class TrialResult:
     """How a trial's run ended.
 
-    value: the metric in `best_epoch`, NaN if it was finite in no epoch.
+    value: of the search, the metric in validation over the last quarter of its epochs; of a confirm trial, on the
+        test set. NaN if that is not finite.
+    epochs: trained in all.
     seconds: of training, in all processes that worked on the trial.
     reason: why it failed.
     scores: a confirm trial's scores on the test set, named as its attributes.
@@ -20,7 +22,6 @@ class TrialResult:
 
     state: TrialState
     value: float
-    best_epoch: int | None
     epochs: int
     seconds: float
     reason: str | None = None
@@ -30,5 +31,5 @@ class TrialResult:
     @property
     def attributes(self) -> dict[str, Any]:
         """The attributes that the trial stores."""
-        known = {"best_epoch": self.best_epoch, "epochs": self.epochs, "seconds": round(self.seconds, 4)}
+        known = {"epochs": self.epochs, "seconds": round(self.seconds, 4)}
         return known | dict(self.scores) | ({} if self.reason is None else {"reason": self.reason})

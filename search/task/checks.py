@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from search.data.duplicates import shared
 from search.data.examples import TaskData, Tensors
 from search.data.images import Images
-from search.data.subsets import check_sizes
+from search.data.splits import Splits, check_sizes
 from search.errors import SpecError, TaskError
 from search.models.network import Parts
 from search.spec.study_spec import StudySpec
@@ -18,21 +18,22 @@ from search.verdict.metric import fitting
 from strategies import FreezingStrategy, LayerGroup, trained_parameters
 
 
-def check_data(spec: StudySpec, data: TaskData, source: TaskData | None) -> None:
+def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits: Splits) -> None:
     """Check the data against the study file and the source task's data. Raises `TaskError`."""
-    if len(data.test) == 0:
+    if len(data.test) == 0 and not data.cross_validated:
         raise TaskError(f"{data.origin} has no test set, so no winner could be confirmed.")
     allowed = [metric.name for metric in fitting(data.kind)]
     if spec.task.metric not in (None, *allowed):
         raise TaskError(
             f"[task] metric = {spec.task.metric!r}: this is a {data.kind} task; allowed: {', '.join(allowed)}."
         )
-    check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
+    check_sizes(splits, spec.task.sizes, classes=data.classes)
     for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
     for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
         if value and not isinstance(data.pool.inputs, Images):
             raise TaskError(f"{key} = {value}: {data.origin} is no image data; leave it out.")
-    if source is not None and len(again := shared(source.pool, data.test)):
+    judged = data.pool if data.cross_validated else data.test
+    if source is not None and len(again := shared(source.pool, judged)):
         raise TaskError(
             f"[source] data: {len(again)} of its examples are test examples of [task]; give both a part, as "
             "[0.0, 0.5] and [0.5, 1.0]."

@@ -1,4 +1,4 @@
-"""A study's task, loaded and checked: examples by (repeat, size), networks by (strategy, repeat)."""
+"""A study's task, loaded and checked: splits by (repeat, size), networks by (strategy, repeat)."""
 
 from collections import OrderedDict
 from copy import deepcopy
@@ -7,14 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import rotations
 from search.data.load import load_data
-from search.data.subsets import SubsetOrder, check_sizes, draw_order
+from search.data.splits import Split, Splits, check_sizes
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
 from search.models.network import Network, Parts
@@ -36,6 +38,7 @@ class Task:
     parts: a network to count and to inspect; trials make their own.
     features: the width of the backbone's features.
     example: two inputs.
+    splits: of each repeat and size.
     """
 
     spec: StudySpec
@@ -46,8 +49,8 @@ class Task:
     groups: list[LayerGroup]
     features: int
     example: Tensors
+    splits: Splits
     weights: dict[str, Tensor] | None = None
-    _orders: dict[int, SubsetOrder] = field(default_factory=dict, repr=False)
     # The backbone that trials copy, once made: a list of at most one, since a frozen class can't set a field.
     _template: list[nn.Module] = field(default_factory=list, repr=False)
 
@@ -60,19 +63,21 @@ class Task:
         """
         task = cls.inspect(spec)
         data = prepared(task.data, task.network, spec, cache=cache)
-        check_sizes(data.pool.targets.numpy(), spec.task.sizes, classes=data.classes)
+        splits = _splits(spec, data)
+        check_sizes(splits, spec.task.sizes, classes=data.classes)
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
-        return replace(task, data=data)
+        return replace(task, data=data, splits=splits)
 
     @classmethod
     def inspect(cls, spec: StudySpec) -> "Task":
         """Load and check a task, its data still raw. Raises as `load` does."""
         if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
             raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
-        data = load_data(spec.task.data, spec.task.options, where="[task] data")
+        data = load_data(spec.task.data, spec.task.options, where="[task] data", test=spec.task.test)
         source = _source(spec)
-        check_data(spec, data, source)
+        splits = _splits(spec, data)
+        check_data(spec, data, source, splits)
         network = find_network(spec.model)
         parts = network.build()
         try:
@@ -92,6 +97,7 @@ class Task:
             groups=groups,
             features=features,
             example=example,
+            splits=splits,
             weights=load_weights(spec.model, network, parts.backbone),
         )
         check_fit(spec, parts=parts, groups=groups, example=example, outputs=data.outputs)
@@ -118,32 +124,41 @@ class Task:
             "kind": self.data.kind,
             "groups": [group.name for group in self.groups],
             "data": self.data.fingerprint,
+            "all": self.splits.all,
+            "unexplored": [size for size in self.sizes if not self.splits.explores(size)],
+            "cross_validated": self.data.cross_validated,
+            "labels": self.splits.labels_drawn_from,
         }
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of the study in numbers, ascending."""
+        return self.splits.sizes(self.spec.task.sizes)
 
     def seed(self, repeat: int) -> int:
         """Return the seed of all that is random in a repeat's trials: head, batches, dropout."""
-        return derive_seed(self.spec.search.seed, "chain", repeat)  # another label would change every trial
+        return derive_seed(self.spec.search.seed, "repeat", repeat)
 
     def with_weights(self, weights: dict[str, Tensor]) -> "Task":
         """Return the task with pretrained weights; the source task's data are no longer needed."""
         return replace(self, weights=weights, source=None, _template=[])
 
-    def split(self, *, repeat: int, size: int) -> tuple[Examples, Examples]:
-        """Return training and validation examples of that repeat at that size."""
-        train, validation = self._order(repeat).split(size)
-        return self.data.pool.subset(torch.from_numpy(train)), self.data.pool.subset(torch.from_numpy(validation))
+    def split(self, *, repeat: int, size: int) -> Split:
+        """Return that repeat's split at that size."""
+        return self.splits.split(repeat=repeat, size=size)
 
-    def added_by_size(self, *, repeat: int, size: int) -> list[tuple[slice, slice]]:
-        """Return the training and validation examples that each size up to this one added."""
-        ends = [[len(part) for part in self._order(repeat).split(n)] for n in self.spec.task.sizes if n < size]
-        both = [0, 0], *ends, [len(part) for part in self._order(repeat).split(size)]
-        return [(slice(a, b), slice(c, d)) for (a, c), (b, d) in pairwise(both)]
+    def take(self, indices: NDArray[np.int64]) -> Examples:
+        """Return examples of one part of the data, by indices of a `Split`."""
+        first = 0
+        for part in self.data.parts.values():
+            if len(indices) and first <= indices[0] < first + len(part):
+                return part.subset(torch.from_numpy(indices - first))
+            first += len(part)
+        return self.data.pool.subset(torch.from_numpy(indices))
 
-    def _order(self, repeat: int) -> SubsetOrder:
-        if repeat not in self._orders:
-            labels = self.data.pool.targets.numpy()
-            self._orders[repeat] = draw_order(labels, seed=self.spec.search.seed, repeat=repeat)
-        return self._orders[repeat]
+    def added_by_size(self, size: int) -> list[slice]:
+        """Return the training examples that each size up to this one added."""
+        return [slice(a, b) for a, b in pairwise([0, *(n for n in self.sizes if n < size), size])]
 
     def build(self, strategy: FreezingStrategy, *, repeat: int) -> tuple[nn.Module, nn.Module, LightningModule | None]:
         """Build a fresh backbone and head, from which the strategy's trials in that repeat start.
@@ -187,7 +202,7 @@ class Task:
 def _source(spec: StudySpec) -> TaskData | None:
     if spec.source is None:
         return None
-    data = load_data(spec.source.data, spec.source.options, where="[source] data")
+    data = load_data(spec.source.data, spec.source.options, where="[source] data", judged=False)
     return rotations(data) if spec.source.labels == "rotation" else data
 
 
@@ -200,9 +215,15 @@ def _load(parts: Parts, weights: dict[str, Tensor]) -> None:
 
 
 def _shuffled(data: TaskData, *, seed: int) -> TaskData:
-    # The control: labels that say nothing about the inputs, in the pool and in the test set.
+    # The control: labels that say nothing about the inputs, in the pool and where they evaluate.
     def shuffle(examples: Examples, part: str) -> Examples:
         generator = torch.Generator().manual_seed(derive_seed(seed, "shuffle", part))
-        return Examples(examples.inputs, examples.targets[torch.randperm(len(examples), generator=generator)])
+        return replace(examples, targets=examples.targets[torch.randperm(len(examples), generator=generator)])
 
-    return replace(data, pool=shuffle(data.pool, "pool"), test=shuffle(data.test, "test"))
+    return data.map(shuffle)
+
+
+def _splits(spec: StudySpec, data: TaskData) -> Splits:
+    train = spec.train
+    steps = None if train.steps is None else train.steps * train.batch_size
+    return Splits.of(data, seed=spec.search.seed, epoch_examples=steps)

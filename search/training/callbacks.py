@@ -1,8 +1,8 @@
-"""Callbacks of a run: best epoch, pruning, progress, and random number generators."""
+"""Callbacks of a run: pruning, progress, and random number generators."""
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,56 +10,49 @@ import optuna
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna_integration import PyTorchLightningPruningCallback
-from torch import Tensor
 
 
-class BestEpoch(Callback):
-    """The best epoch by the study's metric, and with `keep_weights` its trained weights."""
+class MetricCurve(Callback):
+    """The study's metric in each epoch so far."""
 
-    def __init__(self, metric: str, *, maximize: bool, keep_weights: bool) -> None:
+    def __init__(self, metric: str) -> None:
         self.metric = metric
-        self.sign = 1.0 if maximize else -1.0
-        self.keep_weights = keep_weights
-        self.epoch: int | None = None
-        self.value = math.nan
-        self.weights: dict[str, Tensor] | None = None
+        self.values: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "value": self.value, "weights": self.weights}
+        return {"values": [*self.values]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epoch, self.value, self.weights = (state_dict[key] for key in ("epoch", "value", "weights"))
+        self.values[:] = state_dict["values"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        value = logged(trainer, self.metric)
-        if not math.isfinite(value) or (self.epoch is not None and self.sign * value <= self.sign * self.value):
-            return
-        self.epoch, self.value = trainer.current_epoch, value
-        if self.keep_weights:
-            groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-            held = {parameter for group in groups for parameter in group["params"]}
-            fixed = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
-            state = pl_module.state_dict()
-            self.weights = {name: tensor.detach().clone() for name, tensor in state.items() if name not in fixed}
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.current_epoch == len(self.values):
+            self.values.append(logged(trainer, self.metric))
+
+    @property
+    def value(self) -> float:
+        """The mean over the last quarter of the epochs so far, which is less noisy than the last alone."""
+        return late_mean(self.values)
 
 
 class PruningCallback(PyTorchLightningPruningCallback):
-    """Optuna's pruning callback, which here stops the Trainer instead of raising `TrialPruned`.
+    """Optuna's pruning callback, which reports a curve's value and stops the Trainer.
 
-    The original raises inside a hook, so other callbacks, `on_train_end` and `teardown` never run. It only warns of a
-    missing metric, and judges a resumed trial's old epochs by its last report. This one raises `ValueError`, and skips
-    the epochs before the last one reported. It judges that one: the process may have died just after its report.
+    The original raises `TrialPruned` inside a hook, so other callbacks, `on_train_end` and `teardown` never run. It
+    only warns of a missing metric, and judges a resumed trial's old epochs by its last report. This one skips the
+    epochs before the last one reported. It judges that one: the process may have died just after its report.
+
+    curve: must come before this callback in the Trainer's.
     """
 
-    def __init__(self, trial: optuna.Trial, monitor: str) -> None:
-        super().__init__(trial, monitor)
+    def __init__(self, trial: optuna.Trial, curve: MetricCurve) -> None:
+        super().__init__(_ReportedBy(trial, curve), curve.metric)
         self.pruned = False
         self._reported = last_reported(trial)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.current_epoch < self._reported:
             return
-        logged(trainer, self.monitor)
         try:
             if trainer.current_epoch > self._reported:
                 super().on_validation_end(trainer, pl_module)
@@ -68,6 +61,26 @@ class PruningCallback(PyTorchLightningPruningCallback):
         except optuna.TrialPruned:
             self.pruned = True
         trainer.should_stop |= self.pruned
+
+
+class _ReportedBy:
+    """A trial to which a curve's value is reported, whatever the epoch's own."""
+
+    def __init__(self, trial: optuna.Trial, curve: MetricCurve) -> None:
+        self._trial = trial
+        self._curve = curve
+
+    def report(self, value: float, step: int) -> None:
+        self._trial.report(self._curve.value, step)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+
+def late_mean(values: Sequence[float]) -> float:
+    """Return the mean over the last quarter of epochs, at least one; NaN if one of them is not finite."""
+    late = values[-max(1, len(values) // 4) :]
+    return sum(late) / len(late) if late else math.nan
 
 
 class ProgressCallback(Callback):

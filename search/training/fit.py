@@ -1,23 +1,25 @@
 """Training: one Lightning run of one strategy, on one repeat, at one size."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+import torch
 from lightning.pytorch import Callback, LightningModule
 from optuna.trial import TrialState
 
 from search.activations.frozen_prefix import FrozenPrefix
 from search.activations.reader import Reader, reader_of
 from search.data.batches import EvalLoader, TrainLoader, train_loader
-from search.data.examples import Examples
+from search.data.splits import Split
 from search.device import PLAIN, ComputeFormat, eval_batch
 from search.seeds import seeded
 from search.study.result import TrialResult
 from search.task.task import Task
-from search.training.callbacks import BestEpoch, ProgressCallback, PruningCallback, RngState
+from search.training.callbacks import MetricCurve, ProgressCallback, PruningCallback, RngState
 from search.training.checkpoint import TrialCheckpoint
 from search.training.module import TaskModule, predict
 from search.training.scoring import describe_test, score
@@ -27,9 +29,8 @@ from strategies import FreezingCallback, FreezingStrategy, LayerGroup, layer_gro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult(TrialResult):
-    """A run's result with its model.
+    """A run's result with its model, as the last epoch left it.
 
-    model: has the best epoch's weights if it was tested, else the last epoch's.
     reader: the cached activations that the run read; None if it read the examples themselves.
     """
 
@@ -51,11 +52,11 @@ def fit(
     progress: Callable[[], None] = lambda: None,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """Train one strategy on one repeat's training examples.
+    """Train one strategy on one repeat's training examples, to the last epoch.
 
     trial: gets each epoch's value, and its study's pruner may stop the run.
     checkpoint: where an interrupted run resumes, to the result it would have had.
-    test: whether to score the best epoch's weights on the test set, unless the run was pruned or diverged.
+    test: score the model on the repeat's test examples, unless the run was pruned.
     frozen_prefix: frozen layers whose outputs are cached; losses differ in the last digits only.
     progress: is called after each batch of training, validation and test.
     callbacks: run after those of the fit itself.
@@ -67,13 +68,13 @@ def fit(
         model, groups, reader = _build(
             task, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix, compute_format=compute_format
         )
-        loaders = _loaders(task, reader, size=size, repeat=repeat)
-        best = BestEpoch(task.metric.validated, maximize=task.metric.higher_is_better, keep_weights=test)
-        pruning = [] if trial is None else [PruningCallback(trial, task.metric.validated)]
+        split = task.split(repeat=repeat, size=size)
+        curve = MetricCurve(task.metric.validated)
+        pruning = [] if trial is None else [PruningCallback(trial, curve)]
         own: list[Callback] = [
             RngState(),
             FreezingCallback(strategy, groups=groups),
-            best,
+            curve,
             *pruning,
             ProgressCallback(progress),
         ]
@@ -88,26 +89,23 @@ def fit(
             resumed = checkpoint.attach(trainer, made_by=(repr(strategy), repeat, str(compute_format)))
         try:
             with seeded(task.seed(repeat)):
-                trainer.fit(model, *loaders, ckpt_path=resumed, weights_only=True)
+                trainer.fit(model, *_loaders(task, reader, split, repeat=repeat), ckpt_path=resumed, weights_only=True)
             break
         except Exception as error:
             if checkpoint is None or not checkpoint.discard(error):
                 raise
     seconds = time.perf_counter() - started if checkpoint is None else checkpoint.seconds
-    if best.weights is not None:
-        model.load_state_dict(best.weights, strict=False)
-    state, reason, tested = TrialState.COMPLETE, None, {}
-    if any(callback.pruned for callback in pruning):
+    pruned = any(callback.pruned for callback in pruning)
+    tested = {} if pruned or not test else _score(model, reader, task, split, progress=progress)
+    value = tested["scores"][task.metric.attribute] if tested else curve.value
+    state, reason = TrialState.COMPLETE, None
+    if pruned:
         state = TrialState.PRUNED
-    elif best.epoch is None:
-        state, reason = TrialState.FAIL, f"{task.metric.validated} was finite in no epoch"
-    elif test:
-        examples = task.data.test if reader is None else reader.test(best.epoch)
-        tested = _score(model, examples, task, progress=progress)
+    elif not math.isfinite(value):
+        state, reason = TrialState.FAIL, f"{task.metric.name} was not finite at the end of training"
     return FitResult(
         state=state,
-        value=best.value,
-        best_epoch=best.epoch,
+        value=value,
         epochs=trainer.current_epoch,
         seconds=seconds,
         reason=reason,
@@ -148,24 +146,30 @@ def _build(
     return model, groups, reader
 
 
-def _loaders(task: Task, reader: Reader | None, *, size: int, repeat: int) -> tuple[TrainLoader, EvalLoader]:
-    """Return the loaders of the training and the validation examples."""
+def _loaders(task: Task, reader: Reader | None, split: Split, *, repeat: int) -> tuple[TrainLoader, EvalLoader | None]:
+    """Return the loaders of the training examples, and of the validation examples if there are any."""
     settings, seed = task.spec.train, task.seed(repeat)
-    train, validation = task.split(repeat=repeat, size=size) if reader is None else reader.split
+    train, validation = (task.take(split.train), task.take(split.validate)) if reader is None else reader.split
     batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)
+    if not len(split.validate):
+        return batches, None
     batch_size = eval_batch(settings.batch_size)
     return batches, EvalLoader(validation, batch_size=batch_size, epoch=lambda: batches.sampler.epoch)
 
 
 def _score(
-    model: LightningModule, test: Examples, task: Task, *, progress: Callable[[], None]
+    model: LightningModule, reader: Reader | None, task: Task, split: Split, *, progress: Callable[[], None]
 ) -> dict[str, Mapping[str, Any]]:
     """Return a model's `scores` and `predictions` on the test examples, as in a `TrialResult`."""
+    test = task.take(split.test) if reader is None else reader.test(task.spec.train.epochs - 1)
     outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
-    scores = score(outputs, test.targets, metric=task.metric)
+    groups = None if split.groups is None else torch.from_numpy(split.groups[split.test])
+    scores = score(outputs, test.targets, metric=task.metric, groups=groups)
+    judging = task.data.pool if task.data.cross_validated else task.data.test
     predictions = {
         "example_scores": scores.example_scores.numpy(),
         "predicted": scores.predicted.numpy(),
-        "test": describe_test(task.data.test.inputs, task.data.test.targets, task.data.classes),
+        "tested": split.test - task.splits.first_judging,
+        "test": describe_test(judging, task.data.classes),
     }
     return {"scores": scores.values, "predictions": predictions}

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
 
+from search.data.examples import Examples
 from search.training.jackknife import pseudo_values, standard_error
 from search.verdict.metric import METRICS, Metric, fitting
 
@@ -151,13 +152,16 @@ def _regression(name: str, outputs: Tensor, targets: Tensor) -> Tensor | float:
     return r2_score((outputs[:, varies] - middle) / spread, (targets[:, varies] - middle) / spread)
 
 
-def describe_test(inputs: Any, targets: Tensor, classes: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Describe a test set: `targets`, `classes`, and for images `shown` and `thumbnails`.
+def describe_test(examples: Examples, classes: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Describe a test set: `targets`, `classes`, perhaps `groups`, and for images `shown` and `thumbnails`.
 
     shown: (M,) indices of at most 24 examples, the classes in turn; the same in every process.
     thumbnails: uint8 (M, h, w, 3), at most 64 pixels a side.
     """
+    inputs, targets = examples.inputs, examples.targets
     kept: dict[str, NDArray[Any]] = {"targets": targets.numpy(), "classes": np.array(classes, dtype=np.str_)}
+    if examples.groups is not None:
+        kept["groups"] = examples.groups.numpy()
     if len(classes):
         shown = _in_turn(targets)[:MAX_EXAMPLES_SHOWN]
         if (pixels := _pixels(inputs, shown)) is not None:

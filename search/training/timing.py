@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import lightning.pytorch  # noqa: F401  (its import sets the log level that is lowered below)
 import torch
@@ -16,8 +17,8 @@ from search.training.fit import fit
 from strategies import FreezingStrategy
 
 
-def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
-    """Return the number of layer groups and of families, and a full fine-tuning trial's seconds.
+def seconds_per_trial(spec: StudySpec) -> tuple[dict[str, Any], list[int], int, float]:
+    """Return the task's facts, its sizes, the number of families, and a full fine-tuning trial's seconds.
 
     Raises `FrostlineError` if the task has an error.
     """
@@ -30,6 +31,6 @@ def seconds_per_trial(spec: StudySpec, size: int) -> tuple[int, int, float]:
         seconds = {}
         for epochs in (1, 1, 4):  # the first run warms up
             short = replace(task, spec=spec.changed(train={"epochs": epochs}))
-            seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=size, repeat=0).seconds
+            seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=task.sizes[-1], repeat=0).seconds
     epoch = max(seconds[4] - seconds[1], 0.0) / 3
-    return task.num_groups, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)
+    return task.facts, task.sizes, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)

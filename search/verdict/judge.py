@@ -1,19 +1,17 @@
 """The verdict at a size: the winner and its certainty, from confirm trials alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations, count, takewhile
-from math import isfinite
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from search.verdict.confirm import ended
 from search.verdict.metric import Metric
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.statistics import compare, example_covariance
+from search.verdict.runs import covariance_over_examples, judged_runs, score_matrix
+from search.verdict.statistics import CERTAIN, Comparison, compare, sharing
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
@@ -29,20 +27,28 @@ class Candidate:
     score: the mean test score over its repeats, corrected for the winner's curse, in the metric's own unit.
     low, high: its 90 % interval.
     p_best: the probability that it is the best.
+    p_within_margin: the probability that it is within the margin of the best.
+    expected_loss: its mean distance to the best, in the metric's own unit.
     seconds: its fastest run. Other work on the machine and a cache that is still empty only add to that.
+    mean: of its runs, uncorrected.
     contends: it may still be best.
+    as_good: it contends, and its observed mean is within the margin of the leader's.
     repeats: how many it has run; one that can't win any more gets no more.
     """
 
     family: str
     strategy: FreezingStrategy
-    source_trial: int
+    baseline: bool
     score: float
     low: float
     high: float
     p_best: float
     seconds: float
+    p_within_margin: float
+    expected_loss: float
+    mean: float
     contends: bool
+    as_good: bool
     repeats: int
 
 
@@ -51,7 +57,8 @@ class Verdict:
     """The answer at one size.
 
     repeats: the most that any candidate has run.
-    candidates: sorted by score, the leader first.
+    candidates: the best of each family, the leader first, with the family's P(best).
+    every_candidate: all of them, the leader first.
     recommended: the cheapest contender whose observed mean is within the margin of the leader's. One that was
         seen to be worse but may still be best is not taken: in replayed studies that would cost a point.
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
@@ -61,6 +68,7 @@ class Verdict:
     size: int
     repeats: int
     candidates: tuple[Candidate, ...]
+    every_candidate: tuple[Candidate, ...]
     winner: Candidate | None
     recommended: Candidate
     near_optimal: tuple[FreezingStrategy, ...]
@@ -103,44 +111,74 @@ def judge(results: Results, size: int) -> Verdict | None:
     """
     if results.spec.confirm.repeats == 0 or not results.is_confirmed(size):
         return None
-    metric, sources = results.metric, results.candidates(size)
-    runs = _runs(results, size)
+    metric, runs = results.metric, judged_runs(results, size)
     paired = [rows for rows in runs.values() if rows is not None]
     if not paired:
         return None
-    scores = np.full((max(map(len, paired)), len(paired)), np.nan)
-    for place, rows in enumerate(paired):
-        scores[: len(rows), place] = [row.test_score(metric) for row in rows]
+    scores = score_matrix(paired, metric)
     # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
     unit = metric.sign * (np.nanmean(scores, axis=0).min() or 1.0 if metric.relative else 1.0)
     found = compare(
-        scores / unit, _test_covariance(paired, metric) / unit**2, margin=results.spec.confirm.margin, seed=size
+        scores / unit,
+        covariance_over_examples(paired, metric) / unit**2,
+        margin=results.spec.confirm.margin,
+        seed=size,
+        sharing=_sharing(results, paired[0][0]),
     )
+    every = _candidates(results, paired, found, unit)
+    families, leader = _by_family(every), every[0]
+    contenders = [c for c in families if c.contends]
+    certain = len(contenders) == 1 and len(families) > 1 and contenders[0].p_best >= CERTAIN
+    return Verdict(
+        size=size,
+        repeats=len(scores),
+        candidates=families,
+        every_candidate=every,
+        winner=contenders[0] if certain and len(scores) >= LEAST_REPEATS else None,
+        # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
+        recommended=leader if len(scores) < LEAST_REPEATS else _cheapest([c for c in every if c.as_good]),
+        near_optimal=near_optimal(results, size, every),
+        failed=tuple(dict.fromkeys(str(s.family(results.num_groups)) for s, rows in runs.items() if rows is None)),
+        metric=metric,
+    )
+
+
+def _sharing(results: Results, row: Row) -> float:
+    """Return how far the repeats of that row's size vary together; 0 where the labels' number is not known."""
+    tested = row.test_examples if results.cross_validated else None
+    return sharing(row.size, labels=results.labels, tested=tested) if results.labels else 0.0
+
+
+def _candidates(
+    results: Results, runs: Sequence[Sequence[Row]], found: Comparison, unit: float
+) -> tuple[Candidate, ...]:
+    """Return the candidates with their scores in the metric's own unit, the leader first."""
+    metric = results.metric
     score, low, high = (
         np.clip(unit * one, metric.lowest, metric.highest) for one in (found.scores, found.low, found.high)
     )
     low, high = np.minimum(low, high), np.maximum(low, high)
-    candidates = [
+    return tuple(
         Candidate(
-            family=rows[0].family, strategy=rows[0].strategy, source_trial=rows[0].source_trial or 0,
+            family=runs[i][0].family, strategy=runs[i][0].strategy, baseline=runs[i][0].baseline,
             score=float(score[i]), low=float(low[i]), high=float(high[i]), p_best=float(found.p_best[i]),
-            seconds=min((row.seconds for row in rows if row.seconds is not None), default=0.0),
-            contends=bool(found.contends[i]), repeats=len(rows),
+            p_within_margin=float(found.p_within_margin[i]), expected_loss=abs(unit) * float(found.expected_loss[i]),
+            seconds=min((row.seconds for row in runs[i] if row.seconds is not None), default=0.0),
+            mean=float(np.mean([row.test_score(metric) for row in runs[i]])),
+            contends=bool(found.contends[i]), as_good=bool(found.as_good[i]), repeats=len(runs[i]),
         )
-        for i, rows in enumerate(paired)
-    ]  # fmt: skip
-    order = np.argsort(-found.means, kind="stable")
-    leader, as_good = candidates[order[0]], [candidates[i] for i in order if found.as_good[i]]
-    return Verdict(
-        size=size,
-        repeats=len(scores),
-        candidates=tuple(candidates[i] for i in order),
-        winner=None if found.winner is None else candidates[found.winner],
-        # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
-        recommended=leader if len(scores) < LEAST_REPEATS else _cheapest(as_good),
-        near_optimal=near_optimal(results, size, [candidates[i] for i in order]),
-        failed=tuple(row.family for row in sources if runs[row.number] is None),
-        metric=metric,
+        for i in np.argsort(-found.means, kind="stable")
+    )  # fmt: skip
+
+
+def _by_family(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return each family's best candidate, with the family's P(best): the sum of its candidates'."""
+    families: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        families.setdefault(candidate.family, []).append(candidate)
+    return tuple(
+        replace(own[0], p_best=min(sum(c.p_best for c in own), 1.0), contends=any(c.contends for c in own))
+        for own in families.values()
     )
 
 
@@ -165,10 +203,10 @@ def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> floa
     That is the standard deviation over repeats. All exploring trials share a repeat, so its effect on all of them
     alike is no noise.
     """
-    values: dict[int, dict[int, float]] = {candidate.source_trial: {} for candidate in candidates}
+    values: dict[FreezingStrategy, dict[int, float]] = {candidate.strategy: {} for candidate in candidates}
     for row in results.confirmed(size):
-        if row.source_trial in values and row.final_value is not None:
-            values[row.source_trial][row.repeat] = row.final_value
+        if row.strategy in values and row.final_value is not None:
+            values[row.strategy][row.repeat] = row.final_value
     spreads = []
     for one, other in combinations(values.values(), 2):
         shared = one.keys() & other.keys()
@@ -177,35 +215,7 @@ def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> floa
     return float(np.median(spreads)) if spreads else 0.0
 
 
-def _runs(results: Results, size: int) -> dict[int, list[Row] | None]:
-    """Return candidates' confirm trials by source trial; None where a needed one failed."""
-    done, needed = ended(results.confirmed(size)), results.needed_confirm_trials(size)
-    runs: dict[int, list[Row] | None] = {}
-    for number in (source.number for source in results.candidates(size)):
-        own = {row.repeat: row for row in done.values() if row.source_trial == number}
-        scored = {repeat: row for repeat, row in own.items() if isfinite(row.test_score(results.metric))}
-        failed = any(place[0] == number and place[1] not in scored for place in needed)
-        runs[number] = None if failed else [scored[repeat] for repeat in takewhile(scored.__contains__, count(1))]
-    return runs
-
-
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:
     """Return the first, so the best, that costs about as little as the cheapest."""
     least = min(contender.seconds for contender in contenders)
     return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
-
-
-def _test_covariance(paired: Sequence[Sequence[Row]], metric: Metric) -> NDArray[np.float64]:
-    """Return the covariance (strategies, strategies) of mean scores over draws of the test set."""
-    scores = [[row.example_scores for row in rows if row.example_scores is not None] for rows in paired]
-    shapes = {one.shape for repeats in scores for one in repeats}
-    if len(shapes) == 1 and [*map(len, scores)] == [*map(len, paired)]:
-        return example_covariance(np.array([np.array(repeats, dtype=float).mean(axis=0) for repeats in scores]).T)
-    # The study's folder is not here. Without the score of each example, two strategies' count as independent, and
-    # those of a strategy's repeats as the same, which makes intervals and verdicts more careful, never less.
-    errors = [[row.test_se for row in rows] for rows in paired]
-    if all(error is not None for rows in errors for error in rows):
-        return np.diag([np.square(np.array(rows, dtype=float)).mean() for rows in errors])
-    examples = min(row.test_examples or 1 for rows in paired for row in rows)
-    means = np.array([np.mean([row.test_score(metric) for row in rows]) for rows in paired])
-    return np.diag(np.maximum(means * (1 - means), 0.0) / examples)

@@ -18,6 +18,7 @@ from search.verdict.metric import METRICS
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
 from search.verdict.rows import Row
+from strategies import FreezingStrategy
 
 
 def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | None:
@@ -46,8 +47,14 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
     ]
     return Results(
         location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
-        groups=tuple(stored.groups),
+        groups=tuple(stored.groups), labels=stored.labels, all=stored.all, cross_validated=stored.cross_validated,
+        unexplored=frozenset(stored.unexplored), baselines=_baselines(stored, spec, name=name),
     )  # fmt: skip
+
+
+def _baselines(stored: StudyAttributes, spec: StudySpec, *, name: str) -> tuple[FreezingStrategy, ...]:
+    with reading(f"The stored study {name!r}"):
+        return tuple(spec.strategy(params, num_groups=stored.num_groups) for params in stored.baselines)
 
 
 def load_results(location: StudyLocation) -> Results:
@@ -116,10 +123,11 @@ def _row(
         strategy = spec.strategy(params, num_groups=num_groups)
         value = trial.value
     known_size = size or stored.size
-    if known_size is None or (size is None) != (stored.source_trial is not None):
-        raise StudyError(f"{where} was not written by Frostline: size or source_trial is missing.")
+    if known_size is None:
+        raise StudyError(f"{where} was not written by Frostline: size is missing.")
     return Row(
-        **{**stored.model_dump(), "size": known_size}, scores=_scores(trial.user_attrs, where=where),
+        **{**stored.model_dump(), "size": known_size}, judged=size is None,
+        scores=_scores(trial.user_attrs, where=where),
         number=trial.number, state=trial.state.name, strategy=strategy, family=str(strategy.family(num_groups)),
         value=value, curve=tuple(sorted(trial.intermediate_values.items())),
     )  # fmt: skip

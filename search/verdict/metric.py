@@ -80,9 +80,13 @@ class Metric:
 
     def interval(self, score: float, low: float, high: float, *, unit: bool = True) -> str:
         """Format a score with its interval: "95.1 % (94.0-96.2)" or "0.123 (0.110-0.140)"."""
-        form = f".{self._decimals(score)}f" if self._is_plain(score) else ".2e"
-        shown, least, most = (format(self.scale * value, form) for value in (score, low, high))
+        shown, least, most = (self.shown(value, like=score) for value in (score, low, high))
         return f"{shown}{' %' if unit and self.percent else ''} ({least}{' to ' if low < 0 else '-'}{most})"
+
+    def shown(self, score: float, *, like: float | None = None) -> str:
+        """Format a score without its unit, with as many digits as a score `like` has."""
+        like = score if like is None else like
+        return format(self.scale * score, f".{self._decimals(like)}f" if self._is_plain(like) else ".2e")
 
     def rounded(self, score: float) -> float:
         """Round a score to about four digits, for a file."""

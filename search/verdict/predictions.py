@@ -1,12 +1,13 @@
 """Files of confirm trials in a study's folder: example scores, predictions, the test set.
 
-    confirm/000012-3f2a9c01.npz   a trial: `example_scores` (N,), `predicted` (N, C) or (N, K), `test`: the name of
-    confirm/test-5b0c7e21.npz     the test set: `targets`, `classes`, and of images `shown` and `thumbnails`
+    confirm/000012-3f2a9c01.npz   a trial: `example_scores` (T,), `predicted` (T, C) or (T, K), `tested` (T,): which of
+                                  the N in `test`, the name of
+    confirm/test-5b0c7e21.npz     the test set: `targets`, `classes`, `groups`, and of images `shown` and `thumbnails`
 
 numpy only; nothing pickled is ever read.
 """
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,23 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """One strategy's predictions of the test set: (N, C) or (N, K) a repeat."""
+    """One strategy's predictions of the whole test set: (N, C) or (N, K) a round of repeats.
+
+    In cross-validation it takes several repeats to test each example once; else a round is a repeat.
+    """
 
     test: TestSet
-    repeats: tuple[int, ...]
     predicted: tuple[NDArray[np.float32], ...]
 
 
 def save_predictions(
-    location: StudyLocation, number: int, *, example_scores: NDArray[Any], predicted: NDArray[Any], test: Arrays
+    location: StudyLocation,
+    number: int,
+    *,
+    example_scores: NDArray[Any],
+    predicted: NDArray[Any],
+    tested: NDArray[np.int64],
+    test: Arrays,
 ) -> str:
     """Write a confirm trial's file, and once the test set's. Return the trial file's name."""
     name = f"test-{digest(*test.items())[:8]}.npz"
@@ -69,32 +78,41 @@ def save_predictions(
         _write(location.predictions_path(name), test)
     # A name of its own: the same folder may serve several databases, each with a trial of this number.
     own = f"{number:06}-{uuid4().hex[:8]}.npz"
-    arrays = {"example_scores": example_scores, "predicted": predicted, "test": np.array(name)}
+    arrays = {"example_scores": example_scores, "predicted": predicted, "tested": tested, "test": np.array(name)}
     _write(location.predictions_path(own), arrays)
     return own
 
 
 def with_example_scores(results: Results) -> Results:
     """Return the results with the example scores that the study's folder has."""
-    scores = (read_example_scores(results.location, row.predictions_file) for row in results.rows)
-    rows = (replace(row, example_scores=one) for row, one in zip(results.rows, scores, strict=True))
-    return replace(results, rows=tuple(rows))
+    groups: dict[str, NDArray[Any]] = {}
+    return replace(results, rows=tuple(_with_scores(results.location, row, groups) for row in results.rows))
 
 
-def read_example_scores(location: StudyLocation, name: str | None) -> NDArray[Any] | None:
-    """Read the test examples' scores (N,) from that file; None if missing or broken."""
-    scores = None if name is None else _read(location.predictions_path(name), "example_scores").get("example_scores")
-    return scores if scores is not None and scores.ndim == 1 and _are_finite(scores) else None
+def _with_scores(location: StudyLocation, row: Row, groups: dict[str, NDArray[Any]]) -> Row:
+    """Return a row with its example scores; `groups` keeps those of the test sets read so far."""
+    if row.predictions_file is None:
+        return row
+    file = _read(location.predictions_path(row.predictions_file), "example_scores", "tested", "test")
+    scores, tested = file.get("example_scores", np.empty(0)), file.get("tested", np.empty(0))
+    if scores.ndim != 1 or not len(scores) or not _are_finite(scores) or not _are_places(tested, scores):
+        return row
+    name = str(file["test"])
+    if name not in groups:
+        groups[name] = _read(location.predictions_path(name), "groups").get("groups", np.empty(0))
+    known = groups[name].ndim == 1 and groups[name].dtype.kind in "iu" and len(groups[name]) > tested.max()
+    return replace(row, example_scores=scores, tested=tested, test_groups=groups[name][tested] if known else None)
 
 
 def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | None:
     """Read predictions of one strategy's confirm trials; None if missing, broken or of different sets."""
-    files = {
-        row.repeat: _read(location.predictions_path(row.predictions_file), "predicted", "test")
-        for row in rows
+    files = [
+        file
+        for row in sorted(rows, key=lambda row: row.repeat)
         if row.predictions_file
-    }
-    names = {str(file["test"]) for file in files.values() if file}
+        and (file := _read(location.predictions_path(row.predictions_file), "predicted", "tested", "test"))
+    ]
+    names = {str(file["test"]) for file in files}
     if len(names) != 1 or not (kept := _read(location.predictions_path(names.pop()))):
         return None
     test = TestSet(
@@ -103,14 +121,30 @@ def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | 
         shown=kept.get("shown", np.empty(0, dtype=np.int64)),
         thumbnails=kept.get("thumbnails", np.empty((0, 1, 1, 3), dtype=np.uint8)),
     )
-    found = {repeat: file["predicted"] for repeat, file in sorted(files.items()) if file}
     width = len(test.classes) or test.targets[:1].size
-    shape = (len(test.targets) if test.targets.ndim else 0, width)
-    if not test.is_sound() or any(one.shape != shape or one.dtype.kind not in "biuf" for one in found.values()):
+    if not test.is_sound() or not all(_is_sound(file, test, width) for file in files):
         return None
-    return Predictions(
-        test=test, repeats=tuple(found), predicted=tuple(array.astype(np.float32) for array in found.values())
-    )
+    rounds = _rounds(files, (len(test.targets), width))
+    return Predictions(test=test, predicted=tuple(rounds)) if rounds else None
+
+
+def _is_sound(file: Arrays, test: TestSet, width: int) -> bool:
+    predicted, tested = file["predicted"], file.get("tested", np.empty(0))
+    shaped = predicted.shape == (len(tested), width) and predicted.dtype.kind in "biuf"
+    return bool(shaped and _are_places(tested, predicted) and _within(tested, test.targets))
+
+
+def _rounds(files: Sequence[Arrays], shape: tuple[int, int]) -> list[NDArray[np.float32]]:
+    """Return predictions of the whole test set, each of as many files as it takes; a last one may lack some."""
+    rounds: list[NDArray[np.float32]] = []
+    current, seen = np.zeros(shape, dtype=np.float32), np.zeros(shape[0], dtype=bool)
+    for file in files:
+        current[file["tested"]] = file["predicted"]
+        seen[file["tested"]] = True
+        if seen.all():
+            rounds.append(current)
+            current, seen = np.zeros(shape, dtype=np.float32), np.zeros(shape[0], dtype=bool)
+    return rounds
 
 
 def _write(file: Path, arrays: Arrays) -> None:
@@ -133,3 +167,9 @@ def _are_finite(array: NDArray[Any]) -> bool:
 def _within(indices: NDArray[Any], sequence: Sized) -> bool:
     """Check that all of them are indices of the sequence."""
     return bool(((indices >= 0) & (indices < len(sequence))).all())
+
+
+def _are_places(tested: NDArray[Any], values: Sized) -> bool:
+    """Check that these can be indices, one a value."""
+    one_each = tested.ndim == 1 and len(tested) == len(values)
+    return bool(one_each and tested.dtype.kind in "iu" and (tested >= 0).all())

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from strategies import FreezingStrategy
+
 LEAST_REPEATS = 5
 """Fewest repeats before a strategy may be ruled out.
 
@@ -25,12 +27,17 @@ Each round checks it again, and a winner needs the P of all others together to b
 ALIKE_BELOW = 0.05
 """P(behind by more than the margin) below which a candidate equals the leader."""
 
-Place = tuple[int, int]
-"""A confirm trial: the number of the exploring trial that it re-runs, and the repeat."""
+Place = tuple[FreezingStrategy, int]
+"""A confirm trial at a size: its strategy, and the repeat."""
 
 
 def race(
-    scores: Mapping[Place, float], candidates: Sequence[int], *, repeats: int, margin: float, relative: bool
+    scores: Mapping[Place, float],
+    candidates: Sequence[FreezingStrategy],
+    *,
+    repeats: int,
+    margin: float,
+    relative: bool,
 ) -> set[Place]:
     """Return the confirm trials of the race, ended and new, as far as known now.
 
@@ -39,26 +46,23 @@ def race(
     was interrupted, or whose `repeats` have grown. Open candidates get the repeats that closed ones leave.
 
     scores: of the trials that have ended; more is better; NaN where one failed.
-    candidates: the numbers of their exploring trials.
     repeats: the budget, as the mean number of repeats of a candidate.
     relative: take the margin as a share of the leader's score.
     """
-    places = {(number, repeat) for repeat in range(1, min(repeats, LEAST_REPEATS) + 1) for number in candidates}
+    places = {(one, repeat) for repeat in range(1, min(repeats, LEAST_REPEATS) + 1) for one in candidates}
     if repeats <= LEAST_REPEATS or not candidates:
         return places
     still_open = list(candidates)
     for repeat in count(LEAST_REPEATS + 1):
         if not places <= scores.keys():
             break
-        rounds = np.array([[scores[number, before] for number in still_open] for before in range(1, repeat)])
-        still_open = [
-            number for number, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open
-        ]
+        rounds = np.array([[scores[one, before] for one in still_open] for before in range(1, repeat)])
+        still_open = [one for one, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open]
         # Ended trials of candidates in complete rounds.
-        spent = sum(number in candidates and before < repeat for number, before in scores)
+        spent = sum(one in candidates and before < repeat for one, before in scores)
         if not still_open or spent + len(still_open) > len(candidates) * repeats:
             break
-        places |= {(number, repeat) for number in still_open}
+        places |= {(one, repeat) for one in still_open}
     return places
 
 

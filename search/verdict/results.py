@@ -1,16 +1,16 @@
 """All that a study has found, as a plain value: no torch, no optuna."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.spec.study_spec import StudySpec
+from search.spec.tables import Size
 from search.storage.location import StudyLocation
 from search.verdict import confirm
-from search.verdict.confirm import HEAD_TO_HEAD_REPEATS
 from search.verdict.metric import Metric, metric_of
 from search.verdict.race import Place
 from search.verdict.rows import Row
+from strategies import FreezingStrategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,6 +19,11 @@ class Results:
 
     kind: "classification" or "regression".
     groups: the layer groups' names, input side first; empty where they are not stored.
+    labels: that repeats draw from; 0 where that is not known.
+    all: the size that "all" stands for.
+    cross_validated: the labels in turn are the test set.
+    unexplored: sizes at which too few labels are left to search by.
+    baselines: candidates at those sizes.
     """
 
     location: StudyLocation
@@ -27,69 +32,76 @@ class Results:
     rows: tuple[Row, ...]
     kind: str = "classification"
     groups: tuple[str, ...] = ()
+    labels: int = 0
+    all: int = 0
+    cross_validated: bool = False
+    unexplored: frozenset[int] = frozenset()
+    baselines: tuple[FreezingStrategy, ...] = ()
 
     @property
     def metric(self) -> Metric:
-        """The metric by which strategies are searched and judged."""
+        """The metric by which strategies are judged."""
         return metric_of(self.spec.task.metric, self.kind)
 
     @property
     def sizes(self) -> list[int]:
         return sorted({row.size for row in self.rows})
 
+    def size(self, wanted: Size) -> int:
+        """Return a size as a number; 0 for "all" while the data were never loaded."""
+        return self.all if wanted == "all" else wanted
+
     def explored(self, size: int) -> list[Row]:
         """Return the size's exploring trials."""
-        return [row for row in self.rows if row.size == size and not row.confirms]
+        return [row for row in self.rows if row.size == size and not row.judged]
 
-    def nominees(self, size: int) -> list[tuple[Row, ...]]:
-        """Return the families' nominees once the size is explored to its budget; [] before."""
+    def is_explored(self, size: int) -> bool:
+        """Check that the size is explored to its budget, if it is explored at all."""
         explored = self.explored(size)
-        if len(explored) < self.spec.search.trials or not all(row.is_finished for row in explored):
+        budget = 0 if size in self.unexplored else self.spec.search.trials
+        return len(explored) >= budget and all(row.is_finished for row in explored)
+
+    def candidates(self, size: int) -> list[FreezingStrategy]:
+        """Return the candidates once they are known; [] before."""
+        if size not in self.unexplored:
+            return confirm.candidates(self.explored(size), metric=self.metric) if self.is_explored(size) else []
+        smaller = max((row.size for row in self.rows if row.size < size and not row.judged), default=None)
+        if smaller is None:
+            return [*self.baselines]
+        if not self.is_explored(smaller):
             return []
-        return confirm.nominees(explored, metric=self.metric)
+        best = confirm.best_of_each_family(self.explored(smaller), metric=self.metric)
+        return [*dict.fromkeys([*self.baselines, *(row.strategy for row in best)])]
 
     def confirmed(self, size: int) -> list[Row]:
-        """Return the confirm trials of the size's present nominees; former nominees no longer count."""
-        numbers = {row.number for family in self.nominees(size) for row in family}
-        return [row for row in self.rows if row.size == size and row.source_trial in numbers]
-
-    def candidates(self, size: int) -> list[Row]:
-        """Return one exploring trial a family, once the size is explored."""
-        return confirm.candidates(self.nominees(size), self.confirmed(size), spec=self.spec, metric=self.metric)
+        """Return the confirm trials of the size's present candidates; former candidates no longer count."""
+        candidates = {*self.candidates(size)}
+        return [row for row in self.rows if row.judged and row.size == size and row.strategy in candidates]
 
     def needed_confirm_trials(self, size: int) -> set[Place]:
-        """Return the confirm trials that the size needs, as (source_trial, repeat)."""
-        nominees, confirmed = self.nominees(size), self.confirmed(size)
-        return confirm.needed_confirm_trials(nominees, confirmed, spec=self.spec, metric=self.metric)
+        """Return the confirm trials that the size needs."""
+        confirmed = self.confirmed(size)
+        return confirm.needed_confirm_trials(self.candidates(size), confirmed, spec=self.spec, metric=self.metric)
 
     def most_confirms(self, size: int, *, families: int) -> int:
         """Return the largest number of confirm trials the size may take.
 
         families: how many families to expect while the size is not explored.
         """
-        repeats, nominees = self.spec.confirm.repeats, self.nominees(size)
-        head_to_head = min(HEAD_TO_HEAD_REPEATS, repeats)
-        if not nominees:  # each will be a trial of its own
-            trials = self.spec.search.trials
-            through = min(families, trials)
-            return through * repeats + (min(2 * families, trials) - through) * head_to_head
-        ended = Counter(row.source_trial for row in self.confirmed(size) if row.is_finished)
         if self.is_confirmed(size):
-            return ended.total()
-        candidates = {row.number for row in self.candidates(size)}
-        lost = [row.number for family in nominees for row in family if row.number not in candidates]
-        return len(nominees) * repeats + sum(max(ended[number], head_to_head) for number in lost)
+            return sum(row.is_finished for row in self.confirmed(size))
+        expected = len(self.candidates(size)) or min(2 * families, self.spec.search.trials)
+        return expected * self.spec.confirm.repeats
 
     def is_confirmed(self, size: int) -> bool:
         """Check that every confirm trial that the verdict needs has ended."""
         ended = confirm.ended(self.confirmed(size)).keys()
         return bool(self.candidates(size)) and self.needed_confirm_trials(size) <= ended
 
-    def is_finished(self, sizes: Sequence[int]) -> bool:
+    def is_finished(self, sizes: Sequence[Size]) -> bool:
         """Check that these sizes are explored to the budget and, with complete trials, confirmed."""
+        numbers = [self.size(size) for size in sizes]
         return all(
-            len(self.explored(size)) >= self.spec.search.trials
-            and all(row.is_finished for row in self.explored(size))
-            and (not self.candidates(size) or self.is_confirmed(size))
-            for size in sizes
+            size > 0 and self.is_explored(size) and (not self.candidates(size) or self.is_confirmed(size))
+            for size in numbers
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from search.verdict.metric import Metric
@@ -15,14 +16,17 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. A field that is not known yet is None or empty.
 
-    value: the validation metric at the trial's best epoch.
-    curve: (epoch, validation metric) of every epoch.
+    judged: it is a confirm trial, scored on test examples, and was not part of the search.
+    value: the search's validation metric over the last quarter of epochs; of a judged trial its test score.
+    curve: (epoch, the validation metric so far) of every epoch.
     warm_started_from: the smaller size whose best trial of this family had the strategy, if it was taken from there.
-    source_trial: of a confirm trial, the number of the exploring trial whose strategy it re-runs.
-    scores: "val_<metric>" and "test_<metric>" of a confirm trial, for the metrics that are defined.
+    source_trial: of a judged trial, the number of the first exploring trial of its strategy at that size.
+    scores: "val_<metric>" and "test_<metric>" of a judged trial, for the metrics that are defined.
     test_se: the standard error of the study's metric over the test examples.
     predictions_file: the name of the file with its predictions of the test set.
-    example_scores: (N,), of each test example: its share in the metric, see `search.training.scoring`.
+    example_scores: (T,), of each test example of its repeat: its share in the metric, see `search.training.scoring`.
+    tested: (T,), which examples those are; None if they are all.
+    test_groups: (T,), whose each is; None if all are their own.
     """
 
     number: int
@@ -32,13 +36,13 @@ class Row:
     strategy: FreezingStrategy
     family: str
     value: float | None
-    best_epoch: int | None
     epochs: int | None
     seconds: float | None
     trainable_parameters: int | None
     seed: int | None
     curve: tuple[tuple[int, float], ...]
     baseline: bool
+    judged: bool = False
     warm_started_from: int | None = None
     source_trial: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -47,10 +51,8 @@ class Row:
     reason: str | None = None
     predictions_file: str | None = None
     example_scores: NDArray[Any] | None = None
-
-    @property
-    def confirms(self) -> bool:
-        return self.source_trial is not None
+    tested: NDArray[np.int64] | None = None
+    test_groups: NDArray[np.int64] | None = None
 
     @property
     def is_finished(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from search.errors import FrostlineError
 from search.spec.study_spec import StudySpec
+from search.spec.tables import Size
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.workers.process import redirect_output
@@ -29,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 def run_workers(
     spec: StudySpec,
     location: StudyLocation,
-    sizes: list[int],
+    sizes: list[Size],
     *,
     count: int,
     tick: Callable[[], None] = lambda: None,
@@ -115,7 +116,7 @@ def _describe(code: int) -> str:
 
 
 def _work(
-    connection: Connection, index: int, content: dict[str, Any], location: StudyLocation, sizes: list[int], parent: str
+    connection: Connection, index: int, content: dict[str, Any], location: StudyLocation, sizes: list[Size], parent: str
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

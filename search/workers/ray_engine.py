@@ -18,7 +18,7 @@ from typing import Any
 
 from search.errors import FrostlineError, SpecError, StorageError, StudyError
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Train
+from search.spec.tables import Size, Train
 from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
@@ -40,7 +40,7 @@ SETTINGS_FRAME = bytes(3) + b"\x04" + bytes(5)
 def run_on_ray(
     spec: StudySpec,
     location: StudyLocation,
-    sizes: list[int],
+    sizes: list[Size],
     *,
     address: str | None = None,
     tick: Callable[[], None] = lambda: None,
@@ -67,7 +67,7 @@ class RayTasks:
         ray: Any,
         spec: StudySpec,
         location: StudyLocation,
-        sizes: list[int],
+        sizes: list[Size],
         *,
         run: WorkerLease,
     ) -> None:
@@ -153,7 +153,7 @@ class RayTasks:
 
 
 def ray_worker(
-    mailbox: Any, content: str, location: StudyLocation, sizes: list[int], folder: str, index: int, owner: str
+    mailbox: Any, content: str, location: StudyLocation, sizes: list[Size], folder: str, index: int, owner: str
 ) -> None:
     """Run a worker in this process of Ray's. Raises `FrostlineError`."""
     end_at_sigterm()

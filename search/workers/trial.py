@@ -54,7 +54,7 @@ def run_trial(
             repeat=claim.repeat,
             trial=claim.trial,
             checkpoint=checkpoint,
-            test=claim.confirms,
+            test=claim.judged,
             frozen_prefix=frozen_prefix,
             compute_format=compute_format,
             progress=progress,
@@ -65,11 +65,9 @@ def run_trial(
     except Exception as error:
         traceback.print_exc()
         curve = queue.storage.get_trial(claim.trial._trial_id).intermediate_values
-        choose = max if task.metric.higher_is_better else min
         result = TrialResult(
             state=TrialState.FAIL,
             value=math.nan,
-            best_epoch=choose(curve, key=lambda epoch: curve[epoch]) if curve else None,
             epochs=len(curve),
             seconds=checkpoint.seconds,
             reason=_reason(error),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from search.errors import StudyError
 from search.files import is_refused
 from search.spec.study_spec import StudySpec
+from search.spec.tables import Size
 from search.storage.database import open_engine, open_storage, storage_errors
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation
@@ -47,7 +48,7 @@ class Event:
 def run_worker(
     spec: StudySpec,
     location: StudyLocation,
-    sizes: list[int],
+    sizes: list[Size],
     *,
     index: int,
     report: Callable[[Event], None],
@@ -89,7 +90,7 @@ def run_worker(
                 report(Event(index=index, kind="begun"))
                 return run(claim)
 
-            run_trials(queue, sizes, run_one, watchdog)
+            run_trials(queue, queue.sizes(sizes), run_one, watchdog)
             sweep_checkpoints(location, queue.studies)
     except OSError as error:
         if not is_refused(error):

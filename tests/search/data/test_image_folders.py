@@ -84,7 +84,7 @@ def test_validation_joins_the_pool_beside_a_test_folder(tmp_path):
     data = load(name)
     assert data.pool.targets.bincount().tolist() == [7, 6]
     assert data.test.targets.bincount().tolist() == [4, 3]
-    with pytest.raises(TaskError, match=r"option test = 0.3, but these data have a test set of their own"):
+    with pytest.raises(TaskError, match=r"test = 0.3, but these data have a test set of their own"):
         load(name, test=0.3)
 
 
@@ -97,7 +97,7 @@ def test_without_a_test_folder_validation_is_the_test_set(tmp_path, other):
 def test_a_folder_of_its_own_may_be_the_test_set(tmp_path):
     name, other = write(tmp_path / "one", {"a": 5, "b": 5}), write(tmp_path / "other", {"a": 2, "b": 2})
     assert (len(load(name, test=other).pool), len(load(name, test=other).test)) == (10, 4)
-    with pytest.raises(TaskError, match="option test = 'nowhere' is no folder"):
+    with pytest.raises(TaskError, match="test = 'nowhere' is no folder"):
         load(name, test="nowhere")
 
 

@@ -1,95 +1,147 @@
-from dataclasses import replace
-
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data.csv_tables import class_indices
-from search.data.examples import Examples, RawData
-from search.data.splits import apply_splits
+from search.data.examples import Examples, TaskData
+from search.data.load import load_data
+from search.data.splits import MIN_VALIDATION, Splits, check_sizes
 from search.errors import TaskError
 
-
-def numbered(counts, **fields):
-    """Make raw data in which each example's input is its own number."""
-    targets = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    pool = Examples(torch.arange(float(len(targets))), targets)
-    return RawData(**{"pool": pool, "test": None, "classes": tuple("abcdef"[: len(counts)])} | fields)
+SIZES = [50, 100, 200, 400, 800]
 
 
-def ids(examples):
-    return set(examples.inputs.tolist())
+def splits_of(labels, **fields):
+    return Splits(**{"labels": np.asarray(labels), "validation": 0, "test": 0, "seed": 0} | fields)
 
 
-@given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.floats(0.1, 0.9), st.integers(0, 99))
-def test_slices_are_a_partition_whatever_the_labels(counts, at, seed):
-    raw = numbered(counts)
-    order = torch.randperm(len(raw.pool), generator=torch.Generator().manual_seed(seed))
-    others = replace(raw, pool=replace(raw.pool, targets=raw.pool.targets[order]))
-    try:
-        one = apply_splits(raw, part=[0, at], test=0.3)
-        other = apply_splits(others, part=[at, 1], test=0)
-    except TaskError as error:  # too few to slice or to hold out
-        if "has no examples" in str(error) or "leaves none" in str(error):
-            return
-        raise
-    held = ids(one.pool) | ids(one.test)
-    assert not held & ids(other.pool)
-    assert held | ids(other.pool) == ids(raw.pool)
-    assert len(ids(one.pool)) + len(ids(one.test)) == len(held)
+@pytest.fixture(scope="module")
+def digits():
+    return Splits.of(load_data("digits", where="test"), seed=0, epoch_examples=320)
 
 
-def test_a_slice_is_fixed_and_spread_over_the_data():
-    raw = numbered([1000, 400])
-    half = apply_splits(raw, part=[0.5, 1.0], test=0)
-    assert len(half.pool) == 700
-    assert 470 <= int((half.pool.targets == 0).sum()) <= 530
-    assert ids(half.pool) == ids(apply_splits(raw, part=[0.5, 1.0], test=0).pool)
+def test_split_trains_on_all_n_and_is_nested(digits):
+    """Size n trains on n labels, the smaller size's first."""
+    before = digits.split(repeat=1, size=50)
+    for size in SIZES:
+        split = digits.split(repeat=1, size=size)
+        assert len(split.train) == size
+        assert split.train[: len(before.train)].tolist() == before.train.tolist()
+        before = split
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.floats(0.05, 0.9))
-def test_a_class_keeps_two_and_holds_one_out(counts, share):
-    try:
-        data = apply_splits(numbered(counts), test=share)
-    except TaskError:
-        assert max(counts) <= 2
-        return
-    for label, count in enumerate(counts):
-        pool, test = (int((part.targets == label).sum()) for part in (data.pool, data.test))
-        assert pool + test == count
-        assert pool >= min(2, count)
-        assert test >= min(1, max(0, count - 2))
+def test_split_validates_on_labels_that_were_not_drawn(digits):
+    """The same ones at each size, as long as enough are left."""
+    few, most = (digits.split(repeat=2, size=size) for size in (50, 800))
+    assert len(few.validate) == 240
+    assert few.validate.tolist() == digits.split(repeat=2, size=400).validate.tolist()
+    assert len(most.validate) == 847 - 800
+    for split in (few, most):
+        assert not {*split.train} & {*split.validate}
+        assert split.test.tolist() == list(range(847, 1347))
 
 
-def test_a_test_set_of_the_datas_own_stays_whole():
-    raw = numbered([10, 10])
-    raw = replace(raw, test=raw.pool)
-    assert len(apply_splits(raw, part=[0, 0.5]).test) == 20
-    with pytest.raises(TaskError, match=r"option test = 0.3, but these data have a test set of their own"):
-        apply_splits(raw, test=0.3)
+def test_train_and_validation_are_as_balanced_as_the_pool(digits):
+    """Each class is there by its share."""
+    shares = np.bincount(digits.labels) / len(digits.labels)
+    for size in SIZES:
+        split = digits.split(repeat=3, size=size)
+        for part in (split.train, split.validate):
+            counts = np.bincount(digits.labels[part], minlength=10)
+            assert np.abs(counts - shares * len(part)).max() < 1.5
 
 
-def test_classes_are_regrouped_and_the_others_dropped():
-    data = apply_splits(numbered([3, 4, 5, 6]), classes={"first": ["a", 2], "last": ["d"]}, test=0)
-    assert data.classes == ("first", "last")
-    assert data.pool.targets.bincount().tolist() == [8, 6]
-    assert ids(data.pool) == {*range(3), *range(7, 18)}
+def test_repeats_differ_and_are_fixed_by_their_seed(digits):
+    """A repeat is its number and the seed."""
+    one, other = (digits.split(repeat=repeat, size=100).train for repeat in (0, 1))
+    data = load_data("digits", where="test")
+    again, reseeded = (Splits.of(data, seed=s, epoch_examples=320).split(repeat=0, size=100).train for s in (0, 1))
+    assert one.tolist() == again.tolist()
+    assert one.tolist() != other.tolist()
+    assert one.tolist() != reseeded.tolist()
 
 
-def test_a_number_means_the_label_of_that_name_first():
-    raw = numbered([1, 1, 1], classes=("1", "2", "3"))
-    assert apply_splits(raw, classes={"x": [1], "y": [3]}, test=0).pool.inputs.tolist() == [0, 2]
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=6), st.integers(0, 5), st.data())
+def test_each_class_trains_at_any_imbalance(counts, seed, data):
+    """Even where the size is the number of classes."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    size = data.draw(st.integers(len(counts), len(labels)))
+    split = splits_of(labels, seed=seed).split(repeat=0, size=size)
+    assert {*labels[split.train]} == {*range(len(counts))}
+    assert sorted([*split.train, *split.validate])[:size] == sorted([*split.train, *split.validate])[:size]
 
 
-def test_classes_of_numbers_are_refused():
-    part = Examples(torch.zeros(3, 1), torch.zeros(3))
-    with pytest.raises(TaskError, match="option classes is for classification"):
-        apply_splits(RawData(pool=part, test=part, classes=()), classes={"a": [0], "b": [1]})
+@given(st.lists(st.integers(2, 20), min_size=2, max_size=5), st.integers(0, 3))
+def test_cross_validation_tests_each_label_once(counts, seed):
+    """The repeats of one shuffle test each label once; none that trains or validates is tested."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    splits = splits_of(labels, seed=seed, cross_validated=True)
+    folds = min(5, *counts)
+    found = [splits.split(repeat=repeat, size=splits.all) for repeat in range(1, folds + 1)]
+    assert sorted(np.concatenate([split.test for split in found]).tolist()) == list(range(len(labels)))
+    for split in found:
+        assert len(split.train) == splits.all
+        assert not {*split.train, *split.validate} & {*split.test}
+        assert {*labels[split.train]} == {*range(len(counts))}
 
 
-def test_labels_sort_by_number_if_all_are_whole_numbers():
-    assert class_indices(["10", "9", "10"])[1] == ("9", "10")
-    indices, names = class_indices(["b", "10", "a"])
-    assert names == ("10", "a", "b")
-    assert indices.tolist() == [2, 0, 1]
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), min_size=8, max_size=30), st.booleans(), st.data())
+def test_no_group_is_on_two_sides(groups, cross_validated, data):
+    """Of any split, at any size, with groups of several labels."""
+    names = np.repeat(np.arange(len(groups)), [size for size, _ in groups])
+    labels = np.concatenate([(np.arange(size) % (1 + mixed)) for size, mixed in groups])
+    splits = splits_of(labels, cross_validated=cross_validated, groups=names)
+    size = data.draw(st.integers(1, splits.all))
+    for repeat in range(4):
+        split = splits.split(repeat=repeat, size=size)
+        sides = [{*names[part]} for part in (split.train, split.validate, split.test)]
+        assert len(split.train) == size
+        assert sum(map(len, sides)) == len(set().union(*sides))
+
+
+def test_own_validation_data_validate_and_never_train():
+    """A data set's own validation part takes the place of labels that were not drawn."""
+    part = Examples(torch.zeros(60, 2), torch.arange(60) % 2)
+    data = TaskData(pool=part, validation=part.subset(torch.arange(20)), test=part, classes=("a", "b"))
+    splits = Splits.of(data, seed=0, epoch_examples=32)
+    split = splits.split(repeat=1, size=60)
+    assert sorted(split.validate.tolist()) == list(range(60, 80))
+    assert sorted(split.train.tolist()) == list(range(60))
+    assert split.test.tolist() == list(range(80, 140))
+
+
+def test_all_is_what_there_is(digits):
+    """With a test set the pool; in cross-validation what the largest test part leaves."""
+    assert digits.sizes(["all", 50]) == [50, 847]
+    assert splits_of(np.arange(120) % 2, cross_validated=True).sizes(["all"]) == [96]
+    with pytest.raises(TaskError, match=r"sizes: 847 is what there is, so it is given twice"):
+        digits.sizes([847, "all"])
+
+
+def test_few_undrawn_labels_are_not_explored(digits):
+    """At least 50 must validate, and a fifth of the size."""
+    assert [digits.explores(size) for size in (50, 400, 700, 800, 847)] == [True, True, True, False, False]
+    assert MIN_VALIDATION == 50
+
+
+def test_impossible_sizes_are_refused(digits):
+    """By the number of classes and of labels."""
+    for size in (9, 848):
+        with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 10 .* to 847"):
+            check_sizes(digits, [50, size], classes="0123456789")
+    with pytest.raises(TaskError, match="3 classes have too few labels: 'c' has 1, 'd' has 1, 'e' has 0"):
+        check_sizes(splits_of([0, 0, 1, 1, 2, 3]), [5], classes="abcde")
+    with pytest.raises(TaskError, match=r"class 'c' has 1 label in the pool; each class needs at least 2"):
+        check_sizes(splits_of([0, 0, 1, 1, 2]), [4], classes="abc")
+    with pytest.raises(TaskError, match=r"\[task\] data: all examples are of one class"):
+        check_sizes(splits_of([0, 0, 0]), [2], classes="a")
+
+
+def test_impossible_sizes_of_numbers_are_refused():
+    """Regression needs ten examples."""
+    splits = splits_of(np.zeros((30, 2), dtype=np.float32))
+    check_sizes(splits, [10, 30], classes=())
+    for size in (9, 31):
+        with pytest.raises(TaskError, match=f"sizes: {size} is not possible; allowed: 10 to 30"):
+            check_sizes(splits, [size], classes=())

@@ -63,7 +63,7 @@ def test_a_text_in_both_sets_gets_a_note(tmp_path):
     )
     data = load(name, test=test)
     assert "1 of 2 test examples are in the pool as well (the first is number 1)" in data.notes[0]
-    with pytest.raises(TaskError, match=r"option test = .*a.csv' is the data themselves"):
+    with pytest.raises(TaskError, match=r"test = .*a.csv' is the data themselves"):
         load(name, test=name)
 
 

@@ -1,0 +1,67 @@
+"""Candidates of the confirm race with the params that make them: from the search, or without one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+
+from search.spec.study_spec import StudySpec
+from search.study.space import fixed_params, suggest
+from search.verdict.confirm import best_of_each_family, candidates
+from search.verdict.metric import Metric
+from search.verdict.rows import Row
+from strategies import FreezingStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Params of a candidate, and the attributes that its confirm trials store of it."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    facts: dict[str, Any]
+
+    @classmethod
+    def of_trial(cls, trial: FrozenTrial, row: Row, **facts: Any) -> "Origin":
+        """Return the origin of a trial that explored."""
+        facts |= {"family": row.family, "baseline": row.baseline}
+        return cls(params=trial.params, distributions=trial.distributions, facts=facts)
+
+    @classmethod
+    def of_baseline(cls, baseline: FreezingStrategy, spec: StudySpec, *, num_groups: int) -> "Origin":
+        """Return the origin of a baseline that no trial has explored."""
+        params = fixed_params(baseline, spec, num_groups=num_groups)
+        trial = optuna.trial.FixedTrial(params)
+        suggest(trial, spec, num_groups=num_groups, pretrained=baseline.pretrained)  # type: ignore[arg-type]
+        facts = {"family": str(baseline.family(num_groups)), "baseline": True}
+        return cls(params=trial.params, distributions=trial.distributions, facts=facts)
+
+
+Origins = dict[FreezingStrategy, Origin]
+"""Candidates in order, each with its origin."""
+
+
+def of_explored(trials: Sequence[FrozenTrial], rows: Sequence[Row], *, metric: Metric) -> Origins:
+    """Return the candidates of a size that is explored."""
+    first = {row.strategy: row for row in reversed(rows)}
+    chosen = [first[strategy] for strategy in candidates(rows, metric=metric)]
+    return {row.strategy: Origin.of_trial(trials[row.number], row, source_trial=row.number) for row in chosen}
+
+
+def of_unexplored(
+    baselines: Sequence[FreezingStrategy],
+    trials: Sequence[FrozenTrial],
+    rows: Sequence[Row],
+    *,
+    spec: StudySpec,
+    num_groups: int,
+    metric: Metric,
+) -> Origins:
+    """Return the candidates of a size that is not explored: baselines, and what the next smaller one found."""
+    found = {one: Origin.of_baseline(one, spec, num_groups=num_groups) for one in baselines}
+    for row in best_of_each_family(rows, metric=metric):
+        found.setdefault(row.strategy, Origin.of_trial(trials[row.number], row, warm_started_from=row.size))
+    return found

@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.data.csv_tables import class_indices
+from search.data.examples import Examples, RawData
+from search.data.selection import select
+from search.errors import TaskError
+
+
+def numbered(counts, **fields):
+    """Make raw data in which each example's input is its own number."""
+    targets = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    pool = Examples(torch.arange(float(len(targets))), targets)
+    return RawData(**{"pool": pool, "test": None, "classes": tuple("abcdef"[: len(counts)])} | fields)
+
+
+def ids(examples):
+    return set(examples.inputs.tolist())
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.floats(0.1, 0.9), st.integers(0, 99))
+def test_slices_are_a_partition_whatever_the_labels(counts, at, seed):
+    raw = numbered(counts)
+    order = torch.randperm(len(raw.pool), generator=torch.Generator().manual_seed(seed))
+    others = replace(raw, pool=replace(raw.pool, targets=raw.pool.targets[order]))
+    try:
+        one = select(raw, part=[0, at], test=0.3)
+        other = select(others, part=[at, 1], test=0)
+    except TaskError as error:  # too few to slice or to hold out
+        if "has no examples" in str(error) or "leaves none" in str(error):
+            return
+        raise
+    held = ids(one.pool) | ids(one.test)
+    assert not held & ids(other.pool)
+    assert held | ids(other.pool) == ids(raw.pool)
+    assert len(ids(one.pool)) + len(ids(one.test)) == len(held)
+
+
+def test_a_slice_is_fixed_and_spread_over_the_data():
+    raw = numbered([1000, 400])
+    half = select(raw, part=[0.5, 1.0], test=0)
+    assert len(half.pool) == 700
+    assert 470 <= int((half.pool.targets == 0).sum()) <= 530
+    assert ids(half.pool) == ids(select(raw, part=[0.5, 1.0], test=0).pool)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.floats(0.05, 0.9))
+def test_a_class_keeps_two_and_holds_one_out(counts, share):
+    try:
+        data = select(numbered(counts), test=share)
+    except TaskError:
+        assert max(counts) <= 2
+        return
+    for label, count in enumerate(counts):
+        pool, test = (int((part.targets == label).sum()) for part in (data.pool, data.test))
+        assert pool + test == count
+        assert pool >= min(2, count)
+        assert test >= min(1, max(0, count - 2))
+
+
+def test_a_test_set_of_the_datas_own_stays_whole():
+    raw = numbered([10, 10])
+    raw = replace(raw, test=raw.pool)
+    assert len(select(raw, part=[0, 0.5]).test) == 20
+    with pytest.raises(TaskError, match=r"test = 0.3, but these data have a test set of their own"):
+        select(raw, test=0.3)
+
+
+def test_classes_are_regrouped_and_the_others_dropped():
+    data = select(numbered([3, 4, 5, 6]), classes={"first": ["a", 2], "last": ["d"]}, test=0)
+    assert data.classes == ("first", "last")
+    assert data.pool.targets.bincount().tolist() == [8, 6]
+    assert ids(data.pool) == {*range(3), *range(7, 18)}
+
+
+def test_a_number_means_the_label_of_that_name_first():
+    raw = numbered([1, 1, 1], classes=("1", "2", "3"))
+    assert select(raw, classes={"x": [1], "y": [3]}, test=0).pool.inputs.tolist() == [0, 2]
+
+
+def test_classes_of_numbers_are_refused():
+    part = Examples(torch.zeros(3, 1), torch.zeros(3))
+    with pytest.raises(TaskError, match="option classes is for classification"):
+        select(RawData(pool=part, test=part, classes=()), classes={"a": [0], "b": [1]})
+
+
+def test_labels_sort_by_number_if_all_are_whole_numbers():
+    assert class_indices(["10", "9", "10"])[1] == ("9", "10")
+    indices, names = class_indices(["b", "10", "a"])
+    assert names == ("10", "a", "b")
+    assert indices.tolist() == [2, 0, 1]
