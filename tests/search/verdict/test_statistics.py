@@ -11,6 +11,7 @@ from search.verdict.statistics import (
     example_covariance,
     probability_best,
     resample,
+    run_covariance,
     sharing,
 )
 
@@ -209,24 +210,69 @@ def test_resample_of_sharing_repeats_is_wider():
 
 
 def test_sharing_is_of_the_labels_that_repeats_share():
-    assert sharing(100, labels=400) == pytest.approx(1 / 3)
+    assert sharing(100, labels=400) == pytest.approx(0.25 / 1.05)
+    assert sharing(360, labels=400) == pytest.approx(0.9 / 0.4)
     assert sharing(400, labels=400) == 0, "for these labels only"
-    assert sharing(96, labels=120, tested=24) == pytest.approx(0.25)
+    assert sharing(96, labels=120, crossed=True) == 0
 
 
-def test_example_covariance_of_single_examples_is_plain():
-    scores = np.random.default_rng(0).normal(size=(50, 3))
-    assert example_covariance(scores) == pytest.approx(np.cov(scores.T) / 50)
-    assert example_covariance(scores, np.arange(50)[::-1]) == pytest.approx(np.cov(scores.T) / 50)
+def test_example_covariance_of_many_is_plain():
+    scores = np.random.default_rng(0).normal(size=(5000, 3))
+    assert example_covariance(scores) == pytest.approx(np.cov(scores.T) / 5000, rel=0.01)
+    assert example_covariance(scores, np.arange(5000)[::-1]) == pytest.approx(example_covariance(scores))
+
+
+def test_example_covariance_of_few_is_wider():
+    """All right on 20 examples is no certainty where the others err."""
+    scores = np.ones((20, 3))
+    scores[:3, 1:] = 0
+    found = np.diag(example_covariance(scores))
+    assert found[0] >= 0.4 * found[1]
+    assert found[1] >= 1.2 * np.var(scores[:, 1], ddof=1) / 20
 
 
 def test_example_covariance_covers_clusters():
     """It is the variance of the mean over draws of whole groups, of several sizes."""
     rng, means, found = np.random.default_rng(0), [], []
-    for _ in range(1000):
-        groups = np.repeat(np.arange(40), rng.integers(1, 6, size=40))
-        scores = (rng.normal(size=40)[groups] + 0.5 * rng.normal(size=len(groups)))[:, None]
+    for _ in range(500):
+        groups = np.repeat(np.arange(300), rng.integers(1, 6, size=300))
+        scores = (rng.normal(size=300)[groups] + 0.5 * rng.normal(size=len(groups)))[:, None]
         means.append(scores.mean())
         found.append(example_covariance(scores, groups).item())
-    assert np.mean(found) == pytest.approx(np.var(means), rel=0.1)
+    assert np.mean(found) == pytest.approx(np.var(means), rel=0.15)
     assert np.mean(found) > 2 * example_covariance(scores).item(), "more than of examples on their own"
+
+
+@pytest.mark.parametrize("is_crossed", [False, True])
+def test_run_covariance_is_of_what_tests_add_to_a_repeat(is_crossed):
+    """Without draws that differ, test examples make all of the variance between repeats."""
+    rng, between, found = np.random.default_rng(0), [], []
+    for _ in range(300):
+        runs = rng.normal(size=(1, 60, 2)) + 0.5 * rng.normal(size=(5, 60, 2))
+        if is_crossed:
+            runs[np.arange(60) % 5 != np.arange(5)[:, None]] = np.nan
+        between.append(np.nanmean(runs, axis=1).var(axis=0, ddof=1))
+        found.append(np.diag(run_covariance(runs)))
+    assert np.mean(found) == pytest.approx(np.mean(between), rel=0.1)
+
+
+def test_run_covariance_sums_within_groups():
+    runs = np.repeat(np.random.default_rng(0).normal(size=(6, 50, 2)), 4, axis=1)
+    whole = run_covariance(runs, np.repeat(np.arange(50), 4))
+    assert np.diag(whole) == pytest.approx(4 * np.diag(run_covariance(runs)), rel=0.03)
+
+
+def test_compare_does_not_count_tests_twice_in_the_curse():
+    """In cross-validation of alike strategies the leader's score is the truth, with and without the runs' noise."""
+    rng, errors = np.random.default_rng(0), []
+    for seed in range(150):
+        outcomes = (rng.random((100, 6)) < 0.8).astype(float)
+        runs = np.where((np.arange(100) % 5 == np.arange(5)[:, None])[..., None], outcomes, np.nan)
+        scores, covariance = np.nanmean(runs, axis=1), example_covariance(outcomes)
+        plain = compare(scores, covariance, margin=0.01, seed=seed, draws=1000)
+        fair = compare(scores, covariance, margin=0.01, seed=seed, run_covariance=run_covariance(runs), draws=1000)
+        assert fair.winner == plain.winner
+        errors.append([plain.scores.max() - 0.8, fair.scores.max() - 0.8])
+    twice, once = np.mean(errors, axis=0)
+    assert abs(once) < 0.01
+    assert twice < once - 0.01
