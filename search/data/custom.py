@@ -13,7 +13,7 @@ from search.data.duplicates import are_same
 from search.data.examples import Examples, Inputs, RawData, TaskData
 from search.data.images import Images
 from search.data.texts import Texts
-from search.data.torchvision_sets import FromDataset, class_names, labels
+from search.data.torchvision_sets import FromDataset, class_names, labels, lost_bits
 from search.errors import TaskError
 from search.seeds import seeded
 from search.user_code import call_named, import_named, keywords, one_line
@@ -62,7 +62,7 @@ def _from_sets(
     held = _examples(test, collates[1], part="test set") if test is not None else None
     targets = [part.targets for part in (learned, held) if part is not None]
     classes = () if targets[0].is_floating_point() else class_names(_innermost(pool), targets)
-    return RawData(pool=learned, test=held or None, classes=classes)
+    return RawData(pool=learned, test=held or None, classes=classes, notes=lost_bits(_innermost(pool)))
 
 
 def _from_module(module: Any) -> RawData:

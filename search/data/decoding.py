@@ -1,36 +1,22 @@
-"""Image files of every kind -> squares of bytes, decoded once and shared by processes."""
+"""Sources of images: files or arrays of every kind; and the decoding of one image."""
 
-import json
 import os
-import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from search.array_file import ArrayWriter, BrokenArray, Bytes, read_array
+from search.data.squares import FORMATS, Square, byte_square
+from search.data.wide_images import wide_square, wide_values
 from search.digest import digest
-from search.errors import TaskError, printable
-from search.files import replacing
+from search.errors import printable
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats of image files, whatever their names: for PostScript, Pillow would start Ghostscript."""
-IMAGES_AT_ONCE = 512
-"""Images that are decoded before they are written: memory stays small."""
-_VERSION = 2  # of the result of `decode`; part of the cache's key
+Picture = Image.Image | NDArray[Any]
+"""An image, or values (H, W) or (H, W, C) of more than 8 bits."""
 
 
 class ImageSource(Protocol):
@@ -42,7 +28,7 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Image.Image: ...
+    def image(self, index: int) -> Picture: ...
 
     def name(self, index: int) -> str:
         """Return that image's name in messages."""
@@ -81,18 +67,19 @@ class Files:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """Images in memory: bytes (N, H, W) or (N, H, W, C)."""
+    """Images in memory: numbers (N, H, W) or (N, H, W, C)."""
 
-    array: Bytes
+    array: NDArray[Any]
     label: str
     threads: bool = True
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         pixels = self.array[index]
-        return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+        return Image.fromarray(pixels) if pixels.dtype == np.uint8 else pixels
 
     def name(self, index: int) -> str:
         return f"{self.label}[{index}]"
@@ -118,127 +105,20 @@ def _stat(path: Path) -> os.stat_result:
         return path.lstat()
 
 
-def decode(image: Image.Image, *, channels: int, side: int, interpolation: str) -> Bytes:
-    """Return bytes (channels, side, side): the upright image's centre, its shorter side resized.
-
-    Transparent images are put on white, 16-bit ones keep their upper byte. 1 channel is grey, 3 are RGB.
-    """
+def decode(image: Picture, *, channels: int, side: int, interpolation: str) -> Square:
+    """Return an image's square: bytes, or float32 for wider values. Raises `ValueError`."""
+    shape: Any = {"channels": channels, "side": side, "interpolation": interpolation}
+    if isinstance(image, np.ndarray):
+        return wide_square(image, **shape)
     # Big JPEGs are read at the smallest scale (a half, a quarter, an eighth) that still leaves twice the size.
     image.draft(None, (2 * side, 2 * side))
-    image = _plain(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-    width, height = image.size
-    shorter = min(width, height)
-    if max(width, height) > 100 * shorter:
-        raise ValueError(f"{width} x {height} pixels are too narrow")
-    size = (side * width // shorter, side * height // shorter)
-    if size != image.size:
-        image = image.resize(size, FILTERS[interpolation])
-    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)))
-    return np.ascontiguousarray(pixels.reshape(side, side, channels).transpose(2, 0, 1))
+    values = wide_values(image)
+    return byte_square(image, **shape) if values is None else wide_square(values, **shape)
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Return the image without transparency and with 8 bits a channel."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        if not np.isfinite(values).all():
-            raise ValueError("pixels that are NaN or infinite")
-        if values.dtype.kind == "f" and values.max() <= 1:
-            values = values * 255
-        elif values.dtype.kind == "u" or values.max() > 255:
-            values = values / 257
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image)
-    return image
-
-
-def decoded(
-    source: ImageSource,
-    rows: NDArray[np.int64],
-    *,
-    channels: int,
-    side: int,
-    interpolation: str,
-    cache: Path | None,
-) -> tuple[Bytes, dict[int, str]]:
-    """Decode images at N rows: bytes (N, channels, side, side), and reasons by number.
-
-    With a folder `cache` the bytes are a memory map of a file there. One process writes it while the others wait;
-    it appears whole or not at all. Unreadable images are black. Raises `TaskError`.
-    """
-    shape = (len(rows), channels, side, side)
-
-    def one(row: int) -> Bytes | str:
-        try:
-            with source.image(int(row)) as image:
-                return decode(image, channels=channels, side=side, interpolation=interpolation)
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow's readers raise whatever their format's code runs into.
-            return _reason(error)
-
-    def read(take: Callable[[int, Bytes], Any]) -> dict[int, str]:
-        reasons: dict[int, str] = {}
-        for number, made in enumerate(_in_order(one, rows, threads=source.threads)):
-            if isinstance(made, str):
-                reasons[number] = made
-                made = np.zeros(shape[1:], dtype=np.uint8)
-            take(number, made)
-        return reasons
-
-    key = source.key()
-    if cache is None or key is None or len(rows) == 0:
-        pixels = np.empty(shape, dtype=np.uint8)
-        return pixels, read(pixels.__setitem__)
-    name = digest(_VERSION, key, channels, side, interpolation, rows)
-    try:
-        return _kept(cache / f"images-{name}.npy", shape, read)
-    except OSError as error:
-        raise TaskError(f"the decoded images can't be kept in {cache}: {error.strerror or error}.") from error
-
-
-def _in_order(one: Callable[[int], Bytes | str], rows: NDArray[np.int64], *, threads: bool) -> Iterator[Bytes | str]:
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # odd metadata, palettes
-        for start in range(0, len(rows), IMAGES_AT_ONCE):
-            yield from (pool.map if threads else map)(one, rows[start : start + IMAGES_AT_ONCE])
-
-
-def _kept(
-    file: Path, shape: tuple[int, ...], read: Callable[[Callable[[int, Bytes], Any]], dict[int, str]]
-) -> tuple[Bytes, dict[int, str]]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        with suppress(BrokenArray, OSError, ValueError, RecursionError):  # what does not fit is decoded again
-            return read_array(file, shape, checked=False), _reasons(file.with_suffix(".json"), shape[0])
-        for left in file.parent.glob(f"{file.stem}.*.partial"):  # by a process that was killed
-            left.unlink()
-        with replacing(file) as stream:
-            writer = ArrayWriter(stream, shape)
-            reasons = read(lambda number, made: writer.write(made))
-            writer.finish()
-            with replacing(file.with_suffix(".json")) as broken:
-                broken.write(json.dumps(reasons).encode())
-        return read_array(file, shape, checked=False), reasons
-
-
-def _reasons(file: Path, examples: int) -> dict[int, str]:
-    """Return why images could not be read, by number. Raises `ValueError`."""
-    table = json.loads(file.read_text()) if file.is_file() else None
-    if not isinstance(table, dict):
-        raise ValueError(f"{file} is no table.")
-    reasons = {int(number): printable(str(text)) for number, text in table.items()}
-    if not all(0 <= number < examples for number in reasons):
-        raise ValueError(f"{file} is of other images.")
-    return reasons
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(printable(text).split())[:100] or type(error).__name__
+def side_and_channels(image: Picture) -> tuple[int, int]:
+    """Return the length of the shorter side, and 1 for a grey image, else 3."""
+    if isinstance(image, np.ndarray):
+        return min(image.shape[:2]), 1 if image.ndim == 2 or image.shape[2] == 2 else 3
+    grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+    return min(image.size), 1 if grey else 3

@@ -3,33 +3,34 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from search.array_file import Bytes
-from search.data.decoding import FILTERS, ImageSource, decoded
+from search.data.decoding import ImageSource, Picture, side_and_channels
 from search.data.examples import Examples, TaskData
+from search.data.pixel_range import PixelRange
+from search.data.squares import FILTERS
 from search.errors import TaskError
 
 Draws = NDArray[np.float64]
-MAX_UNREADABLE_SHARE = 0.01
-"""The largest share of images that may be unreadable; beyond it the data are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Images:
-    """N raw images: row `rows[i]` of the source, turned by `turns[i]` quarters."""
+    """N raw images: row `rows[i]` of the source, turned by `turns[i]` quarters.
+
+    pixel_range: the values that become 0 and 1; None for the default of `pixel_ranges`.
+    """
 
     source: ImageSource
     rows: Tensor
     turns: Tensor
+    pixel_range: PixelRange | None = None
 
     @classmethod
     def of(cls, source: ImageSource) -> "Images":
@@ -39,7 +40,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> Picture:
         """Return one image of any size and mode. Raises any exception of its reader."""
         return self.source.image(int(self.rows[index]))
 
@@ -57,11 +58,12 @@ class Images:
         """
         for index in range(len(self)):
             try:
-                with self[index] as image:
-                    side, grey = min(image.size), image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+                image = self[index]
+                side, channels = side_and_channels(image)
+                if not isinstance(image, np.ndarray):
+                    image.close()
             except Exception:
                 continue
-            channels = 1 if grey else 3
             return ImageFormat(size=side, resize=side, mean=(0.0,) * channels, std=(1.0,) * channels)
         raise TaskError(f"None of {len(self)} images can be read, the first is {self.source.name(int(self.rows[0]))}.")
 
@@ -97,14 +99,18 @@ class ImageFormat:
 class PreparedImages:
     """N prepared images: row `rows[i]` of `pixels` (M, C, R, R), turned by `turns[i]` quarters.
 
+    scale: float32 (M, 2), of each row of `pixels` a summand and a divisor that lead to 0 to 1. None: bytes of 0 to
+    255. `pixels` may have one channel where the format has three.
+
     An augmented view is a pure function of (seed, row, view). So all trials see the same views, whatever their
     subset. `views` of them take turns; with `inf` each pass shows a new one.
     """
 
-    pixels: Bytes
+    pixels: NDArray[Any]
     rows: Tensor
     turns: Tensor
     format: ImageFormat
+    scale: Tensor | None = None
     augment: tuple[str, ...] = ()
     views: float = inf
     seed: int = 0
@@ -120,24 +126,34 @@ class PreparedImages:
         if self.augment and passes is not None:
             pixels = self._augmented(indices, passes if self.views == inf else passes % int(self.views))
         else:
-            pixels = self.pixels_of(indices)
+            pixels = self._centres(indices)
         mean, std = (torch.tensor(value)[:, None, None] * 255 for value in (self.format.mean, self.format.std))
-        return pixels.float().sub_(mean).div_(std)
+        return (self._of_255(pixels, indices).float() - mean).div_(std)
 
     def cache_key(self, indices: Tensor, *, augmented: bool) -> tuple[Any, ...]:
         """Return everything that those inputs are made from; views are drawn by the rows' numbers."""
         rows = self.rows[indices]
-        plain = (self.pixels[rows.numpy()], self.turns[indices], repr(self.format))
+        scale = None if self.scale is None else self.scale[rows]
+        plain = (self.pixels[rows.numpy()], self.turns[indices], repr(self.format), scale)
         return (*plain, rows, self.augment, self.seed) if augmented else plain
 
     def pixels_of(self, indices: Tensor) -> Tensor:
-        """Return uint8 (B, C, size, size): the centres, to be shown."""
+        """Return centres to show, (B, C, size, size): uint8 or float32, 0 to 255."""
+        return self._of_255(self._centres(indices), indices)
+
+    def _centres(self, indices: Tensor) -> Tensor:
         return self._turned(_centre(self._stored(indices), self.format.size), indices)
+
+    def _of_255(self, pixels: Tensor, indices: Tensor) -> Tensor:
+        if self.scale is None:
+            return pixels
+        offset, span = self.scale[self.rows[indices]][:, :, None, None, None].unbind(1)
+        return (pixels + offset).div_(span).mul_(255)
 
     def _augmented(self, indices: Tensor, views: Tensor) -> Tensor:
         size = self.format.size
         batch = self._stored(indices) if "crop" in self.augment else _centre(self._stored(indices), size)
-        out = torch.empty(len(batch), batch.shape[1], size, size, dtype=torch.uint8)
+        out = torch.empty(len(batch), batch.shape[1], size, size, dtype=batch.dtype)
         rows = self.rows[indices].tolist()
         for number, (row, view) in enumerate(zip(rows, views.tolist(), strict=True)):
             rng = np.random.default_rng([self.seed, row, view])
@@ -181,48 +197,6 @@ def _random_flip(picture: Tensor, draws: Draws, size: int) -> Tensor:
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, Draws, int], Tensor]] = {"crop": _random_crop, "flip": _random_flip}
 """Augmentations of a view, in this order; each takes five numbers drawn from [0, 1)."""
-
-
-def prepare(
-    examples: Examples,
-    format: ImageFormat,
-    *,
-    augment: tuple[str, ...] = (),
-    views: float = inf,
-    seed: int = 0,
-    cache: Path | None = None,
-) -> tuple[Examples, list[str]]:
-    """Decode raw images for a network, each once; returns notes on unreadable ones, too.
-
-    cache: a folder for the pixels, shared by processes and runs.
-
-    Raises `TaskError` for inputs that are no images, and if more than 1 % of the images, or a whole class, can't
-    be read.
-    """
-    images = examples.inputs
-    if not isinstance(images, Images):
-        raise TaskError(f"the network takes images; these data are {type(images).__name__.lower()}s.")
-    source = images.source
-    used, position = np.unique(images.rows.numpy(), return_inverse=True)
-    shape = {"channels": format.channels, "side": format.resize}
-    pixels, reasons = decoded(source, used, **shape, interpolation=format.interpolation, cache=cache)
-    kept = torch.from_numpy(np.flatnonzero(~np.isin(position, [*reasons])))
-    rows, turns, targets = torch.from_numpy(position)[kept], images.turns[kept], examples.targets[kept]
-    notes = []
-    if reasons:
-        first = [f"{source.name(int(used[number]))} ({reasons[number]})" for number in sorted(reasons)[:3]]
-        named = "; ".join(first) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
-        text = f"{len(reasons)} of {len(used)} images can't be read: {named}."
-        lost = not targets.is_floating_point() and len({*examples.targets.tolist()}) > len({*targets.tolist()})
-        if lost or len(reasons) > MAX_UNREADABLE_SHARE * len(used):
-            raise TaskError(
-                f"{text} At most {MAX_UNREADABLE_SHARE:.0%} are skipped, and no whole class: repair or remove them."
-            )
-        notes.append(f"{text} They are skipped.")
-    prepared = PreparedImages(
-        pixels=pixels, rows=rows, turns=turns, format=format, augment=augment, views=views, seed=seed
-    )
-    return Examples(prepared, targets), notes
 
 
 def rotations(data: TaskData) -> TaskData:

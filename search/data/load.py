@@ -1,7 +1,7 @@
 """Data by name: a pool to draw labelled examples from, and a test set."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # unlike Path's methods, they don't raise for impossible names
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 from search.data.custom import code_options, own_data
 from search.data.digits import digits, digits_source
 from search.data.duplicates import fingerprint, warn_duplicates
-from search.data.examples import TaskData
+from search.data.examples import Examples, TaskData
 from search.data.forecasts import WINDOWS, forecast_steps, split_steps
 from search.data.image_folders import image_folder
+from search.data.images import Images
 from search.data.npz import npz_arrays
 from search.data.options import PATH, SHARE, SLICES, Options, Source
 from search.data.series import table_series, ts_series
@@ -57,6 +58,7 @@ def load_data(
     where: str,
     test: str | float | None = None,
     judged: bool = True,
+    pixel_range: Sequence[float] | None = None,
 ) -> TaskData:
     """Load the data of that name, with the options that its kind of data has.
 
@@ -65,15 +67,33 @@ def load_data(
     where: the key that asked for the data, as "[task] data".
     test: the share or the path of the test set, "cv" for cross-validation; by default as the data are.
     judged: with false, no test set is held out.
+    pixel_range: the two values of images that become 0 and 1.
 
     Raises `TaskError`: one line that names the key, the value and what is allowed.
     """
     origin = f"{where} = {name!r}"
     try:
-        data = _loaded(name, {**(options or {}), **({} if test is None else {"test": test})}, judged=judged)
+        data = _with_range(
+            _loaded(name, {**(options or {}), **({} if test is None else {"test": test})}, judged=judged), pixel_range
+        )
     except TaskError as error:
         raise TaskError(f"{origin}: {error}") from error
     return replace(data, origin=origin, notes=tuple(f"{origin}: {note}" for note in data.notes))
+
+
+def _with_range(data: TaskData, pixel_range: Sequence[float] | None) -> TaskData:
+    if pixel_range is None:
+        return data
+    low, high = pixel_range
+    if not low < high:
+        raise TaskError(f"pixel_range = {[low, high]}; allowed: [low, high] with low < high.")
+
+    def changed(examples: Examples, _: str) -> Examples:
+        if not isinstance(examples.inputs, Images):
+            raise TaskError(f"pixel_range = {[low, high]}: these are no images; leave it out.")
+        return replace(examples, inputs=replace(examples.inputs, pixel_range=(low, high)))
+
+    return data.map(changed)
 
 
 def _loaded(name: str, options: Mapping[str, Any], *, judged: bool) -> TaskData:

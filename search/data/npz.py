@@ -23,25 +23,36 @@ NAMES = (
 )
 """Names that the arrays may have: inputs and targets, and those of a test set."""
 
+CHANNELS = (1, 3, 4)
+"""Counts of channels: grey, RGB, RGBA."""
+MIN_SIDE, MAX_RATIO = 8, 2
+"""Least pixels of the shorter side of wide images, and longest side over shortest."""
 
-def npz_arrays(name: str, *, test: str | None = None) -> RawData:
+
+def npz_arrays(name: str, *, test: str | None = None, images: bool | None = None) -> RawData:
     """Read arrays `x` and `y`, perhaps a test set's, by one of `NAMES`.
 
-    x: bytes (N, H, W) or (N, H, W, C) are images.
-    x: other numbers (N, ...) become float32: features (N, F), series (N, T, C), images (N, C, H, W).
+    x: whole numbers are images, (N, H, W) or with channels, first or last: bytes always, wider ones if they look so.
+    x: other numbers (N, ...) become float32: features (N, F), series (N, T, C), tensors (N, C, H, W).
     y: whole numbers or words are classes; other numbers are to be predicted.
-    test: a file of such arrays, in place of a test set in this one. Raises `TaskError`.
+    test: a file of such arrays, in place of a test set in this one.
+    images: true makes images of any numbers; false makes none. Raises `TaskError`.
     """
     x, y, held = _named(name)
     if test is not None:
         held = _named(test)[:2]
-    pool, classes = _examples(x, y, name)
+    chosen = _are_images(x) if images is None else images
+    pool, classes = _examples(x, y, name, images=chosen)
     own = None
     if held is not None:
-        own, _ = _examples(*held, name, classes=classes)
+        own, _ = _examples(*held, name, classes=classes, images=chosen)
         if type(own.inputs) is not type(pool.inputs):
             raise TaskError(f"the test inputs are of another type than the others ({held[0].dtype}).")
-    return RawData(pool=pool, test=own, classes=classes)
+    notes: tuple[str, ...] = ()
+    if images is None and x.dtype != np.uint8 and x.dtype.kind in "iu" and x.ndim > 2:
+        read, other = ("images", "false") if chosen else ("numbers as they are", "true")
+        notes = (f"the inputs, {x.dtype} of shape {x.shape}, are {read}; option images = {other} for the other.",)
+    return RawData(pool=pool, test=own, classes=classes, notes=notes)
 
 
 def _named(name: str) -> tuple[Array, Array, tuple[Array, Array] | None]:
@@ -59,10 +70,23 @@ def _named(name: str) -> tuple[Array, Array, tuple[Array, Array] | None]:
     raise TaskError(f"{name} needs arrays {allowed}; it has: {', '.join(arrays)[:200]}.")
 
 
-def _examples(x: Array, y: Array, name: str, *, classes: tuple[str, ...] = ()) -> tuple[Examples, tuple[str, ...]]:
+def _are_images(x: Array) -> bool:
+    """Guess by type and shape: bytes, and wider whole numbers in squarish planes."""
+    if x.dtype == np.uint8:
+        return x.ndim >= 3
+    if x.dtype.kind not in "iu" or x.ndim not in (3, 4):
+        return False
+    height, width = x.shape[1:3] if x.ndim == 3 or x.shape[3] in CHANNELS else x.shape[2:]
+    squarish = min(height, width) >= MIN_SIDE and max(height, width) <= MAX_RATIO * min(height, width)
+    return squarish and (x.ndim == 3 or x.shape[3] in CHANNELS or x.shape[1] in CHANNELS)
+
+
+def _examples(
+    x: Array, y: Array, name: str, *, images: bool, classes: tuple[str, ...] = ()
+) -> tuple[Examples, tuple[str, ...]]:
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise TaskError(f"{name} has inputs of shape {x.shape} and targets of shape {y.shape}.")
-    inputs = _inputs(x, name)
+    inputs = _inputs(x, name, images=images)
     if y.shape[1:] == (1,):
         y = y[:, 0]
     if y.dtype.kind == "f":
@@ -73,9 +97,9 @@ def _examples(x: Array, y: Array, name: str, *, classes: tuple[str, ...] = ()) -
     return Examples(inputs, targets), found
 
 
-def _inputs(x: Array, name: str) -> Inputs:
-    if x.dtype == np.uint8 and x.ndim >= 3:
-        return Images.of(Pixels(_channels_last(x, name), name))
+def _inputs(x: Array, name: str, *, images: bool) -> Inputs:
+    if images and x.dtype.kind in "fiub":
+        return Images.of(Pixels(_channels_last(x.astype(np.uint8) * 255 if x.dtype == bool else x, name), name))
     if x.dtype.kind not in "fiub" or x.ndim < 2:
         raise TaskError(f"{name} has inputs {x.dtype} of shape {x.shape}; allowed: numbers (N, ...).")
     with np.errstate(over="ignore"):  # too large a number becomes infinite, which is refused
@@ -83,8 +107,11 @@ def _inputs(x: Array, name: str) -> Inputs:
 
 
 def _channels_last(x: Array, name: str) -> Array:
-    if x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3, 4)):
+    if x.ndim == 3 or (x.ndim == 4 and x.shape[3] in CHANNELS):
         return x
-    if x.ndim == 4 and x.shape[1] in (1, 3, 4):
+    if x.ndim == 4 and x.shape[1] in CHANNELS:
         return x.transpose(0, 2, 3, 1)
-    raise TaskError(f"{name} has bytes of shape {x.shape}; allowed: (N, H, W), or with 1, 3 or 4 channels.")
+    raise TaskError(
+        f"{name} has images of shape {x.shape}; allowed: (N, H, W), or with 1, 3 or 4 channels; or "
+        "option images = false."
+    )

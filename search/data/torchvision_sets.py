@@ -19,6 +19,8 @@ from torch.utils.data import ConcatDataset, Subset
 from search.data.decoding import stamp
 from search.data.examples import Examples, RawData
 from search.data.images import Images
+from search.data.squares import FORMATS
+from search.data.wide_images import wide_values
 from search.digest import digest
 from search.errors import TaskError
 from search.user_code import one_line
@@ -201,6 +203,25 @@ def labels(dataset: Any) -> Tensor:
     if not all(_is_index(one) for one in read):
         raise TaskError(f"the targets must be class indices, got a {type(first).__name__} for the first item.")
     return torch.tensor([int(one) for one in read], dtype=torch.int64)
+
+
+def lost_bits(dataset: Any) -> tuple[str, ...]:
+    """Return a note if torchvision's loader drops bits of wide images."""
+    from torchvision.datasets.folder import default_loader
+
+    if getattr(dataset, "loader", None) is not default_loader or not getattr(dataset, "samples", None):
+        return ()
+    path = Path(dataset.samples[0][0])
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            wide = wide_values(image) is not None
+    except Exception:  # an unreadable image is named where it is read
+        return ()
+    note = (
+        f"{path.name} has more than 8 bits a channel, of which torchvision's loader keeps 8: values above 255 are "
+        "clipped, or lower bits dropped. Name the folder as data, or give the data set a loader of your own."
+    )
+    return (note,) if wide else ()
 
 
 @contextmanager

@@ -78,7 +78,9 @@ def _like(example: Any) -> Any:
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gigabytes = Annotated[float, Field(ge=0, le=1e6)]
-Channels = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Channels = Annotated[list[Finite], Field(min_length=1)]
+PixelRange = Annotated[list[Finite], Field(min_length=2, max_length=2)]
 Sizes = Annotated[
     list[Size], Field(min_length=1, examples=[[50, 200]]), AfterValidator(_check_distinct), AfterValidator(sort_sizes)
 ]
@@ -109,6 +111,8 @@ class Task(Table):
     """
     options: Options = {}
     """The data's own, such as { text = "review", label = "stars" }."""
+    pixel_range: PixelRange | None = _like([0, 4095])
+    """Pixel values that become 0 and 1; default: [0, 255] of bytes, else measured."""
     sizes: Sizes
     """Labelled examples to train on; "all" is what there is."""
     test: TestSet | None = Field(default=None, examples=["cv"])
@@ -165,6 +169,8 @@ class Source(Table):
     data: str = Field(examples=["digits-0-4"])
     """As in [task]."""
     options: Options = {}
+    """As in [task]."""
+    pixel_range: PixelRange | None = _like([0, 4095])
     """As in [task]."""
     labels: Literal["given", "rotation"] = "given"
     """The data's own, or "rotation": how far images were turned (Gidaris et al., 2018)."""

@@ -1,13 +1,13 @@
 """Raw images and texts as a network takes them: tensors, made once."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import ImageFormat, Images
-from search.data.images import prepare as prepare_images
+from search.data.preparation import prepare as prepare_images
 from search.data.texts import Texts
 from search.errors import TaskError
 from search.models.network import Network, image_format
@@ -15,29 +15,30 @@ from search.spec.study_spec import StudySpec
 
 
 def prepared(data: TaskData, network: Network, spec: StudySpec, *, cache: Path | None) -> TaskData:
-    """Return the data as the network takes them; notes name skipped images.
+    """Return the data as the network takes them.
 
-    `cache`: a folder in which images are decoded once for all processes. Raises `TaskError`.
+    Notes name skipped images and the range of pixel values.
+    cache: a folder in which images are decoded once for all processes. Raises `TaskError`.
     """
-    format = _format(data, network, spec)  # of the pool and of the test set alike
-    sets, notes = [], [*data.notes]
-    for examples in (data.pool, data.test):
-        if format is not None and len(examples):
-            try:
-                train = spec.train
-                examples, skipped = prepare_images(
-                    examples,
-                    format,
-                    augment=tuple(train.augment),
-                    views=train.views,
-                    seed=spec.search.seed,
-                    cache=cache,
-                )
-            except TaskError as error:
-                raise TaskError(f"{data.origin}: {error}") from error
-            notes += [f"{data.origin}: {note}" for note in skipped]
-        sets.append(_encoded(examples, network, spec, origin=data.origin))
-    return replace(data, pool=sets[0], test=sets[1], notes=tuple(notes))
+    format, parts, notes = _format(data, network, spec), data.parts, [*data.notes]
+    if format is not None:
+        train = spec.train
+        try:
+            ready, said = prepare_images(
+                [*parts.values()],
+                format,
+                augment=tuple(train.augment),
+                views=train.views,
+                seed=spec.search.seed,
+                cache=cache,
+            )
+        except TaskError as error:
+            raise TaskError(f"{data.origin}: {error}") from error
+        parts = dict(zip(parts, ready, strict=True))
+        emptied = {*data.test.targets.tolist()} - {*parts["test"].targets.tolist()} if data.classes else ()
+        said += [f"the test set has no image of class {data.classes[label]!r} left." for label in sorted(emptied)]
+        notes += [f"{data.origin}: {note}" for note in said]
+    return data.map(lambda _, name: _encoded(parts[name], network, spec, origin=data.origin), notes=tuple(notes))
 
 
 def samples(data: TaskData, network: Network, spec: StudySpec) -> list[Tensors]:

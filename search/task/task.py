@@ -74,7 +74,8 @@ class Task:
         """Load and check a task, its data still raw. Raises as `load` does."""
         if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
             raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
-        data = load_data(spec.task.data, spec.task.options, where="[task] data", test=spec.task.test)
+        table = spec.task
+        data = load_data(table.data, table.options, where="[task] data", test=table.test, pixel_range=table.pixel_range)
         source = _source(spec)
         splits = _splits(spec, data)
         check_data(spec, data, source, splits)
@@ -202,7 +203,8 @@ class Task:
 def _source(spec: StudySpec) -> TaskData | None:
     if spec.source is None:
         return None
-    data = load_data(spec.source.data, spec.source.options, where="[source] data", judged=False)
+    table = spec.source
+    data = load_data(table.data, table.options, where="[source] data", judged=False, pixel_range=table.pixel_range)
     return rotations(data) if spec.source.labels == "rotation" else data
 
 

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from search.data.duplicates import shared
-from search.data.images import ImageFormat, prepare
+from search.data.images import ImageFormat
 from search.data.load import load_data
 from search.errors import TaskError
+from tests.search.data.pictures import prepare_one
 
 FORMAT = ImageFormat(size=8, resize=8, mean=(0.0,), std=(1.0,))
 
@@ -46,7 +47,7 @@ def test_names_of_any_bytes_are_read_and_printable(tmp_path):
     os.symlink("nowhere", tmp_path / "x" / "ünï" / "link.png")
     (tmp_path / "x" / "a b" / "\x1b[31m.png").touch()
     data = load(name, test=0)
-    ready, notes = prepare(data.pool, FORMAT, cache=tmp_path / "cache")
+    ready, notes = prepare_one(data.pool, FORMAT, cache=tmp_path / "cache")
     assert len(ready) == 200
     assert notes[0].isprintable()
     assert r"2 of 202 images can't be read: x/a b/\x1b[31m.png (it is no image)" in notes[0]

@@ -7,9 +7,9 @@ from torchvision import transforms
 
 from search.data.decoding import Pixels
 from search.data.examples import Examples, TaskData
-from search.data.images import ImageFormat, Images, prepare, rotations
+from search.data.images import ImageFormat, Images, rotations
 from search.errors import TaskError
-from tests.search.data.pictures import RGB, examples
+from tests.search.data.pictures import RGB, examples, prepare_one
 
 
 @pytest.mark.parametrize("size", [(640, 427), (300, 427), (61, 64), (64, 130)])
@@ -27,13 +27,13 @@ def test_a_picture_is_what_torchvision_makes_of_it(photo, size, interpolation):
     )
     format = ImageFormat(size=56, resize=64, mean=RGB.mean, std=RGB.std, interpolation=interpolation)
     raw = Examples(Images.of(Pixels(np.asarray(image)[None], "photo")), torch.zeros(1).long())
-    ours, notes = prepare(raw, format)
+    ours, notes = prepare_one(raw, format)
     assert notes == []
     torch.testing.assert_close(ours[0][0], theirs(image))
 
 
 def test_a_view_is_a_function_of_seed_example_and_number():
-    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=7)
+    ready, _ = prepare_one(examples(), RGB, augment=("crop", "flip"), seed=7)
     views = [(index, view) for index in range(12) for view in (0, 1, 5)]
     whole = ready.__getitems__(views)[0]
     assert whole.shape == (36, 3, 56, 56)
@@ -41,13 +41,13 @@ def test_a_view_is_a_function_of_seed_example_and_number():
     part = ready.subset(torch.tensor([3, 9, 11])).subset(torch.tensor([2, 0]))
     assert torch.equal(part.__getitems__([(0, 5), (1, 1)])[0], whole[[views.index((11, 5)), views.index((3, 1))]])
     assert len({tuple(one.flatten().tolist()) for one in whole}) == 36, "two views are the same"
-    other, _ = prepare(examples(), RGB, augment=("crop", "flip"), seed=8)
+    other, _ = prepare_one(examples(), RGB, augment=("crop", "flip"), seed=8)
     assert not torch.equal(other.__getitems__(views)[0], whole)
 
 
 def test_without_a_view_or_augmentation_the_centre_is_taken():
-    plain, _ = prepare(examples(), RGB)
-    ready, _ = prepare(examples(), RGB, augment=("crop", "flip"))
+    plain, _ = prepare_one(examples(), RGB)
+    ready, _ = prepare_one(examples(), RGB, augment=("crop", "flip"))
     pairs = [(index, 3) for index in range(12)]
     expected = plain.__getitems__(list(range(12)))[0]
     assert torch.equal(plain.__getitems__(pairs)[0], expected)
@@ -59,7 +59,7 @@ def test_without_a_view_or_augmentation_the_centre_is_taken():
 
 
 def test_flips_exchange_sides_and_crops_keep_half():
-    ready, _ = prepare(examples(), RGB, augment=("flip",))
+    ready, _ = prepare_one(examples(), RGB, augment=("flip",))
     plain = ready.__getitems__([0])[0][0]
     seen = ready.__getitems__([(0, view) for view in range(40)])[0]
     flipped = [torch.equal(one, plain.flip(-1)) for one in seen]
@@ -67,7 +67,7 @@ def test_flips_exchange_sides_and_crops_keep_half():
     assert 10 <= sum(flipped) <= 30
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3))[None]  # each column's own number
     one = Examples(Images.of(Pixels(ramp, "ramp")), torch.zeros(1).long())
-    crops, _ = prepare(one, RGB, augment=("crop",))
+    crops, _ = prepare_one(one, RGB, augment=("crop",))
     rows = torch.stack([crops.inputs.take(torch.tensor([0]), torch.tensor([view]))[0] for view in range(60)])
     pixels = rows[:, 0, 0] * RGB.std[0] * 255 + RGB.mean[0] * 255
     widths = (pixels[:, -1] - pixels[:, 0] + 1) / 64
@@ -81,8 +81,8 @@ def test_rotations_are_four_of_each_image_without_labels():
     assert turned.outputs == 4
     assert turned.pool.targets.tolist() == [0, 1, 2, 3] * 6
     assert len(turned.test) == 8
-    plain = prepare(raw, RGB)[0].__getitems__(list(range(6)))[0]
-    ready = prepare(turned.pool, RGB)[0]
+    plain = prepare_one(raw, RGB)[0].__getitems__(list(range(6)))[0]
+    ready = prepare_one(turned.pool, RGB)[0]
     assert len(ready.inputs.pixels) == 6, "each image is decoded once"
     for number in range(24):
         upright = plain[number // 4]
@@ -109,7 +109,7 @@ def test_images_as_they_are_keep_size_and_channels(photo):
 
 def test_other_inputs_than_images_are_refused():
     with pytest.raises(TaskError, match="the network takes images"):
-        prepare(Examples(torch.zeros(2, 3), torch.zeros(2).long()), RGB)
+        prepare_one(Examples(torch.zeros(2, 3), torch.zeros(2).long()), RGB)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from search.data.images import ImageFormat, Images, prepare
+from search.data.images import ImageFormat, Images
 from search.data.load import load_data
 from search.errors import TaskError
+from tests.search.data.pictures import prepare_one
 
 
 def save(path, **arrays):
@@ -21,7 +22,7 @@ def test_real_digits(assets):
     assert data.classes == tuple("0123456789")
     assert data.pool.targets.bincount().tolist() == [400] * 10
     assert data.test.targets.bincount().tolist() == [100] * 10
-    ready, _ = prepare(data.pool, ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,)))
+    ready, _ = prepare_one(data.pool, ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,)))
     whole = np.load(assets / "mnist5k.npz")
     found = np.sort(ready.inputs.pixels_of(torch.arange(10)).numpy().reshape(10, -1), axis=0)
     assert np.array_equal(found, np.sort(whole["images"][data.pool.inputs.rows[:10]].reshape(10, -1), axis=0))
@@ -93,7 +94,7 @@ def test_a_test_part_comes_from_the_file_or_from_another(tmp_path):
             r"1 inputs that are NaN or infinite, the first at \[1, 0",
         ),
         ({"x": np.zeros((4, 1)), "y": np.array([0, 1, np.nan, 0])}, "targets must be finite"),
-        ({"x": np.zeros((2, 9, 9, 9), np.uint8), "y": np.arange(2)}, "bytes of shape"),
+        ({"x": np.zeros((2, 9, 9, 9), np.uint8), "y": np.arange(2)}, "images of shape"),
         ({"x": np.array(["a", "b"]), "y": np.arange(2)}, "inputs <U1 of shape"),
         ({"x": np.array([[{}], [{}]]), "y": np.arange(2)}, "can't be read as an .npz file of plain arrays"),
         ({"x": np.zeros((4, 1)), "y": np.arange(4) % 2, "x_test": np.zeros((1, 1)), "y_test": [7]}, "label '7', which"),

@@ -9,9 +9,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torchvision import datasets
 
-from search.data.images import ImageFormat, prepare
+from search.data.images import ImageFormat
 from search.data.load import load_data
+from search.data.torchvision_sets import lost_bits
 from search.errors import TaskError
+from tests.search.data.pictures import prepare_one
 
 FORMAT = ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,))
 
@@ -41,7 +43,7 @@ def test_fashion_mnist_has_its_own_parts_names_and_pixels(fashion):
     assert (len(data.pool), len(data.test), data.classes[9]) == (60_000, 10_000, "Ankle boot")
     assert data.test.targets.bincount().tolist() == [1000] * 10
     few = torch.tensor([0, 41, 59_999])
-    ready, _ = prepare(data.pool.subset(few), FORMAT)
+    ready, _ = prepare_one(data.pool.subset(few), FORMAT)
     theirs = datasets.FashionMNIST(fashion, train=True)
     assert torch.equal(ready.inputs.pixels_of(torch.arange(3))[:, 0], theirs.data[few])
     assert torch.equal(ready.targets, theirs.targets[few])
@@ -50,7 +52,7 @@ def test_fashion_mnist_has_its_own_parts_names_and_pixels(fashion):
 def test_its_images_are_kept_by_their_place_and_part(fashion, tmp_path):
     data = load("FashionMNIST", root=str(fashion))
     for part in (data.pool, data.test, data.pool):
-        prepare(part.subset(torch.arange(3)), FORMAT, cache=tmp_path)
+        prepare_one(part.subset(torch.arange(3)), FORMAT, cache=tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
@@ -84,7 +86,7 @@ def test_other_images_in_the_same_place_are_decoded(tmp_path, name):
                 (tmp_path / base / "labels" / f"{part}1.txt").write_text("\n".join(lines))
 
     def first():
-        ready, _ = prepare(load(name, root=str(tmp_path), download=False).pool, FORMAT, cache=tmp_path / "c")
+        ready, _ = prepare_one(load(name, root=str(tmp_path), download=False).pool, FORMAT, cache=tmp_path / "c")
         return ready[0][0]
 
     write(tiles(20)[:10])
@@ -118,7 +120,7 @@ def test_caltech101_has_no_test_part_so_one_is_held_out(tmp_path):
     data = load("Caltech101", root=str(tmp_path), test=0.3)
     assert data.classes == ("Faces", "ant", "beaver")
     assert data.pool.targets.bincount().tolist() == [7, 7, 7]
-    assert len(prepare(data.test, FORMAT)[0]) == 9
+    assert len(prepare_one(data.test, FORMAT)[0]) == 9
 
 
 def test_pets_are_split_by_name(tmp_path):
@@ -178,3 +180,14 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
         TaskError, match=r"can't be downloaded \(OSError: no route to host\): fetch it where there is a"
     ):
         load("CIFAR10", root=str(tmp_path))
+
+
+def test_a_loader_that_drops_bits_gets_a_note(tmp_path):
+    """torchvision's own loader clips 16 bits; a data set with another loader, or with bytes, gets no note."""
+    for dtype in (np.uint8, np.uint16):
+        for label in ("a", "b"):
+            (tmp_path / dtype.__name__ / label).mkdir(parents=True)
+            Image.fromarray(np.full((4, 4), 200, dtype)).save(tmp_path / dtype.__name__ / label / "0.png")
+    bytes_, wide = (datasets.ImageFolder(tmp_path / name) for name in ("uint8", "uint16"))
+    assert "0.png has more than 8 bits a channel, of which torchvision's loader keeps 8" in lost_bits(wide)[0]
+    assert lost_bits(bytes_) == lost_bits(datasets.ImageFolder(tmp_path / "uint16", loader=Image.open)) == ()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from search.data.images import ImageFormat, prepare
+from search.data.images import ImageFormat
 from search.data.load import load_data
 from search.errors import FrostlineError
+from tests.search.data.pictures import prepare_one
 from tests.search.hostile.archives import ARCHIVES, array, zipped
 from tests.search.hostile.sandbox import one_line
 
@@ -118,7 +119,7 @@ def pictures(folder, count):
 
 def prepared(folder):
     pool = load_data("images", {"test": 0.0}, where="[task] data").pool
-    return prepare(pool, SHAPE, cache=folder / "cache")
+    return prepare_one(pool, SHAPE, cache=folder / "cache")
 
 
 @pytest.mark.parametrize("attack", [*PICTURES, "pipe", "loop"])

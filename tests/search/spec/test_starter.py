@@ -21,10 +21,12 @@ def test_starter_shows_the_true_defaults():
     spec = StudySpec.from_dict(tomllib.loads(TEXT), where="starter")
     shown = "\n".join(line.removeprefix("# ") for line in TEXT.splitlines() if " = " in line or line[:1] == "[")
     defaults = StudySpec.from_dict(tomllib.loads(shown), where="starter, all of it")
-    # The defaults of the space, and of how a network sees images, depend on the network; the metric on the task.
+    # The defaults of the space, and of how a network sees images, depend on network and data; the metric on the task.
     model = defaults.model.model_copy(update=dict.fromkeys(("groups", "image_size", "mean", "std")))
-    task = defaults.task.model_copy(update={"metric": None})
-    assert defaults.model_copy(update={"space": Space(), "model": model, "task": task}) == spec
+    task = defaults.task.model_copy(update={"metric": None, "pixel_range": None})
+    source = defaults.source.model_copy(update={"pixel_range": None})
+    known = {"space": Space(), "model": model, "task": task, "source": source}
+    assert defaults.model_copy(update=known) == spec
 
 
 def test_starter_fits_the_screen_and_aligns_its_comments():

@@ -1,4 +1,7 @@
 import numpy as np
+import pytest
+import torch
+from PIL import Image
 
 from search.data.load import load_data
 from search.models.registry import find_network
@@ -21,3 +24,115 @@ def test_a_source_without_a_test_set_may_be_augmented(tmp_path, monkeypatch):
     assert (len(data.pool), len(data.test), data.notes) == (8, 0, ())
     inputs, _ = data.pool.__getitems__([(0, 0), (1, 5)])
     assert inputs.shape == (2, 1, 12, 12)
+
+
+def scans(tmp_path):
+    """Write 12-bit scans of two classes, whose mean greys are 200 levels apart."""
+    rng = np.random.default_rng(0)
+    for name, level in (("healthy", 800), ("ill", 1000)):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(30):
+            scan = rng.normal(level, 10, (32, 32))
+            scan[0, :2] = 0, 4095
+            pixels = Image.fromarray(scan.round().astype(np.uint16))
+            pixels.save(tmp_path / "scans" / name / f"{number}.png")
+
+
+def study(**task):
+    content = {
+        "task": {"data": "scans", "sizes": [20], **task},
+        "model": {"backbone": "lenet", "weights": "none"},
+    }
+    return StudySpec.from_dict(content, where="test")
+
+
+def load(spec):
+    task = spec.task
+    data = load_data(task.data, where="[task] data", test=task.test, pixel_range=task.pixel_range)
+    return prepared(data, find_network(spec.model), spec, cache=None)
+
+
+def test_twelve_bit_scans_keep_their_levels(tmp_path, monkeypatch):
+    """Classes that differ by 200 of 4,096 levels differ by a twentieth of the range, and the note says so."""
+    monkeypatch.chdir(tmp_path)
+    scans(tmp_path)
+    data = load(study())
+    inputs, targets = data.pool.take(torch.arange(len(data.pool)))
+    middles = inputs.flatten(1).median(1).values
+    apart = middles[targets == 1].mean() - middles[targets == 0].mean()
+    assert apart == pytest.approx(200 / 4095, abs=0.001)
+    assert "60 of 60 images have more than 8 bits a channel: 0 to 4095 become 0 to 1" in data.notes[-1]
+
+
+def test_the_study_file_overrules_the_range(tmp_path, monkeypatch):
+    """`[task] pixel_range` spreads the levels that matter."""
+    monkeypatch.chdir(tmp_path)
+    scans(tmp_path)
+    data = load(study(pixel_range=[700, 1100]))
+    inputs, targets = data.pool.take(torch.arange(len(data.pool)))
+    middles = inputs.flatten(1).median(1).values
+    assert middles[targets == 0].mean() == pytest.approx(0.25, abs=0.01)
+    assert middles[targets == 1].mean() == pytest.approx(0.75, abs=0.01)
+    assert inputs.max() == pytest.approx((4095 - 700) / 400)
+
+
+def test_one_broken_image_is_skipped_wherever_it_is(tmp_path, monkeypatch):
+    """Each of twelve files of 160, in pool or test set, is skipped and named."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(80):
+            pixels = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+            pixels.save(tmp_path / "scans" / name / f"{number:02}.png")
+    skipped_of = set()
+    for number in range(12):
+        file = tmp_path / "scans" / "dog" / f"{number:02}.png"
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        data = load(study(test=0.2))
+        skipped_of.add((len(data.pool), len(data.test)))
+        assert f"1 of 160 images can't be read: scans/dog/{file.name} (" in data.notes[-1]
+        file.write_bytes(whole)
+    assert skipped_of == {(127, 32), (128, 31)}
+
+
+def test_a_class_that_the_test_set_loses_is_named(tmp_path, monkeypatch):
+    """The only test image of a class is skipped, and the note says which class has none."""
+    monkeypatch.chdir(tmp_path)
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8))
+    for part, count in (("train", 12), ("test", 1)):
+        for name in ("cat", "dog"):
+            (tmp_path / "scans" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels.save(tmp_path / "scans" / part / name / f"{number}.png")
+    (tmp_path / "scans" / "test" / "dog" / "0.png").write_bytes(b"")
+    assert "the test set has no image of class 'dog' left." in load(study()).notes[-1]
+
+
+def test_validation_images_count_and_are_prepared(tmp_path, monkeypatch):
+    """The data's own validation images are decoded, scaled by the pool's range, and under the same limit."""
+    monkeypatch.chdir(tmp_path)
+    for part, count, high in (("train", 90, 4000), ("val", 10, 8000), ("test", 10, 2000)):
+        for name in ("cat", "dog"):
+            (tmp_path / "scans" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.linspace(0, high, 256).astype(np.uint16).reshape(16, 16)
+                Image.fromarray(pixels).save(tmp_path / "scans" / part / name / f"{number}.png")
+    (tmp_path / "scans" / "val" / "dog" / "0.png").write_bytes(b"")
+    data = load(study())
+    highest = {name: part.take(torch.arange(len(part)))[0].amax() for name, part in data.parts.items()}
+    assert highest == {"pool": 1, "validation": 2, "test": 0.5}
+    assert "1 of 220 images can't be read: val/dog/0.png" in data.notes[-2]
+    assert "values from 0 to 8000 occur and are not clipped" in data.notes[-1]
+
+
+def test_own_code_that_clips_scans_is_named(tmp_path, monkeypatch):
+    """A study of the user's own `ImageFolder` starts with the note that its loader clips."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    scans(tmp_path)
+    code = "from torchvision.datasets import ImageFolder\n\n\ndef sets():\n    return ImageFolder('scans'), None\n"
+    (tmp_path / "own_scans.py").write_text(code)
+    notes = load(study(data="own_scans:sets")).notes
+    assert any("0.png has more than 8 bits a channel, of which torchvision's loader keeps 8" in note for note in notes)
