@@ -116,7 +116,7 @@ class Task(Table):
     sizes: Sizes
     """Labelled examples to train on; "all" is what there is."""
     test: TestSet | None = Field(default=None, examples=["cv"])
-    """What judges: a share to hold out, the path of other data, or "cv", cross-validation.
+    """The judge: a share to hold out, the path of other data, or "cv", cross-validation.
 
     By default the data's own test set, else "cv" below 500 labels, else a fifth.
     """
