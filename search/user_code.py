@@ -1,12 +1,16 @@
 """Code that a study file names: "package.module:attribute"."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from search.errors import TaskError
+
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""The form of "package.module:attribute"."""
 
 
 def import_named(name: str) -> Any:

@@ -45,7 +45,7 @@ CHANGES: dict[str, dict[str, dict[str, object]]] = {
     "bert-sentiment": {"task": {"sizes": [20]}},
     "lstm-vowels": {"task": {"sizes": [18]}, "source": {"epochs": 1}},
     "lstm-forecast": {
-        "task": {"sizes": [20], "options": {"target": "GOOG", "window": 8, "horizon": 2, "stride": 1, "test": 0.3}},
+        "task": {"sizes": [20], "options": {"target": "GOOG", "window": 8, "horizon": 2, "stride": 1}, "test": 0.3},
         "source": {"epochs": 1, "options": {"target": "AAPL", "window": 8, "horizon": 2, "stride": 1}},
     },
     "checkpoint-encoder": {"task": {"sizes": [20]}},
@@ -127,13 +127,13 @@ TO_THE_END: dict[str, dict[str, dict[str, object]]] = {
     "checkpoint-encoder": {},
     "your-own": {},
     "image-folder": {
-        "task": {"data": "clothes", "options": {"test": 0.3}},
+        "task": {"data": "clothes", "test": 0.3},
         "model": {"weights": "IMAGENET1K_V1", "image_size": 64},
         "train": {"epochs": 10, "steps_per_epoch": 6, "augment": ["flip"]},
         "search": {"trials": 12},
     },
     "bert-sentiment": {
-        "task": {"sizes": [200], "options": {"text": "text", "label": "label", "part": [0.0, 0.1], "test": 0.3}},
+        "task": {"sizes": [200], "options": {"text": "text", "label": "label", "part": [0.0, 0.1]}, "test": 0.3},
         "model": {"options": {"max_length": 32}},
         "train": {"epochs": 6, "steps_per_epoch": 4},
         "search": {"trials": 10},

@@ -36,7 +36,7 @@ def test_mobilenet_with_imagenet_weights_on_clothes(assets, tmp_path, monkeypatc
         write_images(tmp_path / "clothes" / str(label), images[labels == label])
     monkeypatch.chdir(tmp_path)
     content = {
-        "task": {"data": "clothes", "sizes": [250], "options": {"test": 0.4}},
+        "task": {"data": "clothes", "sizes": [250], "test": 0.4},
         "model": {
             "backbone": "mobilenet_v2",
             "weights": str(assets / "mobilenet_v2-b0353104.pth"),
@@ -58,7 +58,7 @@ def test_minilm_on_the_polarity_of_film_reviews(film_reviews, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     content = {
-        "task": {"data": "reviews.csv", "sizes": [400], "options": {"text": "text", "label": "label", "test": 0.3}},
+        "task": {"data": "reviews.csv", "sizes": [400], "options": {"text": "text", "label": "label"}, "test": 0.3},
         "model": {
             "backbone": f"transformers/{minilm.get_model_path()}",
             "weights": "DEFAULT",

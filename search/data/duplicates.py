@@ -29,7 +29,10 @@ def are_same(examples: Examples, others: Examples) -> bool:
 
 
 def warn_duplicates(data: TaskData) -> TaskData:
-    """Add a note if examples that evaluate are in the pool. Raises `TaskError` if the test set is the pool."""
+    """Add a note if examples that evaluate are in the pool.
+
+    Raises `TaskError` if the test set is the pool.
+    """
     if are_same(data.pool, data.test):
         raise TaskError("its test set is its pool; it must be other examples.")
     notes = []

@@ -1,6 +1,5 @@
 """Data by name: a pool to draw labelled examples from, and a test set."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import exists, isdir, isfile  # unlike Path's methods, they don't raise for impossible names
@@ -20,9 +19,7 @@ from search.data.series import table_series, ts_series
 from search.data.texts import texts
 from search.data.torchvision_sets import class_options, torchvision_set
 from search.errors import TaskError
-
-CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""The form of "package.module:attribute"."""
+from search.user_code import NAMED
 
 STANDARDIZED: Options = {**PATH, "standardize": (bool, True)}
 STEPS: Options = WINDOWS | {key: STANDARDIZED[key] for key in ("test", "part", "standardize")}
@@ -124,7 +121,7 @@ def _find_source(name: str, options: Mapping[str, Any]) -> Source:
         return FOLDER
     if isfile(name) and ending in FILES:
         return next(s for s in FILES[ending] if not s.chosen_by_options or s.chosen_by_options & options.keys())
-    if CODE.fullmatch(name) and not exists(name):
+    if NAMED.fullmatch(name) and not exists(name):
         return OWN
     if ending in FILES or "/" in name or "\\" in name:
         reason = f"no such kind of file; allowed: {', '.join(FILES)}" if exists(name) else "no such file or folder"

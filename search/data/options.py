@@ -16,7 +16,7 @@ Options = dict[str, Any]
 SLICES: Options = {"part": (Part | None, None), "classes": (Classes | None, None)}
 SHARE: Options = {"test": (Share | Literal["cv"] | None, None), **SLICES}
 PATH: Options = {"test": (Share | str | None, None), **SLICES}
-"""Options of `select`, with their types and defaults: `test` is a share, "cv", or a path."""
+"""Options of `select`: types and defaults. `test` is a share, "cv", or a path."""
 
 ALLOWED = {
     "test": 'a share to hold out, from 0 to below 1, "cv", or the path of the test data',

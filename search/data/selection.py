@@ -25,7 +25,7 @@ Classes = dict[str, list[int | str]]
 CROSS_VALIDATION = "cv"
 HELD_OUT_SHARE = 0.2
 MAX_CROSS_VALIDATED = 500
-"""Labels below which data without a test set are cross-validated, unless the study file says otherwise."""
+"""Labels below which data without a test set are by default cross-validated."""
 _PART_SEED, _TEST_SEED = 1, 2
 
 

@@ -17,10 +17,10 @@ Indices = NDArray[np.int64]
 FOLDS = 5
 """Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
 GROUPED_SHUFFLES = 4
-"""Shuffles of which the largest part decides how many labels "all" is: groups make parts of slightly other sizes."""
+"""Shuffles of which the largest part decides "all": groups make parts of unlike sizes."""
 MIN_VALIDATION = 50
 VALIDATION_SHARE = 0.75
-"""Labels that validate, as a share of the examples that an epoch trains on, and the fewest."""
+"""Labels that validate: the fewest, and the share of an epoch's examples."""
 MIN_REGRESSION_SIZE = 10
 
 
@@ -42,7 +42,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """All splits of a task: of a held-out test set, of cross-validation, of the data's own, by groups or not.
+    """All splits of a task: held-out, cross-validated or the data's own, by groups or not.
 
     labels: of the pool: classes (P,), or numbers (P,) or (P, K), which count as one class.
     validation, test: numbers of the data's own validation examples, and of test examples.
@@ -84,7 +84,7 @@ class Splits:
         return min(len(self.labels) - len(fold) for shuffle in range(shuffles) for fold in self._folds_of(shuffle))
 
     def sizes(self, wanted: Sequence[Size]) -> list[int]:
-        """Return these sizes as numbers, ascending. Raises `TaskError` for one above what there is, or twice."""
+        """Return these sizes as numbers, ascending. Raises `TaskError` for one given twice."""
         found = sorted(self.all if size == "all" else size for size in wanted)
         for one, other in pairwise(found):
             if one == other:
@@ -92,7 +92,7 @@ class Splits:
         return found
 
     def explores(self, size: int) -> bool:
-        """Check that enough labels validate at a size to search by them: at least 50, and a fifth of it."""
+        """Check that a size leaves labels to search by: 50, and a fifth of it."""
         return len(self.split(repeat=0, size=size).validate) >= min(max(MIN_VALIDATION, size // 5), self._wanted(size))
 
     def split(self, *, repeat: int, size: int) -> Split:
@@ -153,7 +153,7 @@ def strata(labels: NDArray[np.int64] | NDArray[np.float32]) -> Indices:
 
 
 def draw_order(labels: Indices, *, rng: np.random.Generator, groups: Indices | None = None) -> Indices:
-    """Return an order of all labels of which every beginning is stratified, and so is every end.
+    """Return an order of all labels; every beginning and every end of it is stratified.
 
     One label of every class comes first. Then the class furthest behind its share is next: Webster's apportionment,
     which takes no label back as the size grows. Groups (N,) come whole, in random order, those first that bring
@@ -182,7 +182,10 @@ def _draw_groups(labels: Indices, groups: Indices, rng: np.random.Generator) -> 
 
 
 def cut_folds(labels: Indices, *, seed: list[int], groups: Indices | None = None) -> list[Indices]:
-    """Cut all labels into `FOLDS` parts, stratified, each group whole; fewer parts for rare classes or few groups."""
+    """Cut all labels into `FOLDS` parts, stratified, each group whole.
+
+    There are fewer parts for rare classes or few groups.
+    """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -198,7 +201,9 @@ def cut_folds(labels: Indices, *, seed: list[int], groups: Indices | None = None
 
 
 def check_sizes(splits: Splits, sizes: Sequence[Size], *, classes: Sequence[str]) -> None:
-    """Check that each size fits the labels, and that each class has two labels. Raises `TaskError`.
+    """Check that each size fits the labels, and each class has two labels.
+
+    Raises `TaskError`.
 
     classes: their names, none for regression.
     """

@@ -55,7 +55,7 @@ def explain(errors: list[ErrorDetails], content: Mapping[str, Any], *, tables: M
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "too_short":
         message = "must not be empty"
-    if keys and keys[0] in _ALLOWED:
+    elif keys and keys[0] in _ALLOWED and error["type"] != "value_error":
         message = f"must be {_ALLOWED[keys[0]]}"
     if table == "space" and keys and not _is_about_range(error):
         message = "must be a number, a list of numbers, or a range { low = ..., high = ..., log = true }"

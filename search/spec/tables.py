@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from search.user_code import NAMED
 from strategies import FreezingStrategy
 
 
@@ -96,7 +97,6 @@ Views = Annotated[
 ]
 """A count, or `inf`; JSON, which has no infinity, stores that as a word."""
 
-
 TestSet = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)]
 """A share, a path, or "cv"."""
 
@@ -127,6 +127,12 @@ class Task(Table):
     """
     shuffle_labels: bool = False
     """The control, if true: no strategy may win on labels that mean nothing."""
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        if "test" in self.options and not NAMED.fullmatch(self.data):  # the arguments of own code are its own
+            raise ValueError("options = { test = ... } is now [task] test")
+        return self
 
 
 class Checkpoint(Table):
@@ -228,10 +234,7 @@ class Space(Table):
     head_lr: Choice | None = _like({"low": 3e-4, "high": 3e-2, "log": True})
     """The head's LR."""
     epochs_per_group: Choice | None = _like([0, 1, 2])
-    """Epochs from one unfreezing to the next; 0: all at once.
-
-    The default depends on epochs and groups.
-    """
+    """Epochs from one unfreezing to the next, by epochs and groups; 0: all at once."""
     layer_lr_decay: Choice | None = _like(1.0)
     """Each group's LR over that of the group after it."""
     pretrained: Choice | None = _like([True, False])

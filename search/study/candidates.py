@@ -1,4 +1,4 @@
-"""Candidates of the confirm race with the params that make them: from the search, or without one."""
+"""Candidates of the confirm race, and the params that make them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,10 @@ def of_unexplored(
     num_groups: int,
     metric: Metric,
 ) -> Origins:
-    """Return the candidates of a size that is not explored: baselines, and what the next smaller one found."""
+    """Return the candidates of an unexplored size: baselines, and what a smaller one found.
+
+    trials, rows: of the next smaller size.
+    """
     found = {one: Origin.of_baseline(one, spec, num_groups=num_groups) for one in baselines}
     for row in best_of_each_family(rows, metric=metric):
         found.setdefault(row.strategy, Origin.of_trial(trials[row.number], row, warm_started_from=row.size))

@@ -31,7 +31,7 @@ class MetricCurve(Callback):
 
     @property
     def value(self) -> float:
-        """The mean over the last quarter of the epochs so far, which is less noisy than the last alone."""
+        """The mean over the last quarter of epochs, less noisy than the last alone."""
         return late_mean(self.values)
 
 
@@ -78,7 +78,7 @@ class _ReportedBy:
 
 
 def late_mean(values: Sequence[float]) -> float:
-    """Return the mean over the last quarter of epochs, at least one; NaN if one of them is not finite."""
+    """Return the mean over the last quarter of epochs, at least one; NaN for none."""
     late = values[-max(1, len(values) // 4) :]
     return sum(late) / len(late) if late else math.nan
 

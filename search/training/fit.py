@@ -147,7 +147,7 @@ def _build(
 
 
 def _loaders(task: Task, reader: Reader | None, split: Split, *, repeat: int) -> tuple[TrainLoader, EvalLoader | None]:
-    """Return the loaders of the training examples, and of the validation examples if there are any."""
+    """Return the loaders of training examples and, if there are any, validation examples."""
     settings, seed = task.spec.train, task.seed(repeat)
     train, validation = (task.take(split.train), task.take(split.validate)) if reader is None else reader.split
     batches = train_loader(train, batch_size=settings.batch_size, steps=settings.steps, seed=seed)

@@ -18,7 +18,7 @@ from strategies import FreezingStrategy
 
 
 def seconds_per_trial(spec: StudySpec) -> tuple[dict[str, Any], list[int], int, float]:
-    """Return the task's facts, its sizes, the number of families, and a full fine-tuning trial's seconds.
+    """Return the task's facts, sizes, number of families, and seconds of full fine-tuning.
 
     Raises `FrostlineError` if the task has an error.
     """

@@ -20,7 +20,7 @@ def best_of_each_family(rows: Iterable[Row], *, metric: Metric) -> list[Row]:
 
 
 def candidates(explored: Sequence[Row], *, metric: Metric) -> list[FreezingStrategy]:
-    """Return the candidates of a size that is explored: each family's best trial and its best baseline.
+    """Return an explored size's candidates: each family's best trial and best baseline.
 
     The best of many noisy values is too good (the winner's curse), and the more so the more trials there are. So a
     baseline that the search seems to beat is run beside it.

@@ -123,7 +123,7 @@ def judge(results: Results, size: int) -> Verdict | None:
         covariance_over_examples(paired, metric) / unit**2,
         margin=results.spec.confirm.margin,
         seed=size,
-        sharing=_sharing(results, paired[0][0]),
+        sharing=sharing(size, labels=results.labels, crossed=results.cross_validated) if results.labels else 0.0,
     )
     every = _candidates(results, paired, found, unit)
     families, leader = _by_family(every), every[0]
@@ -141,12 +141,6 @@ def judge(results: Results, size: int) -> Verdict | None:
         failed=tuple(dict.fromkeys(str(s.family(results.num_groups)) for s, rows in runs.items() if rows is None)),
         metric=metric,
     )
-
-
-def _sharing(results: Results, row: Row) -> float:
-    """Return how far the repeats of that row's size vary together; 0 where the labels' number is not known."""
-    tested = row.test_examples if results.cross_validated else None
-    return sharing(row.size, labels=results.labels, tested=tested) if results.labels else 0.0
 
 
 def _candidates(

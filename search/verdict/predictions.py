@@ -54,8 +54,9 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """One strategy's predictions of the whole test set: (N, C) or (N, K) a round of repeats.
+    """One strategy's predictions of the whole test set, round by round.
 
+    predicted: (N, C) or (N, K) a round.
     In cross-validation it takes several repeats to test each example once; else a round is a repeat.
     """
 
@@ -90,7 +91,7 @@ def with_example_scores(results: Results) -> Results:
 
 
 def _with_scores(location: StudyLocation, row: Row, groups: dict[str, NDArray[Any]]) -> Row:
-    """Return a row with its example scores; `groups` keeps those of the test sets read so far."""
+    """Return a row with its example scores; `groups` keeps those of test sets."""
     if row.predictions_file is None:
         return row
     file = _read(location.predictions_path(row.predictions_file), "example_scores", "tested", "test")
@@ -135,7 +136,7 @@ def _is_sound(file: Arrays, test: TestSet, width: int) -> bool:
 
 
 def _rounds(files: Sequence[Arrays], shape: tuple[int, int]) -> list[NDArray[np.float32]]:
-    """Return predictions of the whole test set, each of as many files as it takes; a last one may lack some."""
+    """Join files into predictions of the whole test set; leave out a last, incomplete round."""
     rounds: list[NDArray[np.float32]] = []
     current, seen = np.zeros(shape, dtype=np.float32), np.zeros(shape[0], dtype=bool)
     for file in files:

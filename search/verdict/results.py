@@ -20,7 +20,7 @@ class Results:
     kind: "classification" or "regression".
     groups: the layer groups' names, input side first; empty where they are not stored.
     labels: that repeats draw from; 0 where that is not known.
-    all: the size that "all" stands for.
+    all: "all" as a number; 0 where that is not known.
     cross_validated: the labels in turn are the test set.
     unexplored: sizes at which too few labels are left to search by.
     baselines: candidates at those sizes.

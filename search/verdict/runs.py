@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def judged_runs(results: Results, size: int) -> dict[FreezingStrategy, list[Row] | None]:
-    """Return the candidates' confirm trials, from the first repeat on; None where a needed one failed."""
+    """Return each candidate's confirm trials in order; None where a needed one failed."""
     done, needed = ended(results.confirmed(size)), results.needed_confirm_trials(size)
     runs: dict[FreezingStrategy, list[Row] | None] = {}
     for strategy in results.candidates(size):

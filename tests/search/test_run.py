@@ -265,7 +265,7 @@ def test_study_resumes_only_with_the_data_of_its_start(tmp_path, monkeypatch):
     """Else its verdict would mix two test sets."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(
-        '[task]\ndata = "points.csv"\nsizes = [20]\noptions = { target = "v", window = 4, test = 0.3 }\n'
+        '[task]\ndata = "points.csv"\nsizes = [20]\noptions = { target = "v", window = 4 }\ntest = 0.3\n'
         '[model]\nbackbone = "lstm"\nweights = "none"\noptions = { input_size = 1, hidden_size = 4 }\n'
         '[train]\nepochs = 1\nsteps_per_epoch = 1\naccelerator = "cpu"\n[search]\ntrials = 1\n[confirm]\nrepeats = 1\n'
     )

@@ -50,6 +50,14 @@ def test_every_study_file_is_valid(file):
         ("[task]", "[task", "not a TOML file"),
         ("repeats = 5", "chains = 5", "[confirm] chains is now called repeats."),
         ("epochs = 20", "deadline = 9", "[train] deadline is now called timeout."),
+        ("sizes", "options = { test = 0.3 }\nsizes", "[task]: options = { test = ... } is now [task] test."),
+        (
+            "sizes",
+            "test = 1.0\nsizes",
+            "[task] test = 1.0: must be a share above 0 and below 1, the path of the test data",
+        ),
+        ("[50, 100, 200, 400, 800]", '["all", "most"]', 'must be whole numbers of at least 1, or "all"'),
+        ("[50, 100, 200, 400, 800]", '["all", "all"]', "[task] sizes = ['all', 'all']: each value may appear once"),
         ("[search]", '[space]\nbatch_norm = ["train", "still"]\n[search]', '"still" is now called "frozen".'),
         ("[search]", '[space]\nbatch_norm = "no"\n[search]', '`batch_norm` must be one of "train", "frozen"'),
     ],
@@ -96,6 +104,16 @@ def test_only_budgets_may_grow(tmp_path):
 def test_the_spec_survives_the_database(tmp_path):
     spec = read(tmp_path, DIGITS + "\n[space]\nhead_lr = {low = 1e-3, high = 1, log = true}\nfreeze_depth = [0, 2]")
     assert StudySpec.from_dict(spec.model_dump(mode="json", exclude_none=True), where="the database") == spec
+
+
+def test_options_of_own_code_may_be_called_test():
+    content = {
+        "task": {"data": "mine:data", "sizes": [50, "all"], "options": {"test": 1}},
+        "model": {"backbone": "lenet"},
+    }
+    spec = StudySpec.from_dict({**content, "model": {"backbone": "lenet", "weights": "none"}}, where="test")
+    assert spec.task.options == {"test": 1}
+    assert spec.task.sizes == [50, "all"]
 
 
 def test_from_scratch_needs_pretrained_weights():
