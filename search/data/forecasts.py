@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, read_table
+from search.data.csv_format import Format
+from search.data.csv_tables import Columns, read_table
 from search.data.examples import Examples, TaskData
 from search.data.selection import HELD_OUT_SHARE, Part, Share, check_no_test_set, part_bounds
 from search.errors import TaskError
@@ -27,6 +28,7 @@ class Steps:
     pool: tuple[Values, Values]
     test: tuple[Values, Values] | None
     names: list[str]
+    notes: tuple[str, ...] = ()
 
 
 def forecast_steps(
@@ -34,21 +36,26 @@ def forecast_steps(
     *,
     target: str | Columns,
     channels: Columns | None = None,
-    delimiter: Delimiter | None = None,
     test: str | None = None,
+    **written: Unpack[Format],
 ) -> Steps:
     """Read a table with one row a time step.
 
     target: the K columns to predict, from the C `channels`, by default from themselves.
-    test: a file of the same columns. Raises `TaskError`.
+    test: a file of the same columns.
+    written: the form of both files. Raises `TaskError`.
     """
     targets = [target] if isinstance(target, str) else target
+    used = list(dict.fromkeys([*(channels or []), *targets]))
+    notes: list[str] = []
 
     def read(path: str) -> tuple[Values, Values]:
-        table = read_table(Path(path), delimiter=delimiter)
+        table = read_table(Path(path), columns=used, **written)
+        notes.extend(table.notes)
         return table.numbers(channels or targets), table.numbers(targets)
 
-    return Steps(pool=read(name), test=None if test is None else read(test), names=targets)
+    pool, own = read(name), None if test is None else read(test)
+    return Steps(pool=pool, test=own, names=targets, notes=tuple(notes))
 
 
 def split_steps(
@@ -91,12 +98,12 @@ def split_steps(
             f"{shortest} steps are too few for window = {window} and horizon = {horizon}; "
             f"at least {needed} are needed, in the pool and in the test set."
         )
-    notes: tuple[str, ...] = ()
+    notes = steps.notes
     if standardize:
         inputs, held_inputs, _ = _scaled(inputs, held_inputs)
         goals, held_goals, spread = _scaled(goals, held_goals)
         sizes = ", ".join(f"{name} {value:.4g}" for name, value in zip(steps.names, spread, strict=True))
-        notes = (f"errors are in units of the targets' standard deviation in the pool: {sizes}.",)
+        notes += (f"errors are in units of the targets' standard deviation in the pool: {sizes}.",)
     pool, own = (
         _windows(*both, window=window, horizon=horizon, stride=stride)
         for both in ((inputs, goals), (held_inputs, held_goals))

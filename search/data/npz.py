@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from search.data.csv_tables import class_indices
 from search.data.decoding import Pixels
 from search.data.examples import Examples, Inputs, RawData
 from search.data.images import Images
+from search.data.labels import class_indices
 from search.errors import TaskError
 from search.files import BrokenArchive, read_arrays
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
 
@@ -26,6 +26,9 @@ ALLOWED = {
     "target": "a column, or a list of columns",
     "channels": "a list of columns",
     "delimiter": "one character",
+    "quote": 'one character, or "" for none',
+    "header": "a list of the columns' names",
+    "encoding": 'an encoding that Python knows, as "cp1252"',
     "labels": "true or false",
 }
 """Allowed values of options for which pydantic would only name one of several types."""
@@ -66,11 +69,15 @@ class Source:
 
 def _keywords(read: Callable[..., Any]) -> Options:
     parameters = inspect.signature(read).parameters.values()
-    return {
+    named = {
         item.name: (item.annotation, ... if item.default is item.empty else item.default)
         for item in parameters
         if item.kind == item.KEYWORD_ONLY
     }
+    # Options that several loaders share are one TypedDict: `**written: Unpack[Format]`.
+    kinds = [get_args(item.annotation)[0] for item in parameters if get_origin(item.annotation) is Unpack]
+    shared = {key: (hint, None) for kind in kinds for key, hint in get_type_hints(kind, include_extras=True).items()}
+    return named | shared
 
 
 def _checked(fields: Options, options: Mapping[str, Any]) -> Options:

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, class_indices, read_table, read_text
+from search.data.csv_format import Format
+from search.data.csv_tables import Columns, Table, read_table
 from search.data.examples import Examples, RawData, index_inputs
+from search.data.labels import Spellings, class_indices, one_spelling
+from search.data.text_files import Encoding, read_text
 from search.errors import TaskError
 
 
@@ -20,6 +24,7 @@ class Series:
     values: list[NDArray[np.float32]]
     labels: list[str]
     numbers: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def table_series(
@@ -29,55 +34,74 @@ def table_series(
     label: str = "label",
     channels: Columns | None = None,
     time: str | None = None,
-    delimiter: Delimiter | None = None,
     test: str | None = None,
+    **written: Unpack[Format],
 ) -> RawData:
     """Read a table with one row a step, in the order of the steps.
 
     series: the column that names the row's series; `label` has its class.
     channels: the columns of values, by default all others of numbers, but for `time`.
     test: a file of the same columns.
+    written: the form of both files.
 
     Inputs are (N, T, C). Of unequal lengths they are "values" (N, T, C), zeros at the end, and "lengths" (N,).
     Raises `TaskError`.
     """
+    used = list(dict.fromkeys([series, label, *([time] if time else []), *(channels or [])]))
 
-    def read(path: str) -> Series:
-        table = read_table(Path(path), delimiter=delimiter)
-        ids, labels = table.column(series), table.column(label)
-        used = table.numeric(beside={series, label, time or ""}) if channels is None else channels
-        if not used:
-            raise TaskError(f"{path} has no column of numbers beside {series!r} and {label!r}.")
-        values = table.numbers(used).astype(np.float32)
+    def read(path: str, known: list[str], channels: list[str] | None) -> tuple[Series, list[str]]:
+        table = read_table(Path(path), columns=used, **written)
+        chosen, notes = (channels, table.notes) if channels else _channels_of(table, beside={*used})
+        ids, labels = table.column(series), table.labels(label, known=known)
+        values = table.numbers(chosen).astype(np.float32)
         members: dict[str, list[int]] = {}
         for row, one in enumerate(ids):
             members.setdefault(one, []).append(row)
             if labels[row] != labels[members[one][0]]:
                 line = table.lines[row]
                 raise TaskError(f"{path}, line {line}: series {one!r} has two labels; allowed: one each.")
-        return Series([values[rows] for rows in members.values()], [labels[rows[0]] for rows in members.values()])
+        firsts = [labels[rows[0]] for rows in members.values()]
+        return Series([values[rows] for rows in members.values()], firsts, notes=notes), chosen
 
-    return _raw(read(name), None if test is None else read(test))
+    pool, chosen = read(name, [], channels)
+    return _raw(pool, None if test is None else read(test, sorted({*pool.labels}), chosen)[0])
 
 
-def ts_series(name: str, *, test: str | None = None) -> RawData:
+def _channels_of(table: Table, *, beside: set[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the columns of numbers, and the table's notes with one that names the others."""
+    chosen, left = table.numeric(beside=beside)
+    if not chosen:
+        raise TaskError(f"{table.path} has no column of numbers beside {', '.join(map(repr, sorted(beside)))}.")
+    if not left:
+        return chosen, table.notes
+    names = ", ".join(map(repr, left))[:300]
+    note = f"{table.path}: channels are the columns of numbers, {', '.join(chosen)[:300]}; left out: {names}."
+    return chosen, (*table.notes, note)
+
+
+def ts_series(
+    name: str, *, test: str | None = None, encoding: Encoding | None = None, spellings: Spellings | None = None
+) -> RawData:
     """Read a `.ts` file: a series a line, its channels and label separated by ":".
 
     test: a file like it; by default, of a file `..._TRAIN.ts` the file `..._TEST.ts` beside it.
-    Inputs as in `table_series`. Raises `TaskError`.
+    encoding, spellings: as in `Format`. Inputs as in `table_series`. Raises `TaskError`.
     """
     sibling = name.replace("_TRAIN.ts", "_TEST.ts")
     if test is None and sibling != name and Path(sibling).is_file():
         test = sibling
-    return _raw(_read_ts(Path(name)), None if test is None else _read_ts(Path(test)))
+    pool = _read_ts(Path(name), [], encoding, spellings)
+    return _raw(pool, None if test is None else _read_ts(Path(test), sorted({*pool.labels}), encoding, spellings))
 
 
-def _read_ts(path: Path) -> Series:
+def _read_ts(path: Path, known: list[str], encoding: str | None, spellings: Spellings | None) -> Series:
     header: dict[str, str] = {}
+    lines: list[int] = []
     values: list[NDArray[np.float32]] = []
     labels: list[str] = []
     in_data = False
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    text, note = read_text(path, encoding=encoding)
+    for number, line in enumerate(text.splitlines(), start=1):
         place = f"{path}, line {number}"
         line = line.strip()
         if not line or line.startswith("#"):
@@ -94,13 +118,17 @@ def _read_ts(path: Path) -> Series:
         *channels, label = line.split(":")
         values.append(_channels(channels, place))
         labels.append(label.strip())
+        lines.append(number)
         if not label.strip() or not channels:
             raise TaskError(f"{place}: the label after the last ':' is missing.")
         if values[-1].shape[1] != values[0].shape[1]:
             raise TaskError(f"{place}: {values[-1].shape[1]} channels, the first series has {values[0].shape[1]}.")
     if not values:
         raise TaskError(f"{path} has no series.")
-    return Series(values, labels, numbers=header.get("targetlabel", "false").lower().startswith("true"))
+    numbers = header.get("targetlabel", "false").lower().startswith("true")
+    if not numbers:
+        labels = one_spelling(labels, known=known, spellings=spellings, what=f"{path}", lines=lines)
+    return Series(values, labels, numbers=numbers, notes=(f"{path} is {note}.",) if note else ())
 
 
 def _channels(channels: list[str], place: str) -> NDArray[np.float32]:
@@ -128,7 +156,8 @@ def _raw(read: Series, held: Series | None) -> RawData:
     pool, own = (index_inputs(inputs, rows) for rows in torch.arange(len(every)).tensor_split([len(read.values)]))
     targets, names = _targets(read)
     test = None if held is None else Examples(own, _targets(held, names=names)[0])
-    return RawData(pool=Examples(pool, targets), test=test, classes=names)
+    notes = (*read.notes, *(held.notes if held else ()))
+    return RawData(pool=Examples(pool, targets), test=test, classes=names, notes=notes)
 
 
 def _targets(read: Series, *, names: tuple[str, ...] = ()) -> tuple[Tensor, tuple[str, ...]]:

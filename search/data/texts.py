@@ -3,11 +3,14 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from torch import Tensor
 
-from search.data.csv_tables import Columns, Delimiter, class_indices, read_table
+from search.data.csv_format import Format
+from search.data.csv_tables import Columns, read_table
 from search.data.examples import Examples, RawData
+from search.data.labels import class_indices
 from search.errors import TaskError
 
 
@@ -33,14 +36,15 @@ def texts(
     text: str | Columns,
     label: str | None = None,
     target: str | Columns | None = None,
-    delimiter: Delimiter | None = None,
     test: str | None = None,
+    **written: Unpack[Format],
 ) -> RawData:
     """Read a table of texts (column `text`), or of pairs of them (two columns).
 
     label: the column of classes, by default "label".
     target: the column or columns of numbers to predict, in place of classes.
-    test: a file of the same columns. Raises `TaskError`.
+    test: a file of the same columns.
+    written: the form of both files. Raises `TaskError`.
     """
     columns = [text] if isinstance(text, str) else text
     if len(columns) > 2:
@@ -49,13 +53,18 @@ def texts(
         raise TaskError("give the option label, for classes, or target, for numbers, not both.")
     goals = [target] if isinstance(target, str) else target
 
+    used = [*columns, *(goals if goals is not None else [label or "label"])]
+    notes: list[str] = []
+
     def read(path: str, names: tuple[str, ...] = ()) -> tuple[Examples, tuple[str, ...]]:
-        table = read_table(Path(path), delimiter=delimiter)
+        table = read_table(Path(path), columns=used, **written)
+        notes.extend(table.notes)
         inputs = Texts(tuple(zip(*(table.column(column) for column in columns), strict=True)))
         if goals is not None:
             return Examples(inputs, table.targets(goals)), ()
-        targets, found = class_indices(table.column(label or "label"), names=names, at_least=2)
+        targets, found = class_indices(table.labels(used[-1], known=names), names=names, at_least=2)
         return Examples(inputs, targets), found
 
     pool, classes = read(name)
-    return RawData(pool=pool, test=None if test is None else read(test, classes)[0], classes=classes)
+    own = None if test is None else read(test, classes)[0]
+    return RawData(pool=pool, test=own, classes=classes, notes=tuple(notes))

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.data.csv_tables import class_indices
 from search.data.examples import Examples, RawData
+from search.data.labels import class_indices
 from search.data.selection import select
 from search.errors import TaskError
 

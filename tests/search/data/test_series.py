@@ -45,14 +45,14 @@ def test_standardising_counts_the_pool_and_no_padding(assets):
 def test_equal_lengths_are_a_plain_tensor(tmp_path):
     lines = "".join(f"{n},{n + 1},{n + 2}:1,1,1:{'xy'[n % 2]}\n" for n in range(20))
     data = load(write(tmp_path / "a_TRAIN.ts", HEADER + lines), standardize=False)
-    assert (data.pool.inputs.shape, data.test.inputs.shape) == ((16, 3, 2), (4, 3, 2))
+    assert (data.pool.inputs.shape, data.test.inputs.shape) == ((20, 3, 2), (0, 3, 2))
     assert torch.equal(data.pool.inputs[:, 1, 0].long() % 2, 1 - data.pool.targets)
 
 
 def test_a_target_of_numbers_is_regression(tmp_path):
     lines = "".join(f"{n},{n}:{n / 2}\n" for n in range(20))
     data = load(write(tmp_path / "a.ts", "@targetlabel true\n@data\n" + lines))
-    assert (data.kind, data.outputs, len(data.test)) == ("regression", 1, 4)
+    assert (data.kind, data.outputs, len(data.test)) == ("regression", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,41 @@ def test_rows_of_a_series_need_not_stand_together(tmp_path):
     text = "series,label,v\np,a,1\nq,b,2\np,a,3\nq,b,4\n"
     data = load(write(tmp_path / "a.csv", text), test=0, standardize=False)
     assert data.pool.inputs[..., 0].tolist() == [[1, 3], [2, 4]]
+
+
+def test_channels_by_default_are_named_with_what_is_left(tmp_path):
+    """Columns of no numbers are left out with a note; row numbers without a name are no channel."""
+    text = ",".join(["", table([3] * 4).replace("\n", "\n7,")]).removesuffix("7,")
+    data = load(write(tmp_path / "a.csv", text), time="step", test=0)
+    assert data.notes[0].endswith("a.csv: channels are the columns of numbers, u, v; left out: '', 'note'.")
+    assert data.pool.inputs.shape == (4, 3, 2)
+    with pytest.raises(TaskError, match="line 2: column 'u' has 'n/a', which is not a finite number"):
+        load(write(tmp_path / "a.csv", text.replace(",0.5,", ",n/a,", 1)), time="step")
+
+
+def test_channels_with_decimal_commas_are_not_dropped(tmp_path):
+    """Numbers in another notation are refused with the option, not left out."""
+    name = write(tmp_path / "a.csv", table([3] * 4).replace(",", ";").replace(".", ","))
+    with pytest.raises(TaskError, match='set option delimiter = ";", decimal = ","'):
+        load(name, time="step")
+    with pytest.raises(TaskError, match=r"column 'u' has '0,5', .* set option decimal = \",\""):
+        load(name, time="step", delimiter=";")
+    data = load(name, time="step", delimiter=";", decimal=",", test=0, standardize=False)
+    assert data.pool.inputs[1, :, 0].tolist() == [1.5] * 3
+
+
+def test_time_of_no_column_is_refused(tmp_path):
+    """A misspelt time would be a channel."""
+    with pytest.raises(TaskError, match="has no column 'stepp'"):
+        load(write(tmp_path / "a.csv", table([3] * 4)), time="stepp")
+
+
+def test_ts_labels_have_one_spelling(tmp_path):
+    """Labels of `.ts` files that differ in spelling are refused with both."""
+    name = write(tmp_path / "a.ts", HEADER + "1,2:1\n2,3:0\n3,4:1.0\n")
+    with pytest.raises(TaskError, match=r"'1' \(1 row, line 5\) and '1.0' \(1 row, line 7\)"):
+        load(name)
+    assert load(name, spellings="join", test=0).classes == ("0", "1")
 
 
 @pytest.mark.parametrize(

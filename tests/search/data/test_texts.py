@@ -20,7 +20,7 @@ def load(name, **options):
 def test_texts_and_their_classes(tmp_path):
     data = load(write(tmp_path / "a.csv", ROWS))
     assert data.classes == ("bad", "fair", "good")
-    assert (len(data.pool), len(data.test)) == (12, 3)
+    assert (len(data.pool), len(data.test)) == (15, 0)
     for (text,), target in zip(data.pool.inputs.rows, data.pool.targets.tolist(), strict=True):
         assert text == f"so {data.classes[target]}, it is"
 
@@ -80,7 +80,7 @@ def test_a_text_in_both_sets_gets_a_note(tmp_path):
         ("sentence,sentence\na,x\n", {}, "has two columns 'sentence'"),
         ("sentence,label\n", {}, "needs a header and at least one row"),
         ("", {}, "needs a header"),
-        ('sentence,label\n"a,x\nb,y\n', {}, "line 3: unexpected end of data"),
+        ('sentence,label\n"a,x\nb,y\n', {}, "line 2: unexpected end of data, in the row that begins"),
         ('sentence,label\n"a"b,x\n', {}, "line 2: ',' expected after '\"'"),
         (
             "sentence,score\na,1\nb,high\n",
@@ -91,7 +91,7 @@ def test_a_text_in_both_sets_gets_a_note(tmp_path):
         (ROWS, {"target": "label", "label": "label"}, "the option label, for classes, or target"),
         (ROWS, {"text": 3}, "option text = 3 must be a column, or a list of columns"),
         (ROWS, {"text": ["sentence"] * 3}, "must be a column, or a list of two"),
-        (ROWS, {"lable": "x"}, "option lable = 'x' is not known; allowed: text, label, target, delimiter, test"),
+        (ROWS, {"lable": "x"}, "option lable = 'x' is not known; allowed: text, label, target, test, delimiter"),
         (ROWS, {"test": "nowhere.csv"}, "nowhere.csv: No such file"),
         (ROWS, {"delimiter": ""}, "option delimiter = '' must be one character"),
         (ROWS, {"text": []}, r"option text = \[\] must be a column, or a list of columns"),
@@ -105,7 +105,9 @@ def test_impossible_tables_are_refused_in_one_line(tmp_path, text, options, mess
 
 def test_text_that_is_not_utf8_is_named_by_line(tmp_path):
     name = write(tmp_path / "a.csv", "sentence,label\nplain,x\ncafé,y\n", encoding="latin-1")
-    with pytest.raises(TaskError, match=r"a.csv, line 3: it is not UTF-8 text"):
+    with pytest.raises(
+        TaskError, match=r"a.csv, line 3: it is not UTF-8 text; set option encoding = \"cp1252\" if .* 'café,y'"
+    ):
         load(name)
 
 
