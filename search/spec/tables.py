@@ -285,7 +285,7 @@ class Confirm(Table):
     repeats: Annotated[int, Field(ge=0)] = 10
     """Fresh draws of the examples; at least 5 are needed to rule anything out."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Score difference of no practical consequence: 0.01 is one point of accuracy."""
+    """Score difference of no consequence: 0.01 is a point of accuracy, 1 % of errors."""
 
 
 class Activations(Table):

@@ -68,6 +68,11 @@ def all_scores(outputs: Tensor, targets: Tensor) -> dict[Metric, float]:
     return {METRICS[name]: value for name, value in found.items() if value == value}
 
 
+def validation_scores(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return validation scores by the names of a trial's attributes."""
+    return {metric.validated: value for metric, value in all_scores(outputs, targets).items()}
+
+
 def evaluate(outputs: Tensor, targets: Tensor, names: Iterable[str]) -> dict[str, float]:
     """Return metrics by name, each over all of these examples at once.
 

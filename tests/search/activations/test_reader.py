@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def task_of(**tables):
     content = {
-        "task": {"data": "digits", "sizes": [40, 80]},
+        "task": {"data": "digits", "sizes": [40, 80], "metric": "loss"},
         "model": {"backbone": "small_cnn", "weights": "none"},
         "train": {"epochs": 4, "steps_per_epoch": 5, "accelerator": "cpu"},
     }

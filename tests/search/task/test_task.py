@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from search.data.examples import Examples
 from search.data.load import load_data
 from search.errors import SpecError, TaskError
 from search.spec.study_spec import StudySpec, find_study_file
+from search.task.checks import check_data
 from search.task.task import Task
 from strategies import FreezingStrategy
 
@@ -64,11 +68,24 @@ def test_each_data_set_is_loaded_once(spec, monkeypatch):
     assert names == ["digits", "digits-0-4"]
 
 
+def test_metrics_of_classes_are_refused_for_a_regression(spec, task):
+    numbers = Examples(torch.randn(800, 1, 8, 8), torch.randn(800))
+    data = replace(task.data, pool=numbers, test=numbers, classes=())
+    with pytest.raises(TaskError) as caught:
+        check_data(spec.changed(task={"metric": "auroc"}), data, None, task.splits)
+    assert str(caught.value) == ("[task] metric = 'auroc': this is a regression task; allowed: loss, mae, rmse, r2.")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"task": {"data": "nope"}}, TaskError, r"\[task\] data = 'nope': no such data; allowed: digits"),
         ({"task": {"data": "digits-0-4"}}, TaskError, "has no test set"),
+        (
+            {"task": {"metric": "rmse"}},
+            TaskError,
+            r"\[task\] metric = 'rmse': this is a classification task; allowed: accuracy, balanced_accuracy, f1, ",
+        ),
         ({"task": {"sizes": [900]}}, TaskError, "sizes: 900 is not possible"),
         ({"model": {"backbone": "nope"}}, TaskError, r"\[model\] backbone = 'nope' is not known; allowed: small_cnn"),
         ({"space": {"parameters": ["all", "norm"]}}, TaskError, "parameters = 'norm' .* leaves the backbone nothing"),

@@ -16,7 +16,14 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from search.training.scoring import MAX_EXAMPLES_SHOWN, MAX_SIDE_PIXELS, describe_test, evaluate, score
+from search.training.scoring import (
+    MAX_EXAMPLES_SHOWN,
+    MAX_SIDE_PIXELS,
+    describe_test,
+    evaluate,
+    score,
+    validation_scores,
+)
 from search.verdict.metric import METRICS, fitting
 
 
@@ -77,6 +84,12 @@ def test_score_has_all_metrics_and_probabilities():
     scores = score(outputs, targets, metric=METRICS["rmse"])
     assert scores.values.keys() == {f"test_{name}" for name in (*names("regression"), "examples", "se")}
     assert scores.predicted.shape == (100, 5)
+
+
+def test_validation_scores_are_named_as_attributes():
+    outputs, targets = outputs_and_targets(2)
+    found = validation_scores(outputs, targets)
+    assert found == {f"val_{name}": value for name, value in evaluate(outputs, targets, names("regression")).items()}
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
