@@ -31,10 +31,10 @@ def replay() -> None:
 
 @app.command("fill")
 def fill_tables(
-    tasks: Annotated[list[str] | None, typer.Argument()] = None,
+    task: Annotated[list[str] | None, typer.Option(help="A task; may be given again. All by default.")] = None,
     cells: Annotated[Path, typer.Option(help="Where trained blocks are kept.")] = Path("replay"),
     repeats: Annotated[int, typer.Option(help="Repeats of the small tasks.")] = 20,
-    dear_repeats: Annotated[int, typer.Option(help="Repeats of MobileNetV2.")] = 6,
+    dear_repeats: Annotated[int, typer.Option(help="Repeats of the tasks with MobileNetV2.")] = 6,
     workers: int = 2,
 ) -> None:
     """Train what is not trained yet, and pack it into tests/replay/tables."""
@@ -43,7 +43,7 @@ def fill_tables(
     fill(
         cells.resolve(),
         assets=ASSETS.resolve(),
-        tasks=tasks or list(TASKS),
+        tasks=task or list(TASKS),
         repeats=repeats,
         dear_repeats=dear_repeats,
         workers=workers,

@@ -3,10 +3,11 @@
 import gc
 import logging
 import os
+import re
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -16,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import Tensor
 
 from search.activations.frozen_prefix import FrozenPrefix
-from search.device import eval_batch
+from search.data.splits import draw_order
+from search.device import PLAIN, ComputeFormat, eval_batch
 from search.storage.location import StudyLocation
 from search.task.task import Task
 from search.training.fit import fit
@@ -27,13 +30,16 @@ from search.training.module import predict
 from search.training.source_task import with_source_weights
 from strategies import FreezingStrategy
 from tests.layouts import fashion_mnist
-from tests.replay.grid import SMALL, Grid, spec_of
-from tests.replay.table import TABLES, Cell, Table, joined, stacked
+from tests.replay.grid import SMALL, Grid, spec_of, stops
+from tests.replay.table import TABLES, Cell, Table, accuracy, joined, stacked
 
 POOL = 5000
 """Images of Fashion-MNIST's training set to draw from."""
 TESTED = {"fashion.npz": 1000, "fashion-few.npz": 400}
 """Images of its test set: fewer where a forward pass is expensive."""
+EMOJI_TESTED = 400
+GENDERED = {"man", "men", "male", "woman", "women", "female", "person", "people"}
+"""Words by which the names of emoji that are nearly the same picture differ."""
 Block = tuple[str, int, int]
 """A task, a repeat and a size, of which all strategies are trained together."""
 
@@ -41,11 +47,12 @@ Block = tuple[str, int, int]
 def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_repeats: int, workers: int) -> None:
     """Train the blocks that the tables lack, repeat by repeat, then pack them in.
 
-    Each block is a file in `folder`: the same command resumes after a stop.
+    Each block is a file in `folder`: the same command resumes after a stop. A table of the old way, which trained on
+    four fifths, is filled from its first repeat.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder, assets)
-    there = {task: table.repeats if (table := stored(task)) else 0 for task in tasks}
+    there = {task: table.repeats if (table := stored(task)) and table.trains_all else 0 for task in tasks}
     wanted = [
         block
         for block in blocks(tasks, repeats, dear_repeats)
@@ -95,6 +102,37 @@ def prepare(folder: Path, assets: Path) -> None:
         if not (folder / name).exists():
             (x, y), (x_test, y_test) = fashion_mnist(assets, "train", POOL), fashion_mnist(assets, "t10k", tested)
             np.savez(folder / name, x=x, y=y, x_test=x_test, y_test=y_test)
+    if not (folder / "emoji.npz").exists():
+        np.savez(folder / "emoji.npz", **emoji(assets))
+
+
+def emoji(assets: Path) -> dict[str, NDArray[Any]]:
+    """Return images and labels, `x` and `y`, and a test set of them; of near copies the first alone."""
+    with np.load(assets / "emoji-google.npz") as file:
+        images, labels, names = file["images"], file["labels"], file["names"].tolist()
+    seen: dict[str, int] = {}
+    for place, key in enumerate(copies(names)):
+        seen.setdefault(key, place)
+    kept = np.array([*seen.values()])
+    order = kept[draw_order(labels[kept], rng=np.random.default_rng(0))]
+    test, pool = order[:EMOJI_TESTED], order[EMOJI_TESTED:]
+    return {"x": images[pool], "y": labels[pool], "x_test": images[test], "y_test": labels[test]}
+
+
+def copies(names: Sequence[str]) -> list[str]:
+    """Return a key for each emoji that near copies share: `woman-running`, `man_running_facing_right`, `runner`.
+
+    The name without sex follows those with it.
+    """
+    keys: list[str] = []
+    follows = False
+    for name in names:
+        words = re.split("[-_]", name.removesuffix("_facing_right"))
+        plain = "-".join(word for word in words if word not in GENDERED)
+        sexed = bool(GENDERED.intersection(words))
+        keys.append(keys[-1] if follows and not sexed else plain or name)
+        follows = sexed
+    return keys
 
 
 # -- in a worker -------------------------------------------------------------------------------------------
@@ -130,8 +168,18 @@ def train_block(block: Block) -> tuple[Block, float]:
     task, repeat, size = block
     loaded, frozen_prefix = _loaded(task)
     strategies = Grid.of(task, loaded.num_groups).strategies()
+    # Depthwise convolutions are fastest so on a CPU.
+    compute_format = ComputeFormat(channels_last=task not in SMALL)
     cells = [
-        train_cell(loaded, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix) for strategy in strategies
+        train_cell(
+            loaded,
+            strategy,
+            size=size,
+            repeat=repeat,
+            frozen_prefix=frozen_prefix,
+            compute_format=compute_format,
+        )
+        for strategy in strategies
     ]
     file = file_of(Path(), block)
     file.parent.mkdir(exist_ok=True)
@@ -143,13 +191,16 @@ def train_block(block: Block) -> tuple[Block, float]:
 
 
 class Recorder(Callback):
-    """Validation loss and accuracy, CPU seconds, and the weights that may have changed, at the end of every epoch."""
+    """Validation loss and accuracy and CPU seconds of every epoch; weights that may have changed, at the stops.
+
+    They are tested after the run, which so stays as it is without.
+    """
 
     def __init__(self) -> None:
         self.val_loss: list[float] = []
         self.val_accuracy: list[float] = []
         self.seconds: list[float] = []
-        self.weights: list[dict[str, Tensor]] = []
+        self.weights: dict[int, dict[str, Tensor]] = {}
         self._since = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -159,20 +210,38 @@ class Recorder(Callback):
         self.seconds.append(time.process_time() - self._since)
         self.val_loss.append(trainer.callback_metrics["val_loss"].item())
         self.val_accuracy.append(trainer.callback_metrics["val_accuracy"].item())
-        held = {p for group in trainer.optimizers[0].param_groups for p in group["params"]}
-        still = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
-        state: dict[str, Any] = pl_module.state_dict()
-        self.weights.append({name: value.detach().clone() for name, value in state.items() if name not in still})
+        assert trainer.max_epochs is not None
+        if trainer.current_epoch in stops(trainer.max_epochs):
+            held = {p for group in trainer.optimizers[0].param_groups for p in group["params"]}
+            still = {name for name, parameter in pl_module.named_parameters() if parameter not in held}
+            state: dict[str, Any] = pl_module.state_dict()
+            self.weights[trainer.current_epoch] = {
+                name: value.detach().clone() for name, value in state.items() if name not in still
+            }
 
 
 def train_cell(
-    task: Task, strategy: FreezingStrategy, *, size: int, repeat: int, frozen_prefix: FrozenPrefix | None = None
+    task: Task,
+    strategy: FreezingStrategy,
+    *,
+    size: int,
+    repeat: int,
+    frozen_prefix: FrozenPrefix | None = None,
+    compute_format: ComputeFormat = PLAIN,
 ) -> Cell:
-    """Train one strategy by the product's `fit`, and test every epoch's weights."""
+    """Train one strategy by the product's `fit`, and test its weights at every stop."""
     recorder = Recorder()
-    result = fit(task, strategy, size=size, repeat=repeat, callbacks=[recorder], frozen_prefix=frozen_prefix)
+    result = fit(
+        task,
+        strategy,
+        size=size,
+        repeat=repeat,
+        callbacks=[recorder],
+        frozen_prefix=frozen_prefix,
+        compute_format=compute_format,
+    )
     targets, right = task.data.test.targets, []
-    for epoch, weights in enumerate(recorder.weights):
+    for epoch, weights in recorder.weights.items():
         result.model.load_state_dict(weights, strict=False)
         test = task.data.test if result.reader is None else result.reader.test(epoch)
         logits = predict(result.model, test, batch_size=eval_batch(task.spec.train.batch_size))
@@ -182,28 +251,38 @@ def train_cell(
     cell = Cell(
         val_loss=loss,
         val_accuracy=np.nan_to_num(np.array(recorder.val_accuracy, dtype=np.float32)),
-        test_accuracy=np.array([epoch.mean() for epoch in right], dtype=np.float32),
         seconds=np.array(recorder.seconds, dtype=np.float32),
-        outcome=right[int(np.argmin(loss))],
+        outcomes=np.stack(right),
     )
     gc.collect()  # a finished Trainer and its module hold each other
     return cell
 
 
 def pack(folder: Path, task: str) -> Table | None:
-    """Return the table with the repeats complete at every size; None before there is one."""
+    """Return the table with the repeats complete at every size; None before there is one.
+
+    A table of the old way is replaced, but for its source task's weights.
+    """
     table, sizes = stored(task), spec_of(task).task.sizes
+    weights = table.weights if table is not None and table.weights else _weights(folder, task)
+    if table is not None and not table.trains_all:
+        table = None
     repeat = table.repeats if table is not None else 0
     while all(file_of(folder, (task, repeat, size)).is_file() for size in sizes):
         read = [np.load(file_of(folder, (task, repeat, size))) for size in sizes]
+        # (sizes, strategies, ...) -> (strategies, sizes, repeat, ...)
+        arrays = {
+            name: np.stack([size[name] for size in read], axis=1)[:, :, None] for name in Cell.__dataclass_fields__
+        }
         one = Table(
             task=task,
             num_groups=int(read[0]["num_groups"]),
             sizes=tuple(sizes),
             repeats=1,
-            weights=_weights(folder, task),
-            # (sizes, strategies, ...) -> (strategies, sizes, repeat, ...)
-            **{name: np.stack([size[name] for size in read], axis=1)[:, :, None] for name in Cell.__dataclass_fields__},
+            weights=weights,
+            trains_all=True,
+            test_accuracy=accuracy(arrays["outcomes"]),
+            **arrays,
         )
         table = one if table is None else joined(table, one)
         repeat += 1

@@ -12,7 +12,7 @@ from strategies import FreezingStrategy
 HERE = Path(__file__).parent
 SMALL = ("digits", "fashion", "vowels")
 """The tasks whose networks are small enough for a full grid and many repeats."""
-TASKS = (*SMALL, "mobilenet")
+TASKS = (*SMALL, "mobilenet", "emoji")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class Grid:
     """Levels of each field. `depths` are those short of linear probing; `waits` are values of `epochs_per_group`.
 
     unfreeze_step: unfreeze epochs are its multiples, `unfreeze_steps` of them.
+    crossed: gradual unfreezing comes with every unfreeze epoch and ratio; if not, with 0 and 1 alone.
     """
 
     num_groups: int
@@ -33,6 +34,7 @@ class Grid:
     probing: tuple[float, ...]
     scratch: tuple[float, ...]
     extras: tuple[FreezingStrategy, ...] = ()
+    crossed: bool = True
 
     @classmethod
     def of(cls, task: str, num_groups: int) -> "Grid":
@@ -62,7 +64,8 @@ class Grid:
             depths=(0, num_groups // 2, num_groups - 2),
             unfreeze_step=3,
             unfreeze_steps=2,
-            waits=(0,),
+            waits=(0, 1) if task == "emoji" else (0,),
+            crossed=False,
             ratios=(0.1, 1.0),
             rates=(1e-3, 4e-3),
             probing=(1e-3, 4e-3, 1.6e-2),
@@ -79,7 +82,7 @@ class Grid:
         for depth, wait, unfreeze, ratio, rate in product(
             self.depths, self.waits, self.unfreezes, self.ratios, self.rates
         ):
-            if wait == 0 or self.num_groups - depth > 1:
+            if wait == 0 or (self.num_groups - depth > 1 and (self.crossed or (unfreeze == 0 and ratio == 1))):
                 found.append(
                     FreezingStrategy(
                         freeze_depth=depth,
@@ -92,8 +95,7 @@ class Grid:
         found += [FreezingStrategy.from_scratch(head_lr=rate) for rate in self.scratch]
         found += self.extras
         canonical = [strategy.canonical(self.num_groups, self.epochs) for strategy in found]
-        assert len(set(canonical)) == len(canonical)
-        return canonical
+        return [*dict.fromkeys(canonical)]
 
     def nearest(self, strategy: FreezingStrategy) -> FreezingStrategy:
         """Return the strategy of the grid at the nearest levels, rates by their ratio."""
@@ -111,12 +113,19 @@ class Grid:
             layer_lr_decay=1.0,
             head_lr=_nearest(self.rates, strategy.head_lr),
         )
+        if moved.epochs_per_group and not self.crossed:
+            moved = replace(moved, unfreeze_epoch=0, backbone_lr_ratio=1.0)
         return moved.canonical(self.num_groups, self.epochs)
 
 
 def spec_of(task: str) -> StudySpec:
     """Read the study file of one of `TASKS`."""
     return StudySpec.from_file(HERE / f"{task}.toml")
+
+
+def stops(epochs: int) -> tuple[int, ...]:
+    """Return the last epochs of a quarter, a half, three quarters and all of a run."""
+    return tuple(-(-epochs * quarter // 4) - 1 for quarter in (1, 2, 3, 4))
 
 
 def _nearest(levels: Sequence[float], value: float) -> float:

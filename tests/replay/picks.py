@@ -27,8 +27,8 @@ DEFAULTS = (Family.LINEAR_PROBING, Family.FULL_FINE_TUNING, Family.FREEZE_THEN_U
 class Pick:
     """One size of a study. Scores and regrets are in points of true test accuracy, costs in shares of a slice.
 
-    regrets: (budgets, 3) after confirming, of the leader, of the recommended, and of the leader if each family sent
-    its best trial without a head-to-head re-run. explored: (budgets,) of the best in validation alone.
+    regrets: (budgets, 2) after confirming, of the leader and of the recommended.
+    explored: (budgets,) of the best in validation alone.
     costs: (budgets,) with those of confirming. rivals: (budgets,) by name, at these costs.
     At the largest budget: gains over each default; the leader's unbiased regret; and off (2,), the verdict's scores of
     leader and recommended less those on unused repeats.
@@ -44,15 +44,12 @@ class Pick:
     off: np.ndarray
 
 
-def confirmed(
-    replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int], *, head_to_head: bool = True
-) -> Results:
+def confirmed(replay: Replay, at: int, tried: Sequence[Tried], repeats: Sequence[int]) -> Results:
     """Return one size's results after this search, confirmed on those repeats of the table."""
     rows = [
         replace(
-            (row := replay.row(one.strategy, at, 0, number=number)),
-            baseline=row.baseline and head_to_head,  # where there are no baselines, no trial is re-run against one
-            value=-one.value,
+            replay.row(one.strategy, at, 0, number=number),
+            value=one.value,
             state="PRUNED" if one.pruned else "COMPLETE",
         )
         for number, one in enumerate(tried)
@@ -71,12 +68,10 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
         tried = within(found, share * budget)
         results = confirmed(replay, at, tried, confirms)
         verdict = judge(results, replay.table.sizes[at])
-        without = judge(confirmed(replay, at, tried, confirms, head_to_head=False), replay.table.sizes[at])
         assert verdict is not None
-        assert without is not None
-        taken = (verdict.candidates[0], verdict.recommended, without.candidates[0])
+        taken = (verdict.candidates[0], verdict.recommended)
         regrets.append([regret(replay, at, one.strategy) for one in taken])
-        confirming = sum(one.seconds or 0.0 for one in results.rows if one.confirms)
+        confirming = sum(one.seconds or 0.0 for one in results.rows if one.judged)
         costs.append((sum(one.seconds for one in tried) + confirming) / budget)
     others = {
         name: _search(ENGINES[name], replay, at, explores, seed=seed, seconds=costs[-1] * budget) for name in rivals
@@ -93,7 +88,7 @@ def study(replay: Replay, at: int, dice: np.random.Generator, *, rivals: Sequenc
         },
         gains={one: regret(replay, at, families[one]) - regrets[-1][0] for one in DEFAULTS if one in families},
         unbiased_regret=unbiased_regret(replay, at, taken[0].strategy, repeats=unused),
-        off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in taken[:2]]),
+        off=np.array([100 * c.score - _score(replay, at, c.strategy, unused) for c in taken]),
     )
 
 
@@ -155,13 +150,13 @@ def _regrets(table: Table, picks: Sequence[Pick]) -> Text:
             np.mean([one.costs for one in ours], axis=0),
             strict=True,
         )
-        cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} ({d:.2f}) at {cost:.2f}" for a, (b, c, d), cost in columns)
+        cells = (f"{a:.2f} -> {b:.2f}, {c:.2f} at {cost:.2f}" for a, (b, c), cost in columns)
         off = np.mean([one.off for one in ours], axis=0)
         unbiased = np.mean([one.unbiased_regret for one in ours])
         text.add_row(str(labels), *cells, f"{unbiased:+.2f}", ", ".join(f"{each:+.2f}" for each in off))
     text.caption = (
-        "regret in points: best in validation -> confirmed leader, recommended (leader without head-to-head re-runs); "
-        "at the cost with confirming. Last, at the largest budget, on repeats that the study did not use: the leader's "
+        "regret in points: best in validation -> confirmed leader, recommended; at the cost with "
+        "confirming. Last, at the largest budget, on repeats that the study did not use: the leader's "
         "unbiased regret, and by what the scores of leader and recommended are too high"
     )
     return text

@@ -46,7 +46,7 @@ class Tally:
         self.seconds.append(sum(one.seconds for one in found) / whole)
         alive = [place for place, one in enumerate(found) if not one.pruned]
         self.survivor_regret.append(float(truth.max() - truth[alive].max()))
-        pick = min(alive, key=lambda place: found[place].value)
+        pick = max(alive, key=lambda place: found[place].value)
         self.pick_regret.append(float(truth.max() - truth[pick]))
         # The best tenth, each strategy once.
         distinct = {one.strategy: place for place, one in reversed(list(enumerate(found)))}

@@ -61,7 +61,7 @@ ENGINES = {
 def pick(found: Sequence[Tried]) -> int | None:
     """Return the strategy with the best value of those that ran to their end."""
     whole = [one for one in found if not one.pruned]
-    return min(whole, key=lambda one: one.value).strategy if whole else None
+    return max(whole, key=lambda one: one.value).strategy if whole else None
 
 
 def regrets(replay: Replay, size: int, found: Sequence[Tried]) -> NDArray[np.float64]:

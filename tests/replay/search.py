@@ -70,6 +70,7 @@ class Replay:
         found = [self.grid.nearest(one) for one in baselines(self.spec, num_groups=table.num_groups)]
         self.baselines = list(dict.fromkeys(found))
         self.truth = table.score.mean(axis=2)  # (strategies, sizes)
+        self.values = table.values
         self.searched = len(self.strategies) - len(self.grid.extras)
         seconds = np.median(table.seconds, axis=2)
         self.seconds = np.cumsum(seconds, axis=-1) + OVERHEAD  # (strategies, sizes, epochs)
@@ -78,19 +79,23 @@ class Replay:
         """Seconds to train every strategy of the search's space once, at one size (an index) on one repeat."""
         return float(self.seconds[: self.searched, size, -1].sum())
 
-    def row(self, place: int, size: int, repeat: int, *, number: int, test: bool = False) -> Row:
-        """Return a table's strategy as the product's row; with `test` it has example scores.
-
-        Its value is the negative loss: the tables' validation sets are too small to explore by accuracy.
-        """
-        outcome = self.table.outcome[place, size, repeat] if test else None
+    def row(self, place: int, size: int, repeat: int, *, number: int) -> Row:
+        """Return the exploring trial of a table's strategy as the product's row."""
         return Row(
             number=number, state="COMPLETE", size=self.table.sizes[size], repeat=0, strategy=self.strategies[place],
-            family=str(self.families[place]), value=-float(self.table.val_loss[place, size, repeat].min()),
-            best_epoch=None, epochs=None, seconds=float(self.seconds[place, size, -1]), trainable_parameters=None,
-            seed=None, curve=(), baseline=self.strategies[place] in self.baselines, example_scores=outcome,
-            scores={} if outcome is None else {"test_accuracy": float(outcome.mean())},
+            family=str(self.families[place]), value=float(self.values[place, size, repeat, -1]), epochs=None,
+            seconds=float(self.seconds[place, size, -1]), trainable_parameters=None, seed=None, curve=(),
+            baseline=self.strategies[place] in self.baselines,
         )  # fmt: skip
+
+    def judged(self, place: int, size: int, repeat: int, *, number: int, run: int) -> Row:
+        """Return the confirm trial of a table's strategy, with its example scores, as repeat `run` of a study."""
+        outcome = self.table.outcome[place, size, repeat]
+        score = float(outcome.mean())
+        row = self.row(place, size, repeat, number=number)
+        return replace(
+            row, repeat=run, judged=True, value=score, scores={"test_accuracy": score}, example_scores=outcome
+        )
 
     def results(self, explored: Sequence[Row], *, repeats: int) -> Results:
         """Return the results of a study that explored so, its budgets spent."""
@@ -102,15 +107,11 @@ class Replay:
     def confirmed(self, results: Results, size: int, repeats: Sequence[int]) -> Results:
         """Run the confirm trials that the product needs at a size (an index), on these repeats of the table."""
         labels = self.table.sizes[size]
-        places = {row.number: self.places[row.strategy] for row in results.explored(labels)}
         while missing := results.needed_confirm_trials(labels) - ended(results.confirmed(labels)).keys():
+            places = sorted((run, self.places[strategy]) for strategy, run in missing)
             again = [
-                replace(
-                    self.row(places[number], size, repeats[repeat - 1], number=len(results.rows) + order, test=True),
-                    source_trial=number,
-                    repeat=repeat,
-                )
-                for order, (number, repeat) in enumerate(sorted(missing))
+                self.judged(place, size, repeats[run - 1], number=len(results.rows) + order, run=run)
+                for order, (run, place) in enumerate(places)
             ]
             results = replace(results, rows=(*results.rows, *again))
         return results
@@ -130,7 +131,7 @@ class Replay:
 
         size: an index of the table's. A trial that ends after the seconds does not count.
         """
-        study = optuna.create_study(sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
+        study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner or optuna.pruners.NopPruner())
         opening = list(self.baselines if first is None else first)
         found: list[Tried] = []
         spent = 0.0
@@ -153,13 +154,13 @@ class Replay:
         return found
 
     def _run(self, study: optuna.Study, trial: optuna.Trial, place: int, size: int, repeat: int) -> Tried:
-        curve = self.table.val_loss[place, size, repeat]
-        for epoch, loss in enumerate(curve):
-            trial.report(float(loss), epoch)
+        curve = self.values[place, size, repeat]
+        for epoch, value in enumerate(curve):
+            trial.report(float(value), epoch)
             if trial.should_prune():
                 break
-        pruned = epoch < len(curve) - 1 or not np.isfinite(curve).any()
-        value = float(curve[: epoch + 1].min())
+        pruned = epoch < len(curve) - 1
+        value = float(curve[epoch])
         study.tell(trial, None if pruned else value, state=None if not pruned else optuna.trial.TrialState.PRUNED)
         return Tried(
             strategy=place,

@@ -39,7 +39,8 @@ def biases(strategy: FreezingStrategy, family: Family) -> bool:
 
 def families(table: Table) -> Text:
     """Each family's best at each size, in per cent, and the leader's margin over the next with its standard error."""
-    text = Text("family", *map(str, table.sizes), title=f"{table.task}: test accuracy, {table.repeats} repeats")
+    title = f"{table.task}: test accuracy after the last epoch by labels that train, {table.repeats} repeats"
+    text = Text("family", *map(str, table.trained), title=title)
     scores = {str(family): best(table, of_family(family)) for family in Family if family in _families(table)}
     if any(strategy.parameters == "bias" for strategy in table.strategies):
         scores["biases alone"] = best(table, biases)

@@ -7,11 +7,11 @@ import pytest
 
 from strategies import Family, FreezingStrategy
 from tests.replay import fill
-from tests.replay.fill import blocks, train_cell
-from tests.replay.grid import TASKS, Grid, spec_of
-from tests.replay.table import TABLES, Cell, Table
+from tests.replay.fill import blocks, copies, train_cell
+from tests.replay.grid import TASKS, Grid, spec_of, stops
+from tests.replay.table import TABLES, VALIDATED, Cell, Table, accuracy
 
-GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19}
+GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19, "emoji": 19}
 FILLED = [task for task in TASKS if (TABLES / f"{task}.npz").is_file()]
 
 
@@ -58,9 +58,23 @@ def test_blocks_come_repeat_by_repeat():
     assert {repeat for task, repeat, _ in halfway if task == "mobilenet"} == {0, 1, 2}
 
 
-def made(repeats: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
+def test_stops_are_the_ends_of_quarters():
+    """They count from 0, and the last is the end of the run."""
+    assert stops(8) == (1, 3, 5, 7)
+    assert stops(20) == (4, 9, 14, 19)
+    assert stops(6) == (1, 2, 4, 5)
+
+
+def test_near_copies_of_emoji_share_a_key():
+    """The name without sex follows those with it."""
+    names = ["woman-running", "man_running_facing_right", "runner", "eyes", "male-cook", "man", "cook"]
+    assert copies(names) == ["running", "running", "running", "eyes", "cook", "man", "man"]
+
+
+def made(repeats: int, *, sizes: tuple[int, ...] = (50, 100), trains_all: bool = True) -> Table:
     dice = np.random.default_rng(repeats)
     shape = (len(Grid.of("digits", 4).strategies()), len(sizes), repeats, 20)  # ..., epochs
+    outcomes = dice.uniform(0, 1, (*shape[:3], 4 if trains_all else 1, 501)) < 0.8
     return Table(
         task="digits",
         num_groups=4,
@@ -68,71 +82,133 @@ def made(repeats: int, *, sizes: tuple[int, ...] = (50, 100)) -> Table:
         repeats=repeats,
         val_loss=dice.uniform(0.01, 2, shape).astype(np.float32),
         val_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
-        test_accuracy=dice.uniform(0, 1, shape).astype(np.float32),
+        test_accuracy=accuracy(outcomes) if trains_all else dice.uniform(0, 1, shape).astype(np.float32),
         seconds=dice.uniform(0, 1, shape).astype(np.float32),
-        outcome=dice.uniform(0, 1, (*shape[:3], 501)) < 0.8,
+        outcomes=outcomes,
         weights={"0.weight": dice.uniform(-1, 1, (3, 2)).astype(np.float32)},
+        trains_all=trains_all,
     )
 
 
-def test_saved_table_is_read_again(tmp_path):
-    table = made(3)
+@pytest.mark.parametrize("trains_all", [True, False])
+def test_saved_table_is_read_again(tmp_path, trains_all):
+    """Both ways of training come back."""
+    table = made(3, trains_all=trains_all)
     table.val_loss[0, 0, 0, 5:] = np.inf  # a run that diverged
     table.save(tmp_path)
     again = Table.load("digits", tmp_path)
-    assert np.array_equal(again.outcome, table.outcome)
+    assert np.array_equal(again.outcomes, table.outcomes)
     assert np.array_equal(again.weights["0.weight"], table.weights["0.weight"])
-    assert (again.num_groups, again.sizes, again.repeats) == (4, (50, 100), 3)
+    assert (again.num_groups, again.sizes, again.repeats, again.trains_all) == (4, (50, 100), 3, trains_all)
     np.testing.assert_allclose(again.val_loss, table.val_loss, rtol=1e-3)
     np.testing.assert_allclose(again.test_accuracy, table.test_accuracy, atol=1e-4)
-    assert again.best_epoch[0, 0, 0] < 5
+    assert again.tested[again.best_epoch[0, 0, 0]] < 5
 
 
 def test_packed_repeats_stay_to_the_bit_as_more_are_added(tmp_path, monkeypatch):
+    """A repeat that lacks a size waits."""
     (tmp_path / "cells").mkdir()
     sizes = tuple(spec_of("digits").task.sizes)
     made(3, sizes=sizes).save(tmp_path)
     before, later = Table.load("digits", tmp_path), made(2, sizes=sizes)
     monkeypatch.setattr(fill, "stored", lambda task: Table.load(task, tmp_path))
-    for repeat in (3, 4):
-        for at, size in enumerate(sizes[: 5 if repeat == 3 else 4]):  # of the last repeat a size is missing
-            cells = {name: getattr(later, name)[:, at, repeat - 3] for name in Cell.__dataclass_fields__}
-            np.savez(fill.file_of(tmp_path, ("digits", repeat, size)), num_groups=4, **cells)
+    write_cells(tmp_path, later, first=3, last_sizes=4)
     fill.pack(tmp_path, "digits").save(tmp_path)
     after = Table.load("digits", tmp_path)
     assert (before.repeats, after.repeats) == (3, 4)
     for name in Cell.__dataclass_fields__:
         assert np.array_equal(getattr(after, name)[:, :, :3], getattr(before, name))
-    assert np.array_equal(after.outcome[:, :, 3], later.outcome[:, :, 0])
+    assert np.array_equal(after.outcomes[:, :, 3], later.outcomes[:, :, 0])
     assert np.array_equal(after.weights["0.weight"], before.weights["0.weight"])
     assert fill.pack(tmp_path, "digits").repeats == 4, "no repeat is added twice"
 
 
+def test_table_of_the_old_way_is_replaced(tmp_path, monkeypatch):
+    """Only its source task's weights stay."""
+    (tmp_path / "cells").mkdir()
+    sizes = tuple(spec_of("digits").task.sizes)
+    old, new = made(3, sizes=sizes, trains_all=False), made(2, sizes=sizes)
+    monkeypatch.setattr(fill, "stored", lambda task: old)
+    assert fill.pack(tmp_path, "digits") is None
+    write_cells(tmp_path, new, first=0, last_sizes=5)
+    packed = fill.pack(tmp_path, "digits")
+    assert (packed.repeats, packed.trains_all) == (2, True)
+    assert np.array_equal(packed.outcomes, new.outcomes)
+    assert packed.weights is old.weights
+
+
+def write_cells(folder, table, *, first, last_sizes):
+    """Write a table's blocks as trained repeats; the last has only so many sizes."""
+    for repeat in range(table.repeats):
+        for at, size in enumerate(table.sizes[: None if repeat < table.repeats - 1 else last_sizes]):
+            cells = {name: getattr(table, name)[:, at, repeat] for name in Cell.__dataclass_fields__}
+            np.savez(fill.file_of(folder, (table.task, first + repeat, size)), num_groups=4, **cells)
+
+
 @pytest.mark.parametrize("task", FILLED)
 def test_outcomes_are_those_of_the_best_epochs(task):
+    """In the older tables; in the others they are those of the stops."""
     table = Table.load(task)
     assert table.val_loss.shape[:2] == (len(table.strategies), len(spec_of(task).task.sizes))
+    if table.trains_all:
+        assert np.array_equal(accuracy(table.outcomes), table.test_accuracy)
+        return
     # Halves may make two epochs' losses equal that were not; then another epoch's accuracy is read.
-    apart = np.abs(table.outcome.mean(axis=-1) - table.score)
-    assert np.mean(apart > 1e-3) < 0.05
+    best = np.take_along_axis(table.test_accuracy, table.best_epoch[..., None], axis=-1)
+    assert np.mean(np.abs(accuracy(table.outcomes) - best) > 1e-3) < 0.05
+
+
+def test_last_outcomes_are_the_known_ones_with_fewest_flips():
+    """The accuracy is the last epoch's, and no example is turned both ways."""
+    table = made(2, trains_all=False)
+    known, last = table.outcomes[..., 0, :], table.outcome
+    missing = np.round(table.score * 501) - known.sum(axis=-1)
+    assert np.array_equal((known != last).sum(axis=-1), np.abs(missing))
+    easy = known.mean(axis=(0, 2))
+    turned = (last & ~known)[0, 0, 0]
+    left = ~(last | known)[0, 0, 0]
+    assert easy[0][turned].min(initial=1) >= easy[0][left].max(initial=0)
+    assert np.array_equal(made(2).outcome, made(2).outcomes[..., -1, :])
+
+
+def test_imitated_validation_has_the_noise_of_more_examples():
+    """Ten examples validate at size 50, and `VALIDATED` are imitated."""
+    table = made(20, trains_all=False)
+    assert table.held_out == (10, 20)
+    assert table.trained == (40, 80)
+    inside = replace(table, val_accuracy=table.test_accuracy + 0.01)
+    gap = (inside.undrawn - inside.test_accuracy)[..., :-1]
+    inner = (inside.test_accuracy < 0.98)[..., :-1]
+    assert np.allclose(gap[:, 0][inner[:, 0]], 0.01 * (10 / VALIDATED) ** 0.5, atol=1e-6)
+    assert made(2).undrawn is not None
+
+
+def test_value_is_the_product_s_mean_of_late_epochs():
+    """It is that of `search.training.callbacks`, in every epoch."""
+    from search.training.callbacks import late_mean
+
+    table = made(2)
+    curve = table.undrawn[3, 1, 1].tolist()
+    expected = [late_mean(curve[: epoch + 1]) for epoch in range(20)]
+    np.testing.assert_allclose(table.values[3, 1, 1], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.skipif("digits" not in FILLED, reason="the table of the digits is not filled")
-def test_cells_trained_again_are_the_same():
-    import torch
-
+@pytest.mark.skipif("emoji" not in FILLED, reason="the table of emoji is not filled")
+def test_cells_trained_again_are_the_same(assets, tmp_path, monkeypatch):
+    """Training by the product still gives the table."""
     from search.task.task import Task
 
-    table = Table.load("digits")
-    task = Task.load(spec_of("digits")).with_weights({k: torch.from_numpy(v) for k, v in table.weights.items()})
-    for place, size, repeat in ((0, 0, 0), (60, 2, 0), (131, 3, 0)):
+    table = Table.load("emoji")
+    fill.prepare(tmp_path, assets)
+    monkeypatch.chdir(tmp_path)
+    task = Task.load(spec_of("emoji"))
+    for place, size, repeat in ((0, 0, 0), (21, 1, 1)):
         cell = train_cell(task, table.strategies[place], size=table.sizes[size], repeat=repeat)
-        stored = table.val_loss[place, size, repeat]
         # Another machine's kernels round otherwise.
-        assert np.median(np.abs(cell.val_loss / stored - 1)) < 0.05
-        assert abs(cell.outcome.mean() - table.score[place, size, repeat]) < 0.03
+        assert np.median(np.abs(cell.val_loss / table.val_loss[place, size, repeat] - 1)) < 0.05
+        assert abs(cell.outcomes[-1].mean() - table.score[place, size, repeat]) < 0.03
 
 
 def test_unknown_rate_is_moved_by_its_ratio():

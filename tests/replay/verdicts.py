@@ -104,10 +104,11 @@ def replayed(rng: np.random.Generator, table: Table, *, size: int, repeats: int)
     """
     explored, *others = rng.permutation(table.repeats)
     families = [strategy.family(table.num_groups) for strategy in table.strategies]
+    value = table.values[:, size, explored, -1]
     best: dict[str, int] = {}
     for place in rng.permutation(len(families))[:TRIED]:
         rival = best.get(families[place])
-        if rival is None or table.value[place, size, explored] < table.value[rival, size, explored]:
+        if rival is None or value[place] > value[rival]:
             best[families[place]] = int(place)
     candidates = list(best.values())
     runs = table.outcome[candidates, size][:, others]
