@@ -16,6 +16,7 @@ REPORTS = {
     "pruners": ("PhasePruner against Optuna's own", 100),
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
+    "stops": ("which epoch to stop at: of the lowest validation loss, the last, or chosen over repeats", 400),
     "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
 }
 """Reports: a module here, its subject, and the number of studies a table that it replays by default."""

@@ -20,7 +20,8 @@ class Grid:
     """Levels of each field. `depths` are those short of linear probing; `waits` are values of `epochs_per_group`.
 
     unfreeze_step: unfreeze epochs are its multiples, `unfreeze_steps` of them.
-    crossed: gradual unfreezing comes with every unfreeze epoch and ratio; if not, with 0 and 1 alone.
+    crossed: all levels are combined; if not, ratios below 1 come with the highest rate at unfreeze epoch 0 alone,
+        and gradual unfreezing with the ratio 1 there.
     """
 
     num_groups: int
@@ -65,7 +66,7 @@ class Grid:
             unfreeze_step=3,
             unfreeze_steps=2,
             waits=(0, 1) if task == "emoji" else (0,),
-            crossed=False,
+            crossed=task != "emoji",
             ratios=(0.1, 1.0),
             rates=(1e-3, 4e-3),
             probing=(1e-3, 4e-3, 1.6e-2),
@@ -82,16 +83,15 @@ class Grid:
         for depth, wait, unfreeze, ratio, rate in product(
             self.depths, self.waits, self.unfreezes, self.ratios, self.rates
         ):
-            if wait == 0 or (self.num_groups - depth > 1 and (self.crossed or (unfreeze == 0 and ratio == 1))):
-                found.append(
-                    FreezingStrategy(
-                        freeze_depth=depth,
-                        unfreeze_epoch=unfreeze,
-                        epochs_per_group=wait,
-                        backbone_lr_ratio=ratio,
-                        head_lr=rate,
-                    )
-                )
+            strategy = FreezingStrategy(
+                freeze_depth=depth,
+                unfreeze_epoch=unfreeze,
+                epochs_per_group=wait,
+                backbone_lr_ratio=ratio,
+                head_lr=rate,
+            )
+            if strategy == self._held(strategy) and (wait == 0 or self.num_groups - depth > 1):
+                found.append(strategy)
         found += [FreezingStrategy.from_scratch(head_lr=rate) for rate in self.scratch]
         found += self.extras
         canonical = [strategy.canonical(self.num_groups, self.epochs) for strategy in found]
@@ -113,9 +113,19 @@ class Grid:
             layer_lr_decay=1.0,
             head_lr=_nearest(self.rates, strategy.head_lr),
         )
-        if moved.epochs_per_group and not self.crossed:
-            moved = replace(moved, unfreeze_epoch=0, backbone_lr_ratio=1.0)
-        return moved.canonical(self.num_groups, self.epochs)
+        return self._held(moved).canonical(self.num_groups, self.epochs)
+
+    def _held(self, strategy: FreezingStrategy) -> FreezingStrategy:
+        """Return the nearest strategy of these levels that the grid holds."""
+        if self.crossed:
+            return strategy
+        if strategy.epochs_per_group:
+            return replace(strategy, unfreeze_epoch=0, backbone_lr_ratio=1.0)
+        if strategy.backbone_lr_ratio == 1:
+            return strategy
+        if strategy.unfreeze_epoch:
+            return replace(strategy, backbone_lr_ratio=1.0)
+        return replace(strategy, head_lr=self.rates[-1])
 
 
 def spec_of(task: str) -> StudySpec:

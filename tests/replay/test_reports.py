@@ -13,6 +13,7 @@ from tests.replay.picks import confirmed, regret, study, unbiased_regret, within
 from tests.replay.pruners import Tally
 from tests.replay.samplers import SHARES
 from tests.replay.search import Replay
+from tests.replay.stops import gap, judged, rules
 from tests.replay.summary import best, difference
 from tests.replay.table import Cell, Table
 
@@ -95,6 +96,24 @@ def test_search_is_confirmed_as_the_product_does(table):
         assert row.value == row.scores["test_accuracy"]
         assert row.value == pytest.approx(table.score[replay.places[row.strategy], 2, row.repeat])
         assert (row.example_scores == table.outcome[replay.places[row.strategy], 2, row.repeat]).all()
+
+
+def test_judged_stop_gains_nothing_by_chance(table):
+    """Of accuracies that are noise the chosen strategy and stop reach the mean."""
+    rule = rules(noise(table, repeats=100))["best of four"]
+    found = judged(replace(rule, undrawn=rule.test), [0, 1], halvings=30)
+    assert found.shape == (2, 5, 100)
+    assert np.allclose(found.mean(axis=(1, 2)), 50, atol=1.5)
+
+
+def test_judged_stop_is_the_one_that_is_better(table):
+    """One rule loses what later epochs lose, the other stops before."""
+    worse = np.where(np.arange(20) > 9, 0.3, 0.0).astype(np.float32)
+    falling = replace(noise(table), test_accuracy=noise(table).test_accuracy - worse)
+    scores = {name: judged(rule, [0], halvings=10)[0] for name, rule in rules(falling).items()}
+    mean, error = gap(scores["best of four"], scores["last"])
+    assert abs(mean - 30) < 5 + 4 * error
+    assert scores["lowest loss"].shape == (5, 20)
 
 
 @pytest.mark.soak
