@@ -6,7 +6,9 @@
     python -m tests.replay samplers    which sampler reaches a good strategy soonest, at equal seconds
     python -m tests.replay verdicts    picks, reported scores and intervals against the truth
     python -m tests.replay stops       the epoch of the lowest validation loss, the last, and a chosen stop epoch
+    python -m tests.replay values      the value that a trial reports, by the pick of a short search
+    python -m tests.replay schedulers  a cosine scheduler against a constant one, by runs of its own
     python -m tests.replay picks       whole studies against the best of the table, other searches and defaults
 
-Each prints a table; all but `fill` take minutes at most.
+Each prints a table; all but `fill` and `schedulers` take minutes at most.
 """

@@ -17,6 +17,7 @@ REPORTS = {
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
     "stops": ("which epoch to stop at: of the lowest validation loss, the last, or chosen over repeats", 400),
+    "values": ("which value of a trial steers a short search best", 20),
     "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
 }
 """Reports: a module here, its subject, and the number of studies a table that it replays by default."""
@@ -49,6 +50,20 @@ def fill_tables(
         dear_repeats=dear_repeats,
         workers=workers,
     )
+
+
+@app.command("schedulers")
+def compare_schedulers(
+    task: Annotated[list[str] | None, typer.Option(help="A task; may be given again.")] = None,
+    cells: Annotated[Path, typer.Option(help="Where scores of trained runs are kept.")] = Path("replay"),
+    repeats: int = 5,
+) -> None:
+    """Train baselines at two rates with a constant and a cosine scheduler, and compare them."""
+    from tests.replay.schedulers import report
+
+    tasks = task or ["digits", "vowels"]
+    for text in report(tasks, folder=cells.resolve(), assets=ASSETS.resolve(), repeats=repeats):
+        Console(width=160).print(text)
 
 
 def _add(name: str, tells: str, studies: int) -> None:

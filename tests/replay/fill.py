@@ -60,7 +60,7 @@ def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_rep
     ]
     started = time.monotonic()
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(str(folder),)
+        workers, mp_context=get_context("spawn"), initializer=begin, initargs=(str(folder),)
     ) as pool:
         for done, (block, seconds) in enumerate(pool.map(train_block, wanted), start=1):
             left = (time.monotonic() - started) / done * (len(wanted) - done)
@@ -138,7 +138,8 @@ def copies(names: Sequence[str]) -> list[str]:
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
-def _begin(folder: str) -> None:
+def begin(folder: str) -> None:
+    """Make ready a process that trains in that folder, on one thread."""
     os.chdir(folder)
     os.nice(6)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -148,44 +149,47 @@ def _begin(folder: str) -> None:
 
 
 @cache
-def _loaded(task: str) -> tuple[Task, FrozenPrefix | None]:
+def loaded(task: str) -> tuple[Task, FrozenPrefix | None]:
+    """Return a task of the working directory, and the frozen layers whose outputs are cached."""
     location = StudyLocation.of(task, out=Path("studies"), storage=None)
-    loaded = Task.load(spec_of(task), cache=location.folder / "cache")
+    found = Task.load(spec_of(task), cache=location.folder / "cache")
     table = stored(task)
     if table is not None and table.weights:  # on another machine the source task itself comes out otherwise
-        loaded = loaded.with_weights({name: torch.from_numpy(value) for name, value in table.weights.items()})
+        found = found.with_weights({name: torch.from_numpy(value) for name, value in table.weights.items()})
     else:
-        loaded = with_source_weights(loaded, location)
-    frozen_prefix = FrozenPrefix.of(loaded, cache=location.folder / "cache", say=print)
+        found = with_source_weights(found, location)
+    frozen_prefix = FrozenPrefix.of(found, cache=location.folder / "cache", say=print)
     gc.collect()
     gc.freeze()  # spares the collections after each run
-    return loaded, frozen_prefix
+    return found, frozen_prefix
+
+
+def format_of(task: str) -> ComputeFormat:
+    """Return the format that is fastest on a CPU: depthwise convolutions want channels last."""
+    return ComputeFormat(channels_last=task not in SMALL)
 
 
 def train_block(block: Block) -> tuple[Block, float]:
     """Train all strategies of a block and write its file."""
     started = time.monotonic()
     task, repeat, size = block
-    loaded, frozen_prefix = _loaded(task)
-    strategies = Grid.of(task, loaded.num_groups).strategies()
-    # Depthwise convolutions are fastest so on a CPU.
-    compute_format = ComputeFormat(channels_last=task not in SMALL)
+    data, frozen_prefix = loaded(task)
     cells = [
         train_cell(
-            loaded,
+            data,
             strategy,
             size=size,
             repeat=repeat,
             frozen_prefix=frozen_prefix,
-            compute_format=compute_format,
+            compute_format=format_of(task),
         )
-        for strategy in strategies
+        for strategy in Grid.of(task, data.num_groups).strategies()
     ]
     file = file_of(Path(), block)
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(f".partial-{os.getpid()}")
     with partial.open("wb") as stream:
-        np.savez_compressed(stream, num_groups=loaded.num_groups, **stacked(cells))
+        np.savez_compressed(stream, num_groups=data.num_groups, **stacked(cells))
     partial.replace(file)
     return block, time.monotonic() - started
 

@@ -16,7 +16,7 @@ from search.verdict.results import Results
 from search.verdict.rows import Row
 from strategies import Family, FreezingStrategy
 from tests.replay.grid import Grid, spec_of
-from tests.replay.table import Table
+from tests.replay.table import Array, Table
 
 OVERHEAD = 0.08
 """Seconds that a trial takes beside its training, as the benchmark of speed measures it."""
@@ -58,9 +58,12 @@ class OnGrid:
 
 
 class Replay:
-    """A task's table, ready to be searched many times."""
+    """A task's table, ready to be searched many times.
 
-    def __init__(self, table: Table) -> None:
+    values: of the trials (strategies, sizes, repeats, epochs), more is better; by default those of the product.
+    """
+
+    def __init__(self, table: Table, *, values: Array | None = None) -> None:
         self.table = table
         self.grid = table.grid
         self.spec = spec_of(table.task)
@@ -70,7 +73,7 @@ class Replay:
         found = [self.grid.nearest(one) for one in baselines(self.spec, num_groups=table.num_groups)]
         self.baselines = list(dict.fromkeys(found))
         self.truth = table.score.mean(axis=2)  # (strategies, sizes)
-        self.values = table.values
+        self.values = table.values if values is None else values
         self.searched = len(self.strategies) - len(self.grid.extras)
         seconds = np.median(table.seconds, axis=2)
         self.seconds = np.cumsum(seconds, axis=-1) + OVERHEAD  # (strategies, sizes, epochs)
