@@ -21,7 +21,7 @@ RULED_OUT_BELOW = 0.05
 CERTAIN = 0.975
 """Least P(best) of a winner: 0.95 would name a false one one time in ten."""
 INTERVAL = 0.90
-SEED_SHARE = 0.3
+SEED_SHARE = 0.25
 """Variance of scores by the seed, in units of that by fresh draws of labels."""
 PRIOR_EXAMPLES = 20
 """Test examples that the usual variance of an example's score is worth."""
@@ -65,16 +65,17 @@ def sharing(trained: int, *, labels: int, crossed: bool = False) -> float:
     The variance of the mean over J repeats is s^2 (1 / J + sharing), with s^2 the observed variance between repeats.
     Two draws of n out of N labels share n / N of them. If each label adds its own part to a score, that is also the
     correlation of what the draws add (Hoeffding, 1948). The observed variance lacks the shared part, and has what the
-    seed adds, about 0.3 of what a fresh draw adds. So sharing is (n / N) / (1 + 0.3 - n / N).
+    seed adds, about a quarter of what a fresh draw adds. So sharing is (n / N) / (1.25 - n / N).
     Without a seed it would be n / (N - n): 9 at n = 0.9 N, where trained networks show 1 to 3.
     In cross-validation it is 0. There the variance between repeats also has what the folds' own examples add, and the
-    test covariance counts that again. By simulation it makes up for the labels that repeats share: intervals are 1.0
-    to 1.3 times as wide as they should be. With n / (N - n), or tested / trained labels (Nadeau & Bengio, 2003,
+    test covariance counts that again. By simulation it makes up for the labels that repeats share: intervals are 0.9
+    to 1.4 times as wide as they should be. With n / (N - n), or tested / trained labels (Nadeau & Bengio, 2003,
     doi:10.1023/A:1024068626366), they are 1.3 to 2.6 times.
     With a fixed test set and all labels the spread over draws cannot be seen: 0, for these labels only.
 
     trained: labels that a repeat trains on, n.
     labels: those that it draws from, N.
+    crossed: by cross-validation.
     """
     share = trained / labels
     return 0.0 if crossed or share >= 1 else share / (1 + SEED_SHARE - share)

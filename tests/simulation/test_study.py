@@ -29,7 +29,7 @@ def test_design_names_what_a_repeat_trains_on():
     assert Design(way="crossed", labels=120, share=1).size == 96
     assert Design(way="held out", labels=120, share=1).size == 96
     assert Design(way="given", labels=120, share=1).size == 120
-    assert Design(way="given", labels=1000, share=0.9).sharing == pytest.approx(0.9 / 0.4)
+    assert Design(way="given", labels=1000, share=0.9).sharing == pytest.approx(0.9 / 0.35)
     assert Design(way="crossed", labels=1000, share=0.5).sharing == 0
 
 

@@ -210,8 +210,8 @@ def test_resample_of_sharing_repeats_is_wider():
 
 
 def test_sharing_is_of_the_labels_that_repeats_share():
-    assert sharing(100, labels=400) == pytest.approx(0.25 / 1.05)
-    assert sharing(360, labels=400) == pytest.approx(0.9 / 0.4)
+    assert sharing(100, labels=400) == pytest.approx(0.25 / 1.0)
+    assert sharing(360, labels=400) == pytest.approx(0.9 / 0.35)
     assert sharing(400, labels=400) == 0, "for these labels only"
     assert sharing(96, labels=120, crossed=True) == 0
 
