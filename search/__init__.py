@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import FrostlineError, SpecError, StorageError, StudyError, TaskError
 
 if TYPE_CHECKING:
+    from search.api import Repeat, load_repeat
     from search.pruning import PhasePruner
     from search.spec.study_spec import StudySpec
     from search.verdict.best import best_strategy
@@ -21,18 +22,22 @@ __version__ = "0.1.0"
 __all__ = [
     "FrostlineError",
     "PhasePruner",
+    "Repeat",
     "SpecError",
     "StorageError",
     "StudyError",
     "StudySpec",
     "TaskError",
     "best_strategy",
+    "load_repeat",
 ]
 
 _MODULES = {
     "PhasePruner": "search.pruning",
+    "Repeat": "search.api",
     "StudySpec": "search.spec.study_spec",
     "best_strategy": "search.verdict.best",
+    "load_repeat": "search.api",
 }
 
 

@@ -30,7 +30,7 @@ LEVELS = (
 )
 """Rooms from the ground up. A room imports from lower levels and from itself, not from its own level."""
 GROUND = LEVELS[1].split()
-DOORS = {"search.verdict.best", "search.pruning", "search.spec.study_spec"}
+DOORS = {"search.api", "search.verdict.best", "search.pruning", "search.spec.study_spec"}
 """Modules whose names `search/__init__` exports; it loads them on first use."""
 
 HEAVY = {"torch", "lightning", "optuna", "plotly", "pydantic", "numpy", "sqlalchemy"}
