@@ -20,7 +20,7 @@ from strategies import FreezingStrategy
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Repeat:
-    """One repeat of a study at one size: the examples of its trials, their batches, and fresh networks.
+    """One repeat of a study at one size, as its trials have it.
 
     train, validate, test: as a trial's network takes them, preprocessed; `train[0]` is a pair (input, target).
     seed: of the head's initial weights, of batches and dropout.
@@ -37,7 +37,7 @@ class Repeat:
     number: int
 
     def network(self, strategy: FreezingStrategy) -> tuple[nn.Module, nn.Module]:
-        """Return a fresh backbone, with the weights that the strategy starts from, and a fresh head.
+        """Return a fresh backbone and head, as the strategy starts from them.
 
         For a study of a `LightningModule` of the user's own, they are those of a new one.
         """
@@ -45,7 +45,7 @@ class Repeat:
         return backbone, head
 
     def train_loader(self) -> TrainLoader:
-        """Return the training batches in the trials' order; Lightning takes them as it takes a `DataLoader`."""
+        """Return the training batches in the trials' order, for Lightning in place of a `DataLoader`."""
         return train_loader(self.train, batch_size=self.batch_size, steps=self.steps_per_epoch, seed=self.seed)
 
     def test_loader(self) -> EvalLoader:
@@ -53,14 +53,14 @@ class Repeat:
         return EvalLoader(self.test, batch_size=eval_batch(self.batch_size))
 
     def seeded(self) -> AbstractContextManager[None]:
-        """Seed torch, numpy and Python in a block as in a trial's training; restore them afterwards."""
+        """Seed torch, numpy and Python in a block, as in a trial's training."""
         return seeded(self.seed)
 
 
 def load_repeat(
     study: str, *, size: int | str, repeat: int, storage: str | None = None, out: str | Path = OUT
 ) -> Repeat:
-    """Load what a study's trials on that repeat at that size train on and are scored on.
+    """Load a repeat of a study at one size.
 
     Training a strategy on it gives the test score of its confirm trial to the bit, on a CPU, in 32-bit floats, with as
     many threads (`torch.set_num_threads`). The code that the study file names runs.

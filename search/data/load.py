@@ -45,7 +45,7 @@ FILES: Mapping[str, tuple[Source, ...]] = {
 
 TORCHVISION = Source(read=torchvision_set, splits=SHARE, more_options=class_options)
 FOLDER = Source(read=image_folder, splits=PATH)
-OWN = Source(read=own_data, splits=SLICES, more_options=code_options)
+OWN = Source(read=own_data, splits=SHARE, more_options=code_options)
 
 
 def load_data(

@@ -196,10 +196,14 @@ def load(tmp_path, monkeypatch):
     return lambda name, **options: load_data(f"my_own:{name}", options, where="[task] data")
 
 
-def test_a_modules_pool_is_its_train_and_validation_data(load):
+def test_a_modules_validation_data_never_train(load):
+    """Its train set is the pool, its others evaluate."""
     data = load("Module")
     assert data.classes == ("0", "1", "2")
-    assert sorted(data.pool.inputs[:, 0].tolist()) == list(range(30)), "each example once, none dropped"
+    pool, validation = (sorted(part.inputs[:, 0].tolist()) for part in (data.pool, data.validation))
+    assert (len(pool), len(validation)) == (24, 6)
+    assert sorted([*pool, *validation]) == list(range(30)), "each example once, none dropped"
+    assert "the 6 examples of its val_dataloader validate, and never train" in data.notes[0]
     assert data.test.inputs[:, 0].tolist() == list(range(100, 110))
     assert data.pool.inputs.dtype == torch.float32
     assert torch.equal(data.pool.inputs[:, 0].long() % 3, data.pool.targets)
@@ -216,22 +220,23 @@ def test_its_order_is_fixed_and_the_random_stream_untouched(load):
 
 
 def test_options_are_its_arguments(load):
-    assert len(load("Module", size=12).pool) == 12
-    assert len(load("instance").pool) == 9
-    assert len(load("Module", part=[0, 0.5]).pool) == 15
+    assert len(load("Module", size=12).pool) == 10
+    assert len(load("instance").pool) == 8
+    assert len(load("Module", part=[0, 0.5]).pool) == 12
     assert load("Module", classes={"x": [0], "y": [1, 2]}).classes == ("x", "y")
     assert len(load("with_part", part=6).pool) == 6, "an argument of its own comes first"
     with pytest.raises(
-        TaskError, match=r"'my_own:Module': option sise = 3 is not known; allowed: part, classes, size, batch"
+        TaskError, match=r"'my_own:Module': option sise = 3 is not known; allowed: test, part, classes, size, batch"
     ):
         load("Module", sise=3)
-    with pytest.raises(TaskError, match="option size = 3 is not known; allowed: part, classes"):
+    with pytest.raises(TaskError, match="option size = 3 is not known; allowed: test, part, classes"):
         load("instance", size=3)
 
 
 def test_what_samplers_choose_is_what_counts(load):
     data = load("Sampled")
-    assert sorted(data.pool.inputs[:, 0].tolist()) == list(range(20))
+    assert data.pool.inputs[:, 0].tolist() == list(range(15))
+    assert data.validation.inputs[:, 0].tolist() == list(range(15, 20))
     assert data.test.inputs[:, 0].tolist() == list(range(20, 30))
 
 
@@ -262,10 +267,12 @@ def test_parts_share_nothing_whatever_the_labels(load):
     assert len(seen | rest) == 40
 
 
-def test_without_a_test_loader_a_test_set_is_held_out(load):
+def test_without_a_test_loader_its_data_are_cross_validated(load):
+    """Fifty examples are few; a share may be asked for."""
     data = load("plain")
-    assert len(data.pool) + len(data.test) == 50
-    assert 8 <= len(data.test) <= 12
+    assert (len(data.pool), len(data.test), data.cross_validated) == (50, 0, True)
+    assert "50 labels and no test set: judged by cross-validation" in data.notes[-1]
+    assert 8 <= len(load_data("my_own:plain", where="[task] data", test=0.2).test) <= 12
 
 
 def test_a_collate_fn_pads_all_examples_together(load):

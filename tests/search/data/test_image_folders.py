@@ -31,8 +31,9 @@ def test_images_are_read_at_any_depth_below_their_class(tmp_path):
     (tmp_path / "dogs" / "notes.txt").touch()
     data = load(name)
     assert data.classes == ("cats", "dogs")
-    assert data.pool.targets.bincount().tolist() == [8, 8]
-    assert data.test.targets.bincount().tolist() == [2, 2]
+    assert data.pool.targets.bincount().tolist() == [10, 10]
+    assert data.cross_validated
+    assert load(name, test=0.2).test.targets.bincount().tolist() == [2, 2]
     assert load(name, test=0.5).test.targets.bincount().tolist() == [5, 5]
     assert len(load(name, test=0).test) == 0
 
@@ -80,10 +81,12 @@ def test_disjoint_parts_share_no_image_with_and_without_labels(tmp_path):
     assert not len(shared(source.pool, target.test))
 
 
-def test_validation_joins_the_pool_beside_a_test_folder(tmp_path):
+def test_validation_stays_apart_beside_a_test_folder(tmp_path):
+    """Its images validate, and never train."""
     name = write(tmp_path, {"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 1, "test/a": 4, "test/b": 3})
     data = load(name)
-    assert data.pool.targets.bincount().tolist() == [7, 6]
+    assert data.pool.targets.bincount().tolist() == [5, 5]
+    assert data.validation.targets.bincount().tolist() == [2, 1]
     assert data.test.targets.bincount().tolist() == [4, 3]
     with pytest.raises(TaskError, match=r"test = 0.3, but these data have a test set of their own"):
         load(name, test=0.3)

@@ -17,6 +17,7 @@ from search.data.examples import already_batched
 from search.spec.study_spec import StudySpec, find_study_file
 from search.spec.tables import Train
 from search.task.task import Task
+from search.training.callbacks import late_mean
 from search.training.fit import fit
 from search.training.source_task import train_source
 from search.training.trainer import lean_trainer
@@ -52,7 +53,8 @@ def test_a_plain_script_gives_the_trials_curve_to_the_bit(task, tmp_path):
 
     # From here on: a user's own Lightning code, which imports `strategies` and nothing of the search.
     strategy = load_strategy(tmp_path / "best.toml")
-    (examples, held_out), (body, top, _) = task.split(repeat=2, size=50), task.build(strategy, repeat=2)
+    split, (body, top, _) = task.split(repeat=2, size=50), task.build(strategy, repeat=2)
+    examples, held_out = task.take(split.train), task.take(split.validate)
 
     class Mine(LightningModule):
         def __init__(self):
@@ -82,9 +84,9 @@ def test_a_plain_script_gives_the_trials_curve_to_the_bit(task, tmp_path):
     ).fit(
         mine,
         DataLoader(examples, batch_size=32, sampler=sampler, collate_fn=already_batched),
-        DataLoader(held_out, batch_size=64, collate_fn=already_batched),
+        DataLoader(held_out, batch_size=len(held_out), collate_fn=already_batched),
     )
-    assert mine.curve == searched
+    assert [late_mean(mine.curve[: epoch + 1]) for epoch in range(6)] == pytest.approx(searched, abs=1e-7)
 
 
 def test_fit_gives_the_same_curve_for_the_same_seed(task):
@@ -97,18 +99,34 @@ def test_fit_gives_the_same_curve_for_the_same_seed(task):
     assert len(curves[0]) == 6
 
 
-def test_fit_scores_the_best_epochs_weights(task):
+def test_fit_scores_the_last_epochs_weights(task):
+    """The value of a judged run is its test score; the search sees the metric's mean over the last quarter."""
     study, trial = ask()
     result = fit(task, GRADUAL, size=100, repeat=1, trial=trial, test=True)
-    curve = study.trials[0].intermediate_values
-    assert result.value == min(curve.values()) == curve[result.best_epoch]
+    assert list(study.trials[0].intermediate_values) == [*range(6)]
+    assert result.value == result.scores["test_loss"]
     assert result.predictions["example_scores"].mean() == pytest.approx(result.scores["test_loss"])
-    # With that epoch's weights the validation loss is the same again.
-    _, held_out = task.split(repeat=1, size=100)
+    test = task.take(task.split(repeat=1, size=100).test)
     result.model.eval()
     with torch.no_grad():
-        again = nn.functional.cross_entropy(result.model(held_out.inputs), held_out.targets).item()
+        again = nn.functional.cross_entropy(result.model(test.inputs), test.targets).item()
     assert again == pytest.approx(result.value, abs=1e-6)
+
+
+def test_late_mean_is_over_the_last_quarter():
+    """At least one epoch; not finite if one of them is not."""
+    assert [late_mean(range(n)) for n in (1, 7, 8, 20)] == [0, 6, 6.5, 17]
+    assert math.isnan(late_mean([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, math.nan, 1.0]))
+    assert math.isnan(late_mean([]))
+
+
+def test_fit_on_all_labels_validates_nothing(task):
+    """A judged run needs no validation; it reports nothing on its way."""
+    study, trial = ask()
+    result = fit(task, GRADUAL, size=847, repeat=1, trial=trial, test=True)
+    assert study.trials[0].intermediate_values == {}
+    assert result.state == TrialState.COMPLETE
+    assert 0 < result.scores["test_accuracy"] <= 1
 
 
 def test_trainable_parameters_counts_what_unfreezes(task):
@@ -153,7 +171,7 @@ def test_a_run_that_diverges_fails_without_a_value(task, metric):
     spec = task.spec.changed(train={"optimizer": "sgd"}, task={"metric": metric})
     wild = Task.load(spec).with_weights(task.weights)
     result = fit(wild, FreezingStrategy(freeze_depth=0, head_lr=1e30, backbone_lr_ratio=1.0), size=50, repeat=0)
-    assert result.best_epoch is None
+    assert result.state == TrialState.FAIL
     assert math.isnan(result.value)
     assert result.epochs == 6
 
@@ -217,7 +235,8 @@ def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
     assert torch.equal(result.model.backbone[1][0].weight, start[1][0].weight), "frozen"
     assert not torch.equal(result.model.backbone[2].weight, start[2].weight), "unfrozen"
     assert 0 <= result.scores["test_accuracy"] <= 1
-    assert fit(task, strategy, size=50, repeat=0).value == result.value, "whatever random numbers its steps draw"
+    again = fit(task, strategy, size=50, repeat=0, test=True)
+    assert again.value == result.value, "whatever random numbers its steps draw"
     assert not (tmp_path / "checkpoints").exists(), "no file a trial"
 
 

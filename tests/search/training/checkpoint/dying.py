@@ -101,9 +101,9 @@ class Queue:
         self.location = StudyLocation(name="s", folder=folder, database=Database.at(folder / "study.db"))
         folder.mkdir(exist_ok=True)
 
-    def claim(self, strategy, *, confirms=False, again=None):
+    def claim(self, strategy, *, judged=False, again=None):
         trial = self.study.ask() if again is None else optuna.Trial(self.study, again.trial._trial_id)
-        return Claim(study=self.study, trial=trial, strategy=strategy, size=40, repeat=0, confirms=confirms)
+        return Claim(study=self.study, trial=trial, strategy=strategy, size=40, repeat=0, judged=judged)
 
     def note(self, claim, attributes):
         for key, content in attributes.items():
@@ -143,7 +143,7 @@ class Queue:
         return False
 
     def again(self, claim):
-        return self.claim(claim.strategy, confirms=claim.confirms, again=claim)
+        return self.claim(claim.strategy, judged=claim.judged, again=claim)
 
 
 def task_of(**tables):

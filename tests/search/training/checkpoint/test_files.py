@@ -263,7 +263,7 @@ def test_progress_is_called_after_every_batch(task, tmp_path):
             FrozenPrefix.of(task, cache=tmp_path / "cache", say=print, progress=progress) if cached else None
         )
         probing = FreezingStrategy(freeze_depth=3)
-        run_trial(queue, queue.claim(probing, confirms=True), task, frozen_prefix=frozen_prefix, progress=progress)
+        run_trial(queue, queue.claim(probing, judged=True), task, frozen_prefix=frozen_prefix, progress=progress)
         counted.append(count[0])
     plain = EPOCHS * (STEPS + 1) + 2  # of 497 test examples two batches
     assert counted[0] == plain

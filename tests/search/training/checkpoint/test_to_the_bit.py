@@ -74,8 +74,8 @@ def test_a_trial_that_dies_every_epoch_ends_the_same_to_the_bit(case, nets, tmp_
         return {"frozen_prefix": frozen_prefix, "compute_format": wanted.get("compute_format", PLAIN)}
 
     whole, queue = Queue(tmp_path / "whole", task), Queue(tmp_path / "broken", task)
-    run_trial(whole, unbroken := whole.claim(strategy, confirms=True), task, **options("a"))
-    claim = queue.claim(strategy, confirms=True)
+    run_trial(whole, unbroken := whole.claim(strategy, judged=True), task, **options("a"))
+    claim = queue.claim(strategy, judged=True)
     assert whole.stored(unbroken).state == TrialState.COMPLETE
     deaths = 0
     while queue.dies(task, claim, **options("b")):
