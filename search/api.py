@@ -62,8 +62,8 @@ def load_repeat(
 ) -> Repeat:
     """Load a repeat of a study at one size.
 
-    Training a strategy on it gives the test score of its confirm trial to the bit, on a CPU, in 32-bit floats, with as
-    many threads (`torch.set_num_threads`). The code that the study file names runs.
+    A strategy that is trained on it has the test score of its confirm trial, to the bit. That is on a CPU, in 32-bit
+    floats, with as many threads. The code that the study file names runs.
 
     study: the name of a study file, or its path.
     size: labels to train on, or "all".

@@ -10,7 +10,7 @@ from search.verdict.metric import Metric
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.runs import covariance_over_examples, judged_runs, score_matrix
+from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, score_matrix
 from search.verdict.statistics import CERTAIN, Comparison, compare, sharing
 from strategies import FreezingStrategy
 
@@ -118,12 +118,15 @@ def judge(results: Results, size: int) -> Verdict | None:
     scores = score_matrix(paired, metric)
     # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
     unit = metric.sign * (np.nanmean(scores, axis=0).min() or 1.0 if metric.relative else 1.0)
+    examples = ExampleScores.of(paired)
+    known = covariance_without_examples(paired, metric) if examples is None else examples.covariance()
     found = compare(
         scores / unit,
-        covariance_over_examples(paired, metric) / unit**2,
+        known / unit**2,
         margin=results.spec.confirm.margin,
         seed=size,
         sharing=sharing(size, labels=results.labels, crossed=results.cross_validated) if results.labels else 0.0,
+        run_covariance=None if examples is None else examples.covariance_of_runs() / unit**2,
     )
     every = _candidates(results, paired, found, unit)
     families, leader = _by_family(every), every[0]

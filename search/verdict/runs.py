@@ -1,6 +1,7 @@
 """Judged runs of the candidates at a size, paired by repeat and by test example."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count, takewhile
 from math import isfinite
 
@@ -11,7 +12,7 @@ from search.verdict.confirm import ended
 from search.verdict.metric import Metric
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.statistics import example_covariance
+from search.verdict.statistics import example_covariance, run_covariance
 from strategies import FreezingStrategy
 
 Array = NDArray[np.float64]
@@ -37,40 +38,63 @@ def score_matrix(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:
     return scores
 
 
-def covariance_over_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:
-    """Return the covariance (strategies, strategies) of mean scores over draws of the test examples.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExampleScores:
+    """The scores of test examples in each run.
 
-    A test example's score is its mean over the repeats that tested it. Groups are drawn whole.
+    values: (repeats, examples, strategies), NaN where a run did not test an example.
+    groups: (examples,) whose each is; None if all are their own.
     """
-    means, groups = zip(*(_by_example(rows) for rows in runs), strict=True)
-    tested = set(means[0]).intersection(*means[1:])
-    if len(tested) > 1:
-        order = sorted(tested)
-        known = None if None in groups[0].values() else np.array([groups[0][one] for one in order], dtype=np.int64)
-        return example_covariance(np.array([[mean[one] for mean in means] for one in order]), known)
-    # The study's folder is not here. Without the score of each example, two strategies' count as independent, and
-    # those of a strategy's repeats as the same, which makes intervals and verdicts more careful, never less.
+
+    values: Array
+    groups: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, runs: Sequence[Sequence[Row]]) -> "ExampleScores | None":
+        """Return those of all runs; None where the study's folder is not here."""
+        rows = [row for own in runs for row in own]
+        if any(row.example_scores is None for row in rows):
+            return None
+        examples = np.unique(np.concatenate([_tested(row) for row in rows]))
+        values = np.full((max(map(len, runs)), len(examples), len(runs)), np.nan)
+        groups = np.full(len(examples), -1, dtype=np.int64)
+        for strategy, own in enumerate(runs):
+            for repeat, row in enumerate(own):
+                places = np.searchsorted(examples, _tested(row))
+                values[repeat, places, strategy] = row.example_scores
+                if row.test_groups is not None:
+                    groups[places] = row.test_groups
+        return cls(values=values, groups=None if (groups < 0).any() else groups)
+
+    def covariance(self) -> Array:
+        """Return the covariance (strategies, strategies) of mean scores over draws of the test examples.
+
+        An example's score is its mean over the repeats that tested it. Groups are drawn whole.
+        """
+        tested = np.isfinite(self.values)
+        means = np.where(tested, self.values, 0.0).sum(axis=0) / np.maximum(tested.sum(axis=0), 1)
+        by_all = np.flatnonzero(np.all(tested.any(axis=0), axis=1))
+        return example_covariance(means[by_all], None if self.groups is None else self.groups[by_all])
+
+    def covariance_of_runs(self) -> Array:
+        """Return the covariance that test examples add to the scores of one repeat."""
+        # Repeats that no strategy was closed before.
+        shared = np.flatnonzero(np.all(np.isfinite(self.values).any(axis=1), axis=1))
+        return run_covariance(self.values[shared], self.groups)
+
+
+def covariance_without_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:
+    """Return the covariance of mean scores where the study's folder is not here.
+
+    Without the score of each example, two strategies' count as independent, and those of a strategy's repeats as the
+    same. That makes intervals and verdicts more careful, never less.
+    """
     errors = [[row.test_se for row in rows] for rows in runs]
     if all(error is not None for rows in errors for error in rows):
         return np.diag([np.square(np.array(rows, dtype=float)).mean() for rows in errors])
     examples = min(row.test_examples or 1 for rows in runs for row in rows)
     shares = np.array([np.mean([row.test_score(metric) for row in rows]) for rows in runs])
     return np.diag(np.maximum(shares * (1 - shares), 0.0) / examples)
-
-
-def _by_example(rows: Sequence[Row]) -> tuple[dict[int, float], dict[int, int | None]]:
-    """Return each test example's mean score and group; nothing where a run's are missing."""
-    if any(row.example_scores is None for row in rows):
-        return {}, {}
-    scores = np.concatenate([np.asarray(row.example_scores, dtype=float) for row in rows])
-    tested = np.concatenate([_tested(row) for row in rows])
-    examples, places = np.unique(tested, return_inverse=True)
-    means = np.bincount(places, scores) / np.bincount(places)
-    groups: dict[int, int | None] = dict.fromkeys(examples.tolist())
-    for row in rows:
-        if row.test_groups is not None:
-            groups |= zip(_tested(row).tolist(), row.test_groups.tolist(), strict=True)
-    return dict(zip(examples.tolist(), means.tolist(), strict=True)), groups
 
 
 def _tested(row: Row) -> NDArray[np.int64]:
