@@ -16,6 +16,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from search.data.examples import Examples
 from search.training.scoring import (
     MAX_EXAMPLES_SHOWN,
     MAX_SIDE_PIXELS,
@@ -174,7 +175,7 @@ class PreparedImages:
 def test_describe_test_shows_the_same_examples_of_every_class():
     targets = torch.arange(300) % 10
     pixels = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8)
-    kept, again = (describe_test(PreparedImages(pixels), targets, list("abcdefghij")) for _ in range(2))
+    kept, again = (describe_test(Examples(PreparedImages(pixels), targets), list("abcdefghij")) for _ in range(2))
     assert kept["shown"].tolist() == again["shown"].tolist()
     assert len(set(kept["shown"].tolist())) == MAX_EXAMPLES_SHOWN
     assert sorted(np.bincount(targets[kept["shown"]])) == [2] * 6 + [3] * 4
@@ -185,7 +186,9 @@ def test_describe_test_shows_the_same_examples_of_every_class():
 def test_thumbnails_are_small_and_keep_their_shape():
     pixels = torch.zeros(5, 1, 300, 150, dtype=torch.uint8)
     pixels[:, :, :150] = 200
-    thumbnails = describe_test(PreparedImages(pixels), torch.zeros(5, dtype=torch.int64), ["one"])["thumbnails"]
+    thumbnails = describe_test(Examples(PreparedImages(pixels), torch.zeros(5, dtype=torch.int64)), ["one"])[
+        "thumbnails"
+    ]
     assert thumbnails.shape == (5, MAX_SIDE_PIXELS, MAX_SIDE_PIXELS // 2, 3)
     assert thumbnails.dtype == np.uint8
     assert (thumbnails[:, 0] == 200).all()
@@ -194,16 +197,16 @@ def test_thumbnails_are_small_and_keep_their_shape():
 
 def test_thumbnails_of_tensors_span_their_own_range():
     inputs = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)
-    thumbnails = describe_test(inputs, torch.tensor([0, 1]), ["a", "b"])["thumbnails"]
+    thumbnails = describe_test(Examples(inputs, torch.tensor([0, 1])), ["a", "b"])["thumbnails"]
     assert (thumbnails.min(), thumbnails.max()) == (0, 255)
 
 
 @pytest.mark.parametrize("inputs", [torch.zeros(4, 16), torch.zeros(4, 12, 30), {"ids": torch.zeros(4, 7)}, object()])
 def test_describe_test_shows_no_other_inputs_than_images(inputs):
-    assert set(describe_test(inputs, torch.tensor([0, 1, 0, 1]), ["a", "b"])) == {"targets", "classes"}
+    assert set(describe_test(Examples(inputs, torch.tensor([0, 1, 0, 1])), ["a", "b"])) == {"targets", "classes"}
 
 
 def test_describe_test_keeps_a_regressions_targets():
-    kept = describe_test(torch.zeros(4, 3, 8, 8), torch.arange(4.0), ())
+    kept = describe_test(Examples(torch.zeros(4, 3, 8, 8), torch.arange(4.0)), ())
     assert kept["targets"].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert set(kept) == {"targets", "classes"}
