@@ -6,7 +6,7 @@ import re
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.data.load import load_data
@@ -158,6 +158,7 @@ LETTERS = st.characters(codec="ascii", exclude_characters="\0") | st.sampled_fro
 CELLS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # it writes files
 @given(
     cells=st.lists(CELLS.filter(lambda cell: cell not in ("", "nan", "NaN", "text")), min_size=2, max_size=8),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
