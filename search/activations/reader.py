@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -74,7 +74,7 @@ class CachedExamples:
 
     def at(self, boundary: int) -> Examples:
         """Return the examples as they are read at a boundary; at 0, as they are."""
-        return Examples(Activations(self, boundary), self.examples.targets) if boundary else self.examples
+        return replace(self.examples, inputs=Activations(self, boundary)) if boundary else self.examples
 
     def take(self, boundary: int, indices: Tensor, passes: Tensor | None) -> PartialInputs:
         """Return the partial inputs of those examples (B,), in the views that `passes` (B,) say."""

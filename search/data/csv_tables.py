@@ -65,6 +65,10 @@ class Table:
         what = f"{self.path}: column {name!r}"
         return one_spelling(cells, known=known, spellings=self.spellings, what=what, lines=self.lines)
 
+    def records(self) -> list[dict[str, str]]:
+        """Return each row as a dict of its cells, stripped, by column."""
+        return [dict(zip(self.header, map(str.strip, row), strict=True)) for row in self.rows]
+
     def numbers(self, names: list[str]) -> NDArray[np.float64]:
         """Return columns as finite numbers (N, K). Raises `TaskError` for another cell."""
         columns = [self._cells(name) for name in names]

@@ -11,9 +11,10 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, default_col
 
 from search.data.duplicates import are_same
 from search.data.examples import Examples, Inputs, RawData, TaskData
+from search.data.grouping import Grouping
 from search.data.images import Images
 from search.data.texts import Texts
-from search.data.torchvision_sets import FromDataset, class_names, labels, lost_bits
+from search.data.torchvision_sets import FromDataset, class_names, items, labels, lost_bits
 from search.errors import TaskError
 from search.seeds import seeded
 from search.user_code import call_named, import_named, keywords, one_line
@@ -29,8 +30,10 @@ def code_options(name: str) -> list[str] | None:
     return keywords(named) if callable(named) else []
 
 
-def own_data(name: str, /, **options: Any) -> RawData:
+def own_data(name: str, grouping: Grouping | None = None, /, **options: Any) -> RawData:
     """Call the code "package.module:attribute" with the options, and read the data that it returns.
+
+    grouping: by a function of an item, as the data set returns it; of a `TaskData` of a pair (input, target).
 
     It may return a `TaskData`, or two map-style data sets, to learn from and to test on. Of a `LightningDataModule`
     the pool is its training data, by its loader's data set and `collate_fn`; its other data evaluate. Items are pairs
@@ -38,34 +41,48 @@ def own_data(name: str, /, **options: Any) -> RawData:
     Raises `TaskError`.
     """
     with seeded(0):
-        return _raw(call_named(name, options))
+        return replace(_raw(call_named(name, options), grouping), grouping=grouping)
 
 
-def _raw(made: Any) -> RawData:
+def _raw(made: Any, grouping: Grouping | None) -> RawData:
     if isinstance(made, TaskData):
+        made = made if grouping is None else made.map(lambda part, _: _grouped(part, grouping))
         test = None if made.cross_validated else made.test
         return RawData(pool=made.pool, test=test, classes=made.classes, notes=made.notes, validation=made.validation)
     if hasattr(made, "train_dataloader"):
-        return _from_module(made)
+        return _from_module(made, grouping)
     if isinstance(made, tuple) and len(made) == 2:
-        return _from_sets(*made)
+        return _from_sets(*made, grouping=grouping)
     raise TaskError(
         f"it returned a {type(made).__name__}; it must return a TaskData, a LightningDataModule, or two "
         "map-style data sets (to learn from, to test on)."
     )
 
 
+def _grouped(examples: Examples, grouping: Grouping) -> Examples:
+    if examples.groups is not None:
+        raise TaskError(f"{grouping}: its examples have groups of their own; leave one of them out.")
+    inputs = examples.inputs
+    raw = inputs if isinstance(inputs, Images) else inputs.rows if isinstance(inputs, Texts) else None
+    found = ((raw[i], examples.targets[i]) if raw is not None else examples[i] for i in range(len(examples)))
+    return replace(examples, groups=grouping.of(found))
+
+
 def _from_sets(
-    pool: Any, test: Any, *, collates: tuple[Collate, Collate] = (default_collate, default_collate)
+    pool: Any,
+    test: Any,
+    *,
+    collates: tuple[Collate, Collate] = (default_collate, default_collate),
+    grouping: Grouping | None,
 ) -> RawData:
-    learned = _examples(pool, collates[0], part="first data set")
-    held = _examples(test, collates[1], part="test set") if test is not None else None
+    learned = _examples(pool, collates[0], grouping, part="first data set")
+    held = _examples(test, collates[1], grouping, part="test set") if test is not None else None
     targets = [part.targets for part in (learned, held) if part is not None]
     classes = () if targets[0].is_floating_point() else class_names(_innermost(pool), targets)
     return RawData(pool=learned, test=held or None, classes=classes, notes=lost_bits(_innermost(pool)))
 
 
-def _from_module(module: Any) -> RawData:
+def _from_module(module: Any, grouping: Grouping | None) -> RawData:
     def call(hook: str, *arguments: Any) -> Any:
         try:
             return getattr(module, hook)(*arguments)
@@ -90,7 +107,7 @@ def _from_module(module: Any) -> RawData:
     test = None if held is None else _read_by(held)
     collates = (learned[0].collate_fn, default_collate if held is None else held.collate_fn)
     sets = [_read_by(loader) for loader in learned]
-    data = _from_sets(ConcatDataset(sets), test, collates=collates)
+    data = _from_sets(ConcatDataset(sets), test, collates=collates, grouping=grouping)
     if len(sets) == 1:
         return data
     rows = torch.arange(len(data.pool))
@@ -109,7 +126,7 @@ def _read_by(loader: Any) -> Any:
     return loader.dataset if chosen is None else Subset(loader.dataset, sorted(set(map(int, chosen))))
 
 
-def _examples(dataset: Any, collate: Collate, *, part: str) -> Examples:
+def _examples(dataset: Any, collate: Collate, grouping: Grouping | None, *, part: str) -> Examples:
     """Read a map-style data set: images later, one by one, anything else as one batch."""
     try:
         size = len(dataset)
@@ -118,16 +135,19 @@ def _examples(dataset: Any, collate: Collate, *, part: str) -> Examples:
         raise TaskError(f"the {part} can't be indexed: {one_line(error)}") from error
     if isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Image.Image):
         images = Images.of(FromDataset(dataset, key=None, threads=False))
+        groups = None if grouping is None else grouping.of(items(dataset))
         if isinstance(first[1], float) or (torch.is_tensor(first[1]) and first[1].is_floating_point()):
             numbers = [torch.as_tensor(dataset[index][1], dtype=torch.float32) for index in range(size)]
-            return Examples(images, torch.stack(numbers))
-        return Examples(images, labels(dataset))
+            return Examples(images, torch.stack(numbers), groups)
+        return Examples(images, labels(dataset), groups)
     try:
-        batch = collate([dataset[index] for index in range(size)])
+        read = [dataset[index] for index in range(size)]
+        batch = collate(read)
     except Exception as error:
         raise TaskError(f"the {part} can't be made one batch: {one_line(error)}") from error
     inputs, targets = _pair(batch, part=part)
-    return Examples(_inputs(inputs, part=part), _targets(targets, part=part))
+    groups = None if grouping is None else grouping.of(read)
+    return Examples(_inputs(inputs, part=part), _targets(targets, part=part), groups)
 
 
 def _pair(batch: Any, *, part: str) -> tuple[Any, Any]:

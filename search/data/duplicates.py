@@ -54,6 +54,7 @@ def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
     for examples in data.parts.values():
         targets, inputs = examples.targets, examples.inputs
         parts.append(tuple(targets.shape) if targets.is_floating_point() else targets)
+        parts += [] if examples.groups is None else [examples.groups]
         if isinstance(inputs, Images) and isinstance(inputs.source, Files):
             paths = [inputs.source.paths[row] for row in inputs.rows.tolist()]
             parts += [(path.parent.name, path.name, path.lstat().st_size) for path in paths]

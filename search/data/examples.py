@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from search.data.grouping import Grouping
 from search.errors import TaskError
 
 Tensors = Tensor | dict[str, Tensor]
@@ -111,6 +112,7 @@ class RawData:
     """Labelled data as a loader returns them.
 
     test, validation: None if the source has none of its own.
+    grouping: the way in which the examples' groups were found; None if they have none, or brought them.
     """
 
     pool: Examples
@@ -118,6 +120,7 @@ class RawData:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     validation: Examples | None = None
+    grouping: Grouping | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ class TaskData:
                 _check_indices(examples.targets, part=part, classes=len(self.classes))
             else:
                 _check_numbers(examples.targets, part=part)
+        _check_groups(self.parts)
         if len(self.test) and self.pool.targets.shape[1:] != self.test.targets.shape[1:]:
             shapes = " and ".join(str(tuple(part.targets.shape)) for part in (self.pool, self.test))
             raise TaskError(f"The pool's and the test set's targets differ in shape: {shapes}.")
@@ -210,6 +214,20 @@ def _check_numbers(targets: Tensor, *, part: str) -> None:
     broken = torch.nonzero(~targets.isfinite())
     if len(broken):
         raise TaskError(f"The {part} set's targets must be finite; {len(broken)} are not, the first at {_at(broken)}.")
+
+
+def _check_groups(parts: dict[str, Examples]) -> None:
+    have = {part: examples.groups is not None for part, examples in parts.items() if len(examples)}
+    if len({*have.values()}) > 1:
+        has, lacks = (next(part for part, known in have.items() if known is wanted) for wanted in (True, False))
+        raise TaskError(f"The {has} set has groups and the {lacks} set has none; allowed: all, or none.")
+    for part, examples in parts.items():
+        groups = examples.groups
+        if groups is None or not len(examples):
+            continue
+        if not isinstance(groups, Tensor) or groups.dtype != torch.int64 or groups.shape != (len(examples),):
+            kind = _kind(groups) if isinstance(groups, Tensor) else type(groups).__name__
+            raise TaskError(f"The {part} set's groups must be int64 of shape ({len(examples)},), got {kind}.")
 
 
 def _at(places: Tensor) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from search.data.decoding import Files
 from search.data.examples import Examples, RawData
+from search.data.grouping import Grouping, matched
 from search.data.images import Images
 from search.errors import TaskError, printable
 
@@ -13,9 +14,12 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".
 VALIDATION = ("val", "valid", "validation")
 
 
-def image_folder(name: str, *, labels: bool = True, test: str | None = None) -> RawData:
+def image_folder(
+    name: str, grouping: Grouping | None = None, *, labels: bool = True, test: str | None = None
+) -> RawData:
     """Read images in one folder a class, below `name` or below its `train` folder.
 
+    grouping: by a pattern over file names, or by a function of paths.
     labels: with false, every image below the folder is of one class, for a source that needs no labels.
     test: a folder of the same classes, for data without a `test` (or `val`) folder beside `train`.
 
@@ -32,12 +36,12 @@ def image_folder(name: str, *, labels: bool = True, test: str | None = None) -> 
     if held is not None and not held.is_dir():
         raise TaskError(f"test = {test!r} is no folder; allowed: a share, or a folder of images.")
     classes = tuple(folder.name for folder in _class_folders(pool)) if labels else ("unlabelled",)
-    sets = [None if part is None else _read(part, classes, labels=labels) for part in (pool, held, own)]
+    sets = [None if part is None else _read(part, classes, grouping, labels=labels) for part in (pool, held, own)]
     assert sets[0] is not None
-    return RawData(pool=sets[0], test=sets[1], validation=sets[2], classes=classes)
+    return RawData(pool=sets[0], test=sets[1], validation=sets[2], classes=classes, grouping=grouping)
 
 
-def _read(root: Path, classes: tuple[str, ...], *, labels: bool) -> Examples:
+def _read(root: Path, classes: tuple[str, ...], grouping: Grouping | None, *, labels: bool) -> Examples:
     paths: list[Path] = []
     targets: list[int] = []
     for folder in _class_folders(root) if labels else [root]:
@@ -51,7 +55,10 @@ def _read(root: Path, classes: tuple[str, ...], *, labels: bool) -> Examples:
             raise TaskError(f"the {what} {folder} has no images ({', '.join(sorted(ENDINGS))}).")
         paths += images
         targets += [classes.index(folder.name) if labels else 0] * len(images)
-    return Examples(Images.of(Files(tuple(paths), root.parent)), torch.tensor(targets))
+    groups = None
+    if grouping is not None:
+        groups = grouping.of(map(str, paths), lambda by: matched(by, [path.name for path in paths]))
+    return Examples(Images.of(Files(tuple(paths), root.parent)), torch.tensor(targets), groups)
 
 
 def _class_folders(root: Path) -> list[Path]:

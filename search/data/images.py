@@ -205,15 +205,17 @@ def rotations(data: TaskData) -> TaskData:
     Labels are not used; an image makes four examples. Raises `TaskError` for other data.
     """
 
-    def turned(examples: Examples, _: str) -> Examples:
+    def in_quarters(examples: Examples, _: str) -> Examples:
         quarters = torch.arange(4).repeat(len(examples))
-        inputs = examples.inputs
+        inputs, groups = examples.inputs, examples.groups
+        groups = None if groups is None else groups.repeat_interleave(4)
         if isinstance(inputs, Images):
             images = inputs.subset(torch.arange(len(inputs)).repeat_interleave(4))
-            return Examples(replace(images, turns=images.turns + quarters), quarters)
+            return Examples(replace(images, turns=images.turns + quarters), quarters, groups)
         if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[2] != inputs.shape[3]:
             raise TaskError(f"{data.origin}: rotations need images; these data are not images, or not square.")
-        return Examples(torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1), quarters)
+        turned = torch.stack([inputs.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1)
+        return Examples(turned, quarters, groups)
 
     names = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
-    return data.map(turned, classes=names)
+    return data.map(in_quarters, classes=names)

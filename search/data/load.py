@@ -54,6 +54,7 @@ def load_data(
     *,
     where: str,
     test: str | float | None = None,
+    group_by: str | None = None,
     judged: bool = True,
     pixel_range: Sequence[float] | None = None,
 ) -> TaskData:
@@ -63,6 +64,7 @@ def load_data(
     "package.module:attribute". Paths are relative to the working directory.
     where: the key that asked for the data, as "[task] data".
     test: the share or the path of the test set, "cv" for cross-validation; by default as the data are.
+    group_by: how to find the groups that stay together: see `Grouping`.
     judged: with false, no test set is held out.
     pixel_range: the two values of images that become 0 and 1.
 
@@ -70,9 +72,8 @@ def load_data(
     """
     origin = f"{where} = {name!r}"
     try:
-        data = _with_range(
-            _loaded(name, {**(options or {}), **({} if test is None else {"test": test})}, judged=judged), pixel_range
-        )
+        chosen = {**(options or {}), **({} if test is None else {"test": test})}
+        data = _with_range(_loaded(name, chosen, group_by=group_by, judged=judged), pixel_range)
     except TaskError as error:
         raise TaskError(f"{origin}: {error}") from error
     return replace(data, origin=origin, notes=tuple(f"{origin}: {note}" for note in data.notes))
@@ -93,7 +94,7 @@ def _with_range(data: TaskData, pixel_range: Sequence[float] | None) -> TaskData
     return data.map(changed)
 
 
-def _loaded(name: str, options: Mapping[str, Any], *, judged: bool) -> TaskData:
+def _loaded(name: str, options: Mapping[str, Any], *, group_by: str | None, judged: bool) -> TaskData:
     paths = [Path(one) for one in (name, options.get("test")) if isinstance(one, str) and exists(one)]
     for path in paths:
         if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device read without end
@@ -103,7 +104,7 @@ def _loaded(name: str, options: Mapping[str, Any], *, judged: bool) -> TaskData:
     source = _find_source(name, options)
     if not judged and "test" in source.splits:
         options = {"test": 0.0, **options}
-    data = warn_duplicates(source.load(name, options))
+    data = warn_duplicates(source.load(name, options, group_by=group_by))
     asked = "target" in options or name.endswith(".ts")
     if data.kind == "regression" and not asked and (data.pool.targets % 1 == 0).all():
         note = "the targets are decimal numbers, to be predicted; classes are stored as whole numbers."

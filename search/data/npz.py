@@ -1,5 +1,7 @@
 """Arrays in an .npz file: images, features or series, with labels or numbers."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ from numpy.typing import NDArray
 
 from search.data.decoding import Pixels
 from search.data.examples import Examples, Inputs, RawData
+from search.data.grouping import FUNCTION, Grouping
 from search.data.images import Images
 from search.data.labels import class_indices
 from search.errors import TaskError
 from search.files import BrokenArchive, read_arrays
 
 Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 NAMES = (
     ("x", "y", "x_test", "y_test"),
     ("images", "labels", "images_test", "labels_test"),
@@ -29,37 +33,70 @@ MIN_SIDE, MAX_RATIO = 8, 2
 """Least pixels of the shorter side of wide images, and longest side over shortest."""
 
 
-def npz_arrays(name: str, *, test: str | None = None, images: bool | None = None) -> RawData:
+def npz_arrays(
+    name: str, grouping: Grouping | None = None, *, test: str | None = None, images: bool | None = None
+) -> RawData:
     """Read arrays `x` and `y`, perhaps a test set's, by one of `NAMES`.
 
+    grouping: by another array (N,), of the test set by that of `group_array`, or by a function of a row of x.
     x: whole numbers are images, (N, H, W) or with channels, first or last: bytes always, wider ones if they look so.
     x: other numbers (N, ...) become float32: features (N, F), series (N, T, C), tensors (N, C, H, W).
     y: whole numbers or words are classes; other numbers are to be predicted.
     test: a file of such arrays, in place of a test set in this one.
     images: true makes images of any numbers; false makes none. Raises `TaskError`.
     """
-    x, y, held = _named(name)
-    if test is not None:
-        held = _named(test)[:2]
+    arrays = _arrays(name)
+    x, y, held = _named(arrays, name)
     chosen = _are_images(x) if images is None else images
     pool, classes = _examples(x, y, name, images=chosen)
+    pool = _grouped(pool, x, arrays, name, grouping)
     own = None
+    if test is not None:
+        arrays = _arrays(test)
+        held = _named(arrays, test)[:2]
     if held is not None:
         own, _ = _examples(*held, name, classes=classes, images=chosen)
         if type(own.inputs) is not type(pool.inputs):
             raise TaskError(f"the test inputs are of another type than the others ({held[0].dtype}).")
+        own = _grouped(own, held[0], arrays, test or name, grouping, of_test=test is None)
     notes: tuple[str, ...] = ()
     if images is None and x.dtype != np.uint8 and x.dtype.kind in "iu" and x.ndim > 2:
         read, other = ("images", "false") if chosen else ("numbers as they are", "true")
         notes = (f"the inputs, {x.dtype} of shape {x.shape}, are {read}; option images = {other} for the other.",)
-    return RawData(pool=pool, test=own, classes=classes, notes=notes)
+    return RawData(pool=pool, test=own, classes=classes, notes=notes, grouping=grouping)
 
 
-def _named(name: str) -> tuple[Array, Array, tuple[Array, Array] | None]:
+def group_array(by: str) -> str:
+    """Return the name of a test set's array of groups.
+
+    In the pool's name "train" becomes "test"; else "_test" is put behind it.
+    """
+    return by.replace("train", "test") if "train" in by else f"{by}_test"
+
+
+def _grouped(
+    examples: Examples, x: Array, arrays: Arrays, name: str, grouping: Grouping | None, *, of_test: bool = False
+) -> Examples:
+    def named(by: str) -> list[Any]:
+        key = group_array(by) if of_test else by
+        if key not in arrays:
+            raise TaskError(f"{name} has no array {key!r}; allowed: {', '.join(arrays)[:200]}, or {FUNCTION}.")
+        found = arrays[key]
+        if found.shape not in ((len(x),), (len(x), 1)):
+            raise TaskError(f"{name} has {key!r} of shape {found.shape}; allowed: ({len(x)},), a group an example.")
+        return found.reshape(-1).tolist()
+
+    return examples if grouping is None else replace(examples, groups=grouping.of(x, named))
+
+
+def _arrays(name: str) -> Arrays:
     try:
-        arrays = read_arrays(Path(name))
+        return read_arrays(Path(name))
     except BrokenArchive as error:
         raise TaskError(f"{name} can't be read as an .npz file of plain arrays: {error}.") from error
+
+
+def _named(arrays: Arrays, name: str) -> tuple[Array, Array, tuple[Array, Array] | None]:
     for x, y, *tests in NAMES:
         if x in arrays and y in arrays:
             present = [key for key in tests if key in arrays]

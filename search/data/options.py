@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, ValidationError, create_model
 
 from search.data.examples import TaskData
+from search.data.grouping import Grouping
 from search.data.selection import CROSS_VALIDATION, Classes, Part, Share, select
 from search.errors import TaskError
 
@@ -38,7 +39,8 @@ ALLOWED = {
 class Source:
     """A kind of data.
 
-    read: the loader; its argument is the data's name, its keywords are options (columns), and `test`, a path.
+    read: the loader; its argument is the data's name, its keywords are options (columns), and `test`, a path. One
+    that finds groups takes a `Grouping` after the name.
     splits: the options of `split`, which is given what `read` returns; each with its type and default.
     chosen_by_options: options that tell this kind from others of the same ending.
     more_options: further options that `read` takes for such a name, unchecked; None: any.
@@ -50,8 +52,10 @@ class Source:
     chosen_by_options: frozenset[str] = frozenset()
     more_options: Callable[[str], list[str] | None] = lambda _: []
 
-    def load(self, name: str, options: Mapping[str, Any]) -> TaskData:
+    def load(self, name: str, options: Mapping[str, Any], *, group_by: str | None = None) -> TaskData:
         """Check the options, read the data, split them. Raises `TaskError`."""
+        if group_by is not None and "grouping" not in inspect.signature(self.read).parameters:
+            raise TaskError(f"group_by = {group_by!r}: these data have no groups; leave it out.")
         more = self.more_options(name)
         theirs = [*options] if more is None else more
         own = {key: field for key, field in (_keywords(self.read) | self.splits).items() if key not in theirs}
@@ -64,7 +68,8 @@ class Source:
         columns = {key: value for key, value in {**options, **chosen}.items() if key not in splits}
         if isinstance(splits.get("test"), str) and splits["test"] != CROSS_VALIDATION:
             columns["test"] = splits.pop("test")
-        return self.split(self.read(name, **columns), **splits)
+        grouping = [] if group_by is None else [Grouping(by=group_by)]
+        return self.split(self.read(name, *grouping, **columns), **splits)
 
 
 def _keywords(read: Callable[..., Any]) -> Options:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from search.data.examples import Examples, RawData, TaskData
+from search.data.splits import draw_order
 from search.errors import TaskError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -22,8 +24,17 @@ Part = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, 
 Classes = dict[str, list[int | str]]
 """Old classes, by name or number, under the names of new ones; others are dropped."""
 
+Indices = NDArray[np.int64]
+
 CROSS_VALIDATION = "cv"
 HELD_OUT_SHARE = 0.2
+MAX_GROUPS_CROSS_VALIDATED = 100
+"""Groups below which they are so as well.
+
+An interval at nominal 90 % over the 20 groups of a held-out fifth covers 88 %, over 5 groups 83 % (Student's t).
+"""
+NAMES_SHOWN = 5
+"""Groups that an error names."""
 MAX_CROSS_VALIDATED = 500
 """Labels below which data without a test set are by default cross-validated."""
 _PART_SEED, _TEST_SEED = 1, 2
@@ -39,35 +50,77 @@ def select(
 ) -> TaskData:
     """Take a slice, then choose classes, hold a test set out of the pool, standardise.
 
-    The slice depends on the number of examples alone. So tasks with disjoint slices of the same data share no
-    example, whatever their labels, classes and test sets. A test set of the data's own stays whole.
-    Raises `TaskError`.
+    The slice depends on the number of examples and on their groups alone. So tasks with disjoint slices of the same
+    data share no example and no group, whatever their labels, classes and test sets. A test set of the data's own
+    stays whole. Raises `TaskError`.
     """
     own = raw.pool.subset(torch.arange(0)) if raw.test is None else raw.test
     data = TaskData(pool=raw.pool, test=own, classes=raw.classes, notes=raw.notes, validation=raw.validation)
+    _check_apart(data.parts, raw)
     if part is not None:
-        data = replace(data, pool=data.pool.subset(_slice(len(data.pool), part)))
+        data = replace(data, pool=data.pool.subset(_slice(data.pool, part)))
     if classes is not None:
         data = _regrouped(data, classes)
+    if data.pool.groups is not None and len(data.pool):
+        data = replace(data, notes=(*data.notes, _groups_note(data.pool, raw)))
     if test is None and raw.test is None:
-        test = "cv" if len(data.pool) < MAX_CROSS_VALIDATED else HELD_OUT_SHARE
+        test = "cv" if _are_few(data.pool) else HELD_OUT_SHARE
     check_no_test_set(test, own=raw.test is not None)
     held = 0.0 if raw.test is not None or test is None or test == "cv" else test
     if test == "cv":
-        note = f"{len(data.pool)} labels and no test set: judged by cross-validation, each label tests in turn."
+        count = (
+            f"{len(data.pool)} labels" if data.pool.groups is None else f"{len(torch.unique(data.pool.groups))} groups"
+        )
+        note = f"{count} and no test set: judged by cross-validation, each label tests in turn."
         data = replace(data, cross_validated=True, notes=(*data.notes, note))
     elif held:
-        pool, holdout = _held_out(_strata(data), held, data.pool.groups)
+        groups, count = data.pool.groups, f"{len(data.pool)} examples"
+        if groups is not None:
+            count += f" of {len(torch.unique(groups))} groups"
+        pool, holdout = _held_out(_strata(data), held, None if groups is None else groups.numpy())
         if len(holdout) == 0 or len(pool) == 0:
-            raise TaskError(f"test = {held} of {len(data.pool)} examples leaves none on one side.")
+            raise TaskError(f"test = {held} of {count} leaves none on one side.")
         data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(holdout))
     return _standardized(data) if standardize else data
+
+
+def _check_apart(parts: Mapping[str, Examples], raw: RawData) -> None:
+    """Raise `TaskError` for groups of two parts, with their count and first names."""
+    names = [] if raw.grouping is None else [*raw.grouping.numbers]
+    for (one, examples), (other, others) in combinations(parts.items(), 2):
+        if examples.groups is None or others.groups is None:
+            continue
+        both = np.intersect1d(examples.groups.numpy(), others.groups.numpy()).tolist()
+        if both:
+            first = ", ".join(str(names[group] if names else group) for group in both[:NAMES_SHOWN])
+            count = "1 group is" if len(both) == 1 else f"{len(both)} groups are"
+            raise TaskError(
+                f"{_groups(raw)}: {count} in the {one} and in the {other} set: {first}"
+                f"{', ...' if len(both) > NAMES_SHOWN else ''}; allowed: each in one of them."
+            )
+
+
+def _groups_note(pool: Examples, raw: RawData) -> str:
+    assert pool.groups is not None
+    groups = len(torch.unique(pool.groups))
+    if groups == len(pool):
+        return f"{_groups(raw)}: each of {groups} examples is a group of its own, so none are kept together."
+    return f"{_groups(raw)}: {len(pool)} examples of {groups} groups, each kept whole in every split."
+
+
+def _groups(raw: RawData) -> str:
+    return "groups" if raw.grouping is None else str(raw.grouping)
 
 
 def check_no_test_set(test: object, *, own: bool) -> None:
     """Refuse `test` for data with a test set of their `own`. Raises `TaskError`."""
     if own and test:
         raise TaskError(f"test = {test!r}, but these data have a test set of their own; leave it out.")
+
+
+def _are_few(pool: Examples) -> bool:
+    groups = MAX_GROUPS_CROSS_VALIDATED if pool.groups is None else len(torch.unique(pool.groups))
+    return len(pool) < MAX_CROSS_VALIDATED or groups < MAX_GROUPS_CROSS_VALIDATED
 
 
 def part_bounds(part: Part, count: int) -> tuple[int, int]:
@@ -78,31 +131,31 @@ def part_bounds(part: Part, count: int) -> tuple[int, int]:
     return start, end
 
 
-def _strata(data: TaskData) -> NDArray[np.int64]:
+def _strata(data: TaskData) -> Indices:
     targets = data.pool.targets
     return targets.numpy() if data.classes else np.zeros(len(targets), dtype=np.int64)
 
 
-def _slice(count: int, part: Part) -> Tensor:
-    start, end = part_bounds(part, count)
+def _slice(pool: Examples, part: Part) -> Tensor:
+    start, end = part_bounds(part, len(pool))
     # Not stratified: with strata, the same example would fall into other slices under other labels.
-    return torch.from_numpy(np.sort(np.random.default_rng(_PART_SEED).permutation(count)[start:end]))
+    rng = np.random.default_rng(_PART_SEED)
+    if pool.groups is None:
+        return torch.from_numpy(np.sort(rng.permutation(len(pool))[start:end]))
+    _, members, sizes = np.unique(pool.groups.numpy(), return_inverse=True, return_counts=True)
+    order = rng.permutation(len(sizes))
+    starts = np.cumsum(sizes[order]) - sizes[order]  # a group is where its first example would be
+    found = np.flatnonzero(np.isin(members, order[(starts >= start) & (starts < end)]))
+    if len(found) == 0:
+        raise TaskError(f"option part = {part} has none of {len(sizes)} groups, which are kept whole.")
+    return torch.from_numpy(found)
 
 
-def _held_out(strata: NDArray[np.int64], held: float, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Draw indices of pool and test set.
-
-    A class keeps two labels for the pool. Groups go whole, in random order, as long as they fit.
-    """
+def _held_out(strata: Indices, held: float, groups: Indices | None) -> tuple[Tensor, Tensor]:
+    """Draw indices of pool and test set. A class keeps two labels for the pool."""
     rng, tests = np.random.default_rng(_TEST_SEED), []
     if groups is not None:
-        names, sizes = np.unique(groups.numpy(), return_counts=True)
-        chosen, free = [], held * len(strata) + 0.5
-        for place in rng.permutation(len(names)):
-            if sizes[place] <= free:
-                chosen.append(names[place])
-                free -= sizes[place]
-        test = np.flatnonzero(np.isin(groups.numpy(), chosen))
+        test = _held_out_groups(strata, held, groups, rng)
     else:
         for stratum in np.unique(strata):
             members = rng.permutation(np.flatnonzero(strata == stratum))
@@ -111,6 +164,26 @@ def _held_out(strata: NDArray[np.int64], held: float, groups: Tensor | None) -> 
         test = np.sort(np.concatenate(tests))
     pool = np.setdiff1d(np.arange(len(strata)), test)
     return torch.from_numpy(pool), torch.from_numpy(test)
+
+
+def _held_out_groups(strata: Indices, held: float, groups: Indices, rng: np.random.Generator) -> Indices:
+    """Draw a test set of whole groups.
+
+    They come in random order, those first that bring a class, as long as they fit. There are two at least, of large
+    groups the smallest: one says nothing of how groups differ. Two are left to learn from.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), int(strata.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (members, strata), 1)
+    sizes, left, chosen = counts.sum(1), counts.sum(0), dict[int, None]()
+    order = [*dict.fromkeys(members[draw_order(strata, rng=rng, groups=groups)].tolist())]
+    for least, candidates in ((0, order), (2, sorted(order, key=lambda group: sizes[group]))):
+        for group in candidates:
+            fits = len(strata) - left.sum() + sizes[group] <= held * len(strata) + 0.5 or len(chosen) < least
+            apart = group not in chosen and len(chosen) < len(names) - 2
+            if fits and apart and ((left - counts[group] >= 2) | (counts[group] == 0)).all():
+                chosen[group], left = None, left - counts[group]
+    return np.flatnonzero(np.isin(members, [*chosen]))
 
 
 def _regrouped(data: TaskData, groups: Mapping[str, list[int | str]]) -> TaskData:

@@ -1,6 +1,6 @@
 """Sequences with a class each: long tables and the UEA/UCR archive's `.ts` files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from search.data.csv_format import Format
 from search.data.csv_tables import Columns, Table, read_table
 from search.data.examples import Examples, RawData, index_inputs
+from search.data.grouping import Grouping
 from search.data.labels import Spellings, class_indices, one_spelling
 from search.data.text_files import Encoding, read_text
 from search.errors import TaskError
@@ -19,16 +20,22 @@ from search.errors import TaskError
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """N sequences (T, C), and of each its label, or with `numbers` its target."""
+    """N sequences (T, C), and of each its label.
+
+    numbers: the labels are numbers to predict.
+    groups: int64 (N,), if they are asked for.
+    """
 
     values: list[NDArray[np.float32]]
     labels: list[str]
     numbers: bool = False
     notes: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
 
 def table_series(
     name: str,
+    grouping: Grouping | None = None,
     *,
     series: str = "series",
     label: str = "label",
@@ -39,8 +46,9 @@ def table_series(
 ) -> RawData:
     """Read a table with one row a step, in the order of the steps.
 
+    grouping: by a column that is the same in all rows of a series, or by a function of its first row's cells.
     series: the column that names the row's series; `label` has its class.
-    channels: the columns of values, by default all others of numbers, but for `time`.
+    channels: the columns of values, by default all others of numbers, but for `time` and the groups' column.
     test: a file of the same columns.
     written: the form of both files.
 
@@ -51,20 +59,32 @@ def table_series(
 
     def read(path: str, known: list[str], channels: list[str] | None) -> tuple[Series, list[str]]:
         table = read_table(Path(path), columns=used, **written)
-        chosen, notes = (channels, table.notes) if channels else _channels_of(table, beside={*used})
+        beside = {*used, *([grouping.by] if grouping else [])}
+        chosen, notes = (channels, table.notes) if channels else _channels_of(table, beside=beside)
         ids, labels = table.column(series), table.labels(label, known=known)
         values = table.numbers(chosen).astype(np.float32)
         members: dict[str, list[int]] = {}
         for row, one in enumerate(ids):
             members.setdefault(one, []).append(row)
-            if labels[row] != labels[members[one][0]]:
-                line = table.lines[row]
-                raise TaskError(f"{path}, line {line}: series {one!r} has two labels; allowed: one each.")
-        firsts = [labels[rows[0]] for rows in members.values()]
-        return Series([values[rows] for rows in members.values()], firsts, notes=notes), chosen
+
+        def one_each(cells: list[str], what: str) -> list[str]:
+            for one, rows in members.items():
+                for row in rows:
+                    if cells[row] != cells[rows[0]]:
+                        place = f"{path}, line {table.lines[row]}"
+                        raise TaskError(f"{place}: series {one!r} has two {what}; allowed: one each.")
+            return [cells[rows[0]] for rows in members.values()]
+
+        groups = None
+        if grouping is not None:
+            records = table.records()
+            firsts = (records[rows[0]] for rows in members.values())
+            groups = grouping.of(firsts, lambda by: one_each(table.column(by), "groups"))
+        parts = [values[rows] for rows in members.values()]
+        return Series(parts, one_each(labels, "labels"), notes=notes, groups=groups), chosen
 
     pool, chosen = read(name, [], channels)
-    return _raw(pool, None if test is None else read(test, sorted({*pool.labels}), chosen)[0])
+    return _raw(pool, None if test is None else read(test, sorted({*pool.labels}), chosen)[0], grouping)
 
 
 def _channels_of(table: Table, *, beside: set[str]) -> tuple[list[str], tuple[str, ...]]:
@@ -80,10 +100,16 @@ def _channels_of(table: Table, *, beside: set[str]) -> tuple[list[str], tuple[st
 
 
 def ts_series(
-    name: str, *, test: str | None = None, encoding: Encoding | None = None, spellings: Spellings | None = None
+    name: str,
+    grouping: Grouping | None = None,
+    *,
+    test: str | None = None,
+    encoding: Encoding | None = None,
+    spellings: Spellings | None = None,
 ) -> RawData:
     """Read a `.ts` file: a series a line, its channels and label separated by ":".
 
+    grouping: by a function of a series (T, C).
     test: a file like it; by default, of a file `..._TRAIN.ts` the file `..._TEST.ts` beside it.
     encoding, spellings: as in `Format`. Inputs as in `table_series`. Raises `TaskError`.
     """
@@ -91,7 +117,11 @@ def ts_series(
     if test is None and sibling != name and Path(sibling).is_file():
         test = sibling
     pool = _read_ts(Path(name), [], encoding, spellings)
-    return _raw(pool, None if test is None else _read_ts(Path(test), sorted({*pool.labels}), encoding, spellings))
+    held = None if test is None else _read_ts(Path(test), sorted({*pool.labels}), encoding, spellings)
+    if grouping is not None:
+        pool = replace(pool, groups=grouping.of(pool.values))
+        held = None if held is None else replace(held, groups=grouping.of(held.values))
+    return _raw(pool, held, grouping)
 
 
 def _read_ts(path: Path, known: list[str], encoding: str | None, spellings: Spellings | None) -> Series:
@@ -148,16 +178,17 @@ def _channels(channels: list[str], place: str) -> NDArray[np.float32]:
     return np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
 
 
-def _raw(read: Series, held: Series | None) -> RawData:
+def _raw(read: Series, held: Series | None, grouping: Grouping | None) -> RawData:
     every = read.values + (held.values if held else [])
     if len({one.shape[1] for one in every}) > 1:
         raise TaskError("the test series have other channels than the others.")
     inputs = padded(every)  # together, so that both sets have one length
     pool, own = (index_inputs(inputs, rows) for rows in torch.arange(len(every)).tensor_split([len(read.values)]))
     targets, names = _targets(read)
-    test = None if held is None else Examples(own, _targets(held, names=names)[0])
+    test = None if held is None else Examples(own, _targets(held, names=names)[0], held.groups)
     notes = (*read.notes, *(held.notes if held else ()))
-    return RawData(pool=Examples(pool, targets), test=test, classes=names, notes=notes)
+    pooled = Examples(pool, targets, read.groups)
+    return RawData(pool=pooled, test=test, classes=names, notes=notes, grouping=grouping)
 
 
 def _targets(read: Series, *, names: tuple[str, ...] = ()) -> tuple[Tensor, tuple[str, ...]]:

@@ -17,11 +17,17 @@ Indices = NDArray[np.int64]
 FOLDS = 5
 """Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
 GROUPED_SHUFFLES = 4
-"""Shuffles of which the largest part decides "all": groups make parts of unlike sizes."""
+"""Shuffles of which the largest part decides "all": groups make parts of unlike sizes.
+
+Later ones are shuffled again until they leave as many.
+"""
 MIN_VALIDATION = 50
 VALIDATION_SHARE = 0.75
 """Labels that validate: the fewest, and the share of an epoch's examples."""
 MIN_REGRESSION_SIZE = 10
+MIN_GROUPS_CROSS_VALIDATED = 4
+DRAWS_LOOKED_AT = 6
+"""Repeats whose draws are searched for missing classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +77,7 @@ class Splits:
             test=len(data.test),
             seed=seed,
             cross_validated=data.cross_validated,
-            groups=None if None in groups else np.concatenate([part.numpy() for part in groups if part is not None]),
+            groups=None if groups[0] is None else np.concatenate([part.numpy() for part in groups if part is not None]),
             epoch_examples=epoch_examples,
         )
 
@@ -143,7 +149,13 @@ class Splits:
         if shuffle not in self._folds:
             labels = strata(self.labels)
             groups = None if self.groups is None else self.groups[: len(labels)]
-            self._folds[shuffle] = cut_folds(labels, seed=[self.seed, shuffle], groups=groups)
+            seeds = [[self.seed, shuffle]]
+            if late := groups is not None and shuffle >= GROUPED_SHUFFLES:
+                seeds += [[self.seed, shuffle, attempt] for attempt in range(GROUPED_SHUFFLES)] + [[self.seed, 0]]
+            cut = (cut_folds(labels, seed=seed, groups=groups) for seed in seeds)
+            self._folds[shuffle] = next(
+                folds for folds in cut if not late or len(labels) - max(map(len, folds)) >= self.all
+            )
         return self._folds[shuffle]
 
 
@@ -170,7 +182,9 @@ def draw_order(labels: Indices, *, rng: np.random.Generator, groups: Indices | N
 
 
 def _draw_groups(labels: Indices, groups: Indices, rng: np.random.Generator) -> Indices:
-    members = [np.flatnonzero(groups == name) for name in rng.permutation(np.unique(groups))]
+    _, counts = np.unique(groups, return_counts=True)
+    each = np.split(np.argsort(groups, kind="stable"), np.cumsum(counts)[:-1])
+    members = [each[place] for place in rng.permutation(len(each))]
     first: list[Indices] = []
     later: list[Indices] = []
     seen: set[int] = set()
@@ -213,8 +227,6 @@ def check_sizes(splits: Splits, sizes: Sequence[Size], *, classes: Sequence[str]
             raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
         _check_classes(np.bincount(labels, minlength=len(classes)), classes)
         least, reason = len(classes), f" (one label for each of {len(classes)} classes)"
-    if splits.groups is not None:
-        _check_groups(splits)
     for size in splits.sizes(sizes):
         if not least <= size <= splits.all:
             most = "what cross-validation leaves to train on" if splits.cross_validated else "the pool"
@@ -235,10 +247,32 @@ def _check_classes(counts: Indices, classes: Sequence[str]) -> None:
         )
 
 
-def _check_groups(splits: Splits) -> None:
-    assert splits.groups is not None
-    pool = len(np.unique(splits.groups[: len(splits.labels)]))
-    if pool < 2 * (1 + splits.cross_validated):
-        raise TaskError(
-            f"[task] group_by: {pool} groups in the pool; at least {2 * (1 + splits.cross_validated)} are needed."
-        )
+def check_groups(splits: Splits, *, where: str) -> None:
+    """Check that groups are enough to draw and judge by. Raises `TaskError`.
+
+    where: the key that made the groups, with its value.
+    """
+    if splits.groups is None:
+        return
+    parts = splits.groups[: len(splits.labels)], splits.groups[splits.first_judging :]
+    count, tested = (len(np.unique(part)) for part in parts)
+    found = f"{count} group{'s' * (count != 1)}"
+    if splits.cross_validated and count < MIN_GROUPS_CROSS_VALIDATED:
+        raise TaskError(f"{where}: {found} to cross-validate; allowed: at least {MIN_GROUPS_CROSS_VALIDATED}.")
+    if min(count, tested) < 2:
+        raise TaskError(f"{where}: {found} in the pool and {tested} in the test set; allowed: at least 2 in each.")
+
+
+def missing_classes(splits: Splits, sizes: Sequence[Size], classes: Sequence[str]) -> list[str]:
+    """Return a line for each size at which some draws lack a class."""
+    lines = []
+    for size in splits.sizes(sizes) if splits.groups is not None and classes else ():
+        draws = [splits.labels[splits.split(repeat=repeat, size=size).train] for repeat in range(DRAWS_LOOKED_AT)]
+        lacking = [sorted({*range(len(classes))} - {*draw.tolist()}) for draw in draws]
+        if any(lacking):
+            names = ", ".join(classes[label] for label in sorted(set().union(*lacking))[:5])
+            lines.append(
+                f"at size {size}, {sum(map(bool, lacking))} of the first {len(draws)} draws of whole groups lack a "
+                f"class ({names}); larger sizes have more groups."
+            )
+    return lines

@@ -10,6 +10,7 @@ from torch import Tensor
 from search.data.csv_format import Format
 from search.data.csv_tables import Columns, read_table
 from search.data.examples import Examples, RawData
+from search.data.grouping import Grouping
 from search.data.labels import class_indices
 from search.errors import TaskError
 
@@ -32,6 +33,7 @@ class Texts:
 
 def texts(
     name: str,
+    grouping: Grouping | None = None,
     *,
     text: str | Columns,
     label: str | None = None,
@@ -41,6 +43,7 @@ def texts(
 ) -> RawData:
     """Read a table of texts (column `text`), or of pairs of them (two columns).
 
+    grouping: by a column, or by a function of a row's cells.
     label: the column of classes, by default "label".
     target: the column or columns of numbers to predict, in place of classes.
     test: a file of the same columns.
@@ -60,11 +63,12 @@ def texts(
         table = read_table(Path(path), columns=used, **written)
         notes.extend(table.notes)
         inputs = Texts(tuple(zip(*(table.column(column) for column in columns), strict=True)))
+        groups = None if grouping is None else grouping.of(table.records(), table.column)
         if goals is not None:
-            return Examples(inputs, table.targets(goals)), ()
+            return Examples(inputs, table.targets(goals), groups), ()
         targets, found = class_indices(table.labels(used[-1], known=names), names=names, at_least=2)
-        return Examples(inputs, targets), found
+        return Examples(inputs, targets, groups), found
 
     pool, classes = read(name)
     own = None if test is None else read(test, classes)[0]
-    return RawData(pool=pool, test=own, classes=classes, notes=tuple(notes))
+    return RawData(pool=pool, test=own, classes=classes, notes=tuple(notes), grouping=grouping)

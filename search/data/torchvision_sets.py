@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from search.data.decoding import stamp
 from search.data.examples import Examples, RawData
+from search.data.grouping import Grouping
 from search.data.images import Images
 from search.data.squares import FORMATS
 from search.data.wide_images import wide_values
@@ -71,9 +72,12 @@ def class_options(name: str) -> list[str]:
     return [key for key in _parameters(_maker(name)) if key not in NOT_OPTIONS]
 
 
-def torchvision_set(name: str, /, *, root: str = "data", download: bool = True, **options: Any) -> RawData:
+def torchvision_set(
+    name: str, grouping: Grouping | None = None, /, *, root: str = "data", download: bool = True, **options: Any
+) -> RawData:
     """Read the data set of the class "torchvision/NAME", kept in the folder `root`.
 
+    grouping: by a function of an item (image, target).
     download: whether to fetch it if it isn't there.
     options: arguments of the class; the training and test part are taken by its `train` or `split`.
     Raises `TaskError`.
@@ -98,8 +102,10 @@ def torchvision_set(name: str, /, *, root: str = "data", download: bool = True, 
     names = class_names(sets[0], targets)
     keys = [f"{name} {options} {Path(root).resolve()} {dataset!r} {_stamp(dataset, root)}" for dataset in sets]
     sources = [FromDataset(dataset, key=key, threads=True) for dataset, key in zip(sets, keys, strict=True)]
-    pool, *test = (Examples(Images.of(source), target) for source, target in zip(sources, targets, strict=True))
-    return RawData(pool=pool, test=test[0] if test else None, classes=names)
+    groups = [None if grouping is None else grouping.of(items(dataset)) for dataset in sets]
+    parts = zip(sources, targets, groups, strict=True)
+    pool, *test = (Examples(Images.of(source), target, whose) for source, target, whose in parts)
+    return RawData(pool=pool, test=test[0] if test else None, classes=names, grouping=grouping)
 
 
 def _maker(name: str) -> type[Any]:
@@ -222,6 +228,17 @@ def lost_bits(dataset: Any) -> tuple[str, ...]:
         "clipped, or lower bits dropped. Name the folder as data, or give the data set a loader of your own."
     )
     return (note,) if wide else ()
+
+
+def items(dataset: Any) -> Iterator[Any]:
+    """Yield a data set's items. Raises `TaskError` for one that can't be read."""
+    for index in range(len(dataset)):
+        try:
+            with _files_left_open():
+                item = dataset[index]
+        except Exception as error:
+            raise TaskError(f"example {index} can't be read: {one_line(error)}.") from error
+        yield item
 
 
 @contextmanager

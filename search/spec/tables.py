@@ -89,6 +89,8 @@ MetricName = Literal["accuracy", "balanced_accuracy", "f1", "auroc", "average_pr
 """The words of `search.verdict.metric.METRICS`."""
 Options = dict[str, Any]
 """Keyword arguments of a loader or a builder, which checks them."""
+TestSet = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)]
+"""A share, a path, or "cv"."""
 
 Views = Annotated[
     Count | Annotated[float, Field(ge=math.inf)],
@@ -96,9 +98,6 @@ Views = Annotated[
     PlainSerializer(lambda value: "inf" if value == math.inf else value, when_used="json"),
 ]
 """A count, or `inf`; JSON, which has no infinity, stores that as a word."""
-
-TestSet = Annotated[float, Field(gt=0, lt=1)] | Annotated[str, Field(min_length=1)]
-"""A share, a path, or "cv"."""
 
 
 class Task(Table):
@@ -118,8 +117,10 @@ class Task(Table):
     test: TestSet | None = Field(default=None, examples=["cv"])
     """The judge: a share to hold out, the path of other data, or "cv", cross-validation.
 
-    By default the data's own test set, else "cv" below 500 labels, else a fifth.
+    By default the data's own test set, else "cv" below 500 labels or 100 groups, else a fifth.
     """
+    group_by: Annotated[str, Field(min_length=1)] | None = _like("patient")
+    """Groups that stay together: a column, array, pattern over file names, or "package.module:function"."""
     metric: MetricName | None = _like("accuracy")
     """Steers and judges: or "balanced_accuracy", "f1", "auroc", "average_precision", "loss".
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from search.data.duplicates import shared
 from search.data.examples import TaskData, Tensors
 from search.data.images import Images
-from search.data.splits import Splits, check_sizes
+from search.data.splits import Splits, check_groups, check_sizes
 from search.errors import SpecError, TaskError
 from search.models.network import Parts
 from search.spec.study_spec import StudySpec
@@ -27,6 +27,8 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits:
         raise TaskError(
             f"[task] metric = {spec.task.metric!r}: this is a {data.kind} task; allowed: {', '.join(allowed)}."
         )
+    by = spec.task.group_by
+    check_groups(splits, where=f"{data.origin}: its groups" if by is None else f"[task] group_by = {by!r}")
     check_sizes(splits, spec.task.sizes, classes=data.classes)
     for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
     for key, value in (for_images | {"[train] augment": spec.train.augment}).items():

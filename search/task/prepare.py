@@ -1,6 +1,6 @@
 """Raw images and texts as a network takes them: tensors, made once."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -70,4 +70,4 @@ def _encoded(examples: Examples, network: Network, spec: StudySpec, *, origin: s
             f"{origin} is text, and [model] backbone = {spec.model.backbone!r} takes none; allowed: "
             '"transformers/NAME or folder".'
         )
-    return Examples(network.encode(raw), examples.targets)
+    return replace(examples, inputs=network.encode(raw))

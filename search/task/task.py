@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import rotations
 from search.data.load import load_data
-from search.data.splits import Split, Splits, check_sizes
+from search.data.splits import Split, Splits, check_sizes, missing_classes
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
 from search.models.network import Network, Parts
@@ -65,6 +65,8 @@ class Task:
         data = prepared(task.data, task.network, spec, cache=cache)
         splits = _splits(spec, data)
         check_sizes(splits, spec.task.sizes, classes=data.classes)
+        lines = missing_classes(splits, spec.task.sizes, data.classes)
+        data = replace(data, notes=(*data.notes, *(f"{data.origin}: {line}" for line in lines)))
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
         return replace(task, data=data, splits=splits)
@@ -75,7 +77,14 @@ class Task:
         if spec.train.accelerator == "gpu" and not torch.accelerator.is_available():
             raise TaskError("[train] accelerator = 'gpu': there is none on this machine; allowed: auto, cpu.")
         table = spec.task
-        data = load_data(table.data, table.options, where="[task] data", test=table.test, pixel_range=table.pixel_range)
+        data = load_data(
+            table.data,
+            table.options,
+            where="[task] data",
+            test=table.test,
+            group_by=table.group_by,
+            pixel_range=table.pixel_range,
+        )
         source = _source(spec)
         splits = _splits(spec, data)
         check_data(spec, data, source, splits)
@@ -204,7 +213,16 @@ def _source(spec: StudySpec) -> TaskData | None:
     if spec.source is None:
         return None
     table = spec.source
-    data = load_data(table.data, table.options, where="[source] data", judged=False, pixel_range=table.pixel_range)
+    # Slices of the same data are cut between the same groups, so that source and task share none.
+    group_by = spec.task.group_by if table.data == spec.task.data else None
+    data = load_data(
+        table.data,
+        table.options,
+        where="[source] data",
+        group_by=group_by,
+        judged=False,
+        pixel_range=table.pixel_range,
+    )
     return rotations(data) if spec.source.labels == "rotation" else data
 
 

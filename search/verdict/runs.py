@@ -51,7 +51,10 @@ class ExampleScores:
 
     @classmethod
     def of(cls, runs: Sequence[Sequence[Row]]) -> "ExampleScores | None":
-        """Return those of all runs; None where the study's folder is not here."""
+        """Return those of all runs; None where the study's folder is not here.
+
+        None as well where all strategies have tested only one group: it says nothing of how groups differ.
+        """
         rows = [row for own in runs for row in own]
         if any(row.example_scores is None for row in rows):
             return None
@@ -64,7 +67,13 @@ class ExampleScores:
                 values[repeat, places, strategy] = row.example_scores
                 if row.test_groups is not None:
                     groups[places] = row.test_groups
-        return cls(values=values, groups=None if (groups < 0).any() else groups)
+        found = cls(values=values, groups=None if (groups < 0).any() else groups)
+        return found if found.groups is None or len(np.unique(found.groups[found.by_all])) > 1 else None
+
+    @property
+    def by_all(self) -> NDArray[np.int64]:
+        """The places of the examples that all strategies have tested."""
+        return np.flatnonzero(np.all(np.isfinite(self.values).any(axis=0), axis=1))
 
     def covariance(self) -> Array:
         """Return the covariance (strategies, strategies) of mean scores over draws of the test examples.
@@ -73,7 +82,7 @@ class ExampleScores:
         """
         tested = np.isfinite(self.values)
         means = np.where(tested, self.values, 0.0).sum(axis=0) / np.maximum(tested.sum(axis=0), 1)
-        by_all = np.flatnonzero(np.all(tested.any(axis=0), axis=1))
+        by_all = self.by_all
         return example_covariance(means[by_all], None if self.groups is None else self.groups[by_all])
 
     def covariance_of_runs(self) -> Array:

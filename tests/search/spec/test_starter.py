@@ -23,7 +23,7 @@ def test_starter_shows_the_true_defaults():
     defaults = StudySpec.from_dict(tomllib.loads(shown), where="starter, all of it")
     # The defaults of the space, and of how a network sees images, depend on network and data; the metric on the task.
     model = defaults.model.model_copy(update=dict.fromkeys(("groups", "image_size", "mean", "std")))
-    task = defaults.task.model_copy(update={"metric": None, "test": None, "pixel_range": None})
+    task = defaults.task.model_copy(update={"metric": None, "test": None, "pixel_range": None, "group_by": None})
     source = defaults.source.model_copy(update={"pixel_range": None})
     known = {"space": Space(), "model": model, "task": task, "source": source}
     assert defaults.model_copy(update=known) == spec
