@@ -14,6 +14,8 @@ from search.run_config import RunConfig
 from search.seeds import seeded
 from search.storage.location import OUT
 from search.task.task import Task
+from search.training.fit import scaling_of
+from search.training.module import Scaling
 from search.training.source_task import with_source_weights
 from strategies import FreezingStrategy
 
@@ -25,6 +27,8 @@ class Repeat:
     train, validate, test: as a trial's network takes them, preprocessed; `train[0]` is a pair (input, target).
     seed: of the head's initial weights, of batches and dropout.
     batch_size, steps_per_epoch: as the trials have them; None for passes over `train`.
+    scaling: of the targets and of the loss. Numbers are trained in units of their spread: the loss of a network's
+        outputs is that to `scaling.scaled(targets)`, and `scaling.back(outputs)` are predictions.
     """
 
     train: Examples
@@ -33,6 +37,7 @@ class Repeat:
     seed: int
     batch_size: int
     steps_per_epoch: int | None
+    scaling: Scaling
     task: Task
     number: int
 
@@ -89,6 +94,7 @@ def load_repeat(
         seed=task.seed(repeat),
         batch_size=spec.train.batch_size,
         steps_per_epoch=spec.train.steps,
+        scaling=scaling_of(task, size=number, repeat=repeat),
         task=task,
         number=repeat,
     )

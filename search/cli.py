@@ -11,7 +11,7 @@ from search.errors import FrostlineError, SpecError, printable
 from search.workers.signals import stoppable
 
 if TYPE_CHECKING:
-    from search.spec.tables import Size
+    from search.spec.values import Size
     from search.storage.location import StudyLocation
 
 app = typer.Typer(
@@ -258,7 +258,7 @@ def _location(study: str, storage: str | None, out: Path) -> "StudyLocation":
 
 
 def _sizes(text: str | None) -> "list[Size] | None":
-    from search.spec.tables import sort_sizes
+    from search.spec.values import sort_sizes
 
     if text is None:
         return None

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from search.errors import SpecError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.spec.tables import Size, sort_sizes
+from search.spec.values import Size, sort_sizes
 from search.storage.database import connected
 from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored

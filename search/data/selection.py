@@ -35,7 +35,7 @@ An interval at nominal 90 % over the 20 groups of a held-out fifth covers 88 %, 
 """
 NAMES_SHOWN = 5
 """Groups that an error names."""
-MAX_CROSS_VALIDATED = 500
+MAX_CROSS_VALIDATED = 1000
 """Labels below which data without a test set are by default cross-validated."""
 _PART_SEED, _TEST_SEED = 1, 2
 

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from search.data.examples import TaskData
 from search.errors import TaskError
-from search.spec.tables import Size
+from search.spec.values import Size
 
 Indices = NDArray[np.int64]
 
 FOLDS = 5
 """Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
+MIN_EXPLORED_CROSS_VALIDATED = 700
+"""Labels from which on a search on them favours what it found, when they test it later, by half a point at most.
+
+By `python -m tests.simulation explored`.
+"""
 GROUPED_SHUFFLES = 4
 """Shuffles of which the largest part decides "all": groups make parts of unlike sizes.
 
@@ -99,6 +104,8 @@ class Splits:
 
     def explores(self, size: int) -> bool:
         """Check that a size leaves labels to search by: 50, and a fifth of it."""
+        if self.cross_validated and len(self.labels) < MIN_EXPLORED_CROSS_VALIDATED:
+            return False
         return len(self.split(repeat=0, size=size).validate) >= min(max(MIN_VALIDATION, size // 5), self._wanted(size))
 
     def split(self, *, repeat: int, size: int) -> Split:

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.spec.tables import Size
+from search.spec.values import Size
 from search.verdict.judge import Verdict, judge
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results

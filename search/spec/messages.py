@@ -23,6 +23,7 @@ _ALLOWED = {
     "sizes": 'whole numbers of at least 1, or "all"',
     "test": 'a share above 0 and below 1, the path of the test data, or "cv"',
     "group_by": 'a column, an array, a pattern over file names, or "package.module:function"',
+    "class_weight": '"balanced", or a table of classes with numbers above 0',
     "memory": "a number of GB, from 0 to 1e6",
     "disk": "a number of GB, from 0 to 1e6",
     "groups": 'a list of patterns or of lists of them, ["stem.*", ["layer1.*", "layer2.*"]]',

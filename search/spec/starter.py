@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from search.spec.study_spec import TABLES
-from search.spec.tables import Table
+from search.spec.values import Table
 
 LINE_LENGTH = 120
 MIN_COMMENT_COLUMN = 37

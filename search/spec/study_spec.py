@@ -10,7 +10,8 @@ from pydantic import ValidationError, model_validator
 
 from search.errors import SpecError
 from search.spec.messages import explain
-from search.spec.tables import Activations, Confirm, Model, Search, Source, Space, Table, Task, Train, ends
+from search.spec.tables import Activations, Confirm, Model, Search, Source, Space, Task, Train
+from search.spec.values import Table, ends
 from strategies import FreezingStrategy
 from strategies.strategy import Parameters
 

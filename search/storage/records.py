@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from search.errors import MAX_MESSAGE_CHARACTERS, StudyError, printable
 from search.spec.study_spec import NAME
-from search.spec.tables import Count
+from search.spec.values import Count
 
 Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Size
+from search.spec.values import Size
 from search.storage.database import connected
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation

@@ -7,7 +7,8 @@ from typing import Any
 import optuna
 
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Range, Space, ends
+from search.spec.tables import Space
+from search.spec.values import Range, ends
 from strategies import FreezingStrategy
 
 Choices = Range | list[Any]

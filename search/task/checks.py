@@ -12,7 +12,7 @@ from search.data.splits import Splits, check_groups, check_sizes
 from search.errors import SpecError, TaskError
 from search.models.network import Parts
 from search.spec.study_spec import StudySpec
-from search.spec.tables import ends
+from search.spec.values import ends
 from search.user_code import one_line
 from search.verdict.metric import fitting
 from strategies import FreezingStrategy, LayerGroup, trained_parameters
@@ -30,6 +30,7 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits:
     by = spec.task.group_by
     check_groups(splits, where=f"{data.origin}: its groups" if by is None else f"[task] group_by = {by!r}")
     check_sizes(splits, spec.task.sizes, classes=data.classes)
+    _check_class_weight(spec, data)
     for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
     for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
         if value and not isinstance(data.pool.inputs, Images):
@@ -42,6 +43,17 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits:
         )
 
 
+def _check_class_weight(spec: StudySpec, data: TaskData) -> None:
+    wanted = spec.train.class_weight
+    if wanted is None:
+        return
+    if not data.classes:
+        raise TaskError("[train] class_weight is for classes; the targets here are numbers; leave it out.")
+    if isinstance(wanted, dict) and (unknown := [name for name in wanted if name not in data.classes]):
+        known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
+        raise TaskError(f"[train] class_weight: {unknown[0]!r} is no class; allowed: {known}.")
+
+
 def check_fit(spec: StudySpec, *, parts: Parts, groups: list[LayerGroup], example: Tensors, outputs: int) -> None:
     """Check the network against data and space. Raises `TaskError`, or `SpecError` for a depth."""
     for depth in ends(spec.space.freeze_depth):
@@ -49,6 +61,10 @@ def check_fit(spec: StudySpec, *, parts: Parts, groups: list[LayerGroup], exampl
             raise SpecError(
                 f"[space] freeze_depth = {depth} is beyond the backbone's layer groups; allowed: 0 to {len(groups)}."
             )
+    if parts.module is not None and spec.train.class_weight is not None:
+        raise TaskError(
+            "[train] class_weight: a LightningModule's own steps have their own loss; weigh the classes there."
+        )
     _check_head(parts, example, outputs=outputs)
     _check_choices(spec, groups)
 

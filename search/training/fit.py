@@ -21,8 +21,8 @@ from search.study.result import TrialResult
 from search.task.task import Task
 from search.training.callbacks import MetricCurve, ProgressCallback, PruningCallback, RngState
 from search.training.checkpoint import TrialCheckpoint
-from search.training.module import TaskModule, predict
-from search.training.scoring import describe_test, score
+from search.training.module import Scaling, TaskModule, predict
+from search.training.scoring import describe_test, score, validation_scores
 from search.training.trainer import build_optimizer, lean_trainer, with_optimizer
 from strategies import FreezingCallback, FreezingStrategy, LayerGroup, layer_groups, param_groups
 
@@ -142,8 +142,15 @@ def _build(
         partial_backbone=partial_backbone,
         compute_format=compute_format,
         metric=task.metric.name,
+        scaling=scaling_of(task, size=size, repeat=repeat),
     )
     return model, groups, reader
+
+
+def scaling_of(task: Task, *, size: int, repeat: int) -> Scaling:
+    """Return the scaling of targets by a repeat's training examples."""
+    targets = task.take(task.split(repeat=repeat, size=size).train).targets
+    return Scaling.of(targets, classes=task.data.classes, wanted=task.spec.train.class_weight)
 
 
 def _loaders(task: Task, reader: Reader | None, split: Split, *, repeat: int) -> tuple[TrainLoader, EvalLoader | None]:
@@ -165,6 +172,11 @@ def _score(
     outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
     groups = None if split.groups is None else torch.from_numpy(split.groups[split.test])
     scores = score(outputs, test.targets, metric=task.metric, groups=groups)
+    validated = {}
+    if len(split.validate) and task.parts.module is None:
+        validation = task.take(split.validate)
+        found = predict(model, validation, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
+        validated = validation_scores(found, validation.targets)
     judging = task.data.pool if task.data.cross_validated else task.data.test
     predictions = {
         "example_scores": scores.example_scores.numpy(),
@@ -172,4 +184,4 @@ def _score(
         "tested": split.test - task.splits.first_judging,
         "test": describe_test(judging, task.data.classes),
     }
-    return {"scores": scores.values, "predictions": predictions}
+    return {"scores": scores.values | validated, "predictions": predictions}

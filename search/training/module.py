@@ -1,6 +1,7 @@
 """The Lightning module of a backbone and a head, its loss, and its predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -13,6 +14,7 @@ from search.activations.boundaries import PartialBackbone, PartialInputs
 from search.data.batches import EvalLoader
 from search.data.examples import Examples, Tensors
 from search.device import PLAIN, ComputeFormat
+from search.spec.values import ClassWeight
 from search.training.scoring import evaluate
 from search.verdict.metric import METRICS
 
@@ -25,6 +27,7 @@ class TaskModule(LightningModule):
     partial_backbone: lets inputs be `PartialInputs`, outputs of the backbone's frozen groups.
 
     metric: the word of a metric that is logged, as "val_<metric>", beside loss and accuracy.
+    scaling: of targets and loss; outputs are in the targets' own units.
 
     The loss is cross entropy for integer targets, else mean squared error.
     """
@@ -38,6 +41,7 @@ class TaskModule(LightningModule):
         partial_backbone: PartialBackbone | None = None,
         compute_format: ComputeFormat = PLAIN,
         metric: str = "loss",
+        scaling: "Scaling | None" = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,9 +50,19 @@ class TaskModule(LightningModule):
         self._partial_backbone = partial_backbone
         self._compute_format = compute_format
         self._metric = metric
+        self._scaling = scaling or Scaling()
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
+        return self._scaling.back(self._outputs(inputs))
+
+    def training_step(self, batch: tuple[Tensors | PartialInputs, Tensor], index: int) -> Tensor:
+        inputs, targets = batch
+        scaling = self._scaling
+        return loss_of(self._outputs(inputs), scaling.scaled(targets), class_weight=scaling.class_weight)
+
+    def _outputs(self, inputs: Tensors | PartialInputs) -> Tensor:
+        """Return the head's outputs: logits, or numbers in units of the targets' spread."""
         with self._compute_format.autocast(self.device):
             if isinstance(inputs, PartialInputs):
                 assert self._partial_backbone is not None
@@ -56,10 +70,6 @@ class TaskModule(LightningModule):
             else:
                 features = self.backbone(inputs)
         return self.head(features.float())  # type: ignore[no-any-return]
-
-    def training_step(self, batch: tuple[Tensors | PartialInputs, Tensor], index: int) -> Tensor:
-        inputs, targets = batch
-        return loss_of(self(inputs), targets)
 
     def on_validation_epoch_start(self) -> None:
         self._validated = []
@@ -78,14 +88,60 @@ class TaskModule(LightningModule):
         return self._optimizer
 
 
-def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scaling:
+    """The scale of a training set's targets, and the weights of its classes.
+
+    mean, std: (K,) of the numbers to predict; None for classes.
+    class_weight: (C,) factors of the classes' losses; None: all alike.
+    """
+
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    class_weight: Tensor | None = None
+
+    @classmethod
+    def of(cls, targets: Tensor, *, classes: Sequence[str], wanted: ClassWeight | None) -> "Scaling":
+        """Return the scaling by training targets (N,) or (N, K); of classes, with the weights that are `wanted`.
+
+        "balanced": inversely proportional to the classes' frequencies, as in scikit-learn. Classes without an example
+        have the weight 1.
+        """
+        if targets.is_floating_point():
+            numbers = targets.reshape(len(targets), -1)
+            std = numbers.std(0, correction=0)
+            return cls(mean=numbers.mean(0), std=torch.where(std > 0, std, 1.0))
+        if wanted is None:
+            return cls()
+        if wanted == "balanced":
+            counts = torch.bincount(targets, minlength=len(classes))
+            weights = len(targets) / (int((counts > 0).sum()) * counts.clamp(min=1))
+            return cls(class_weight=torch.where(counts > 0, weights, 1.0))
+        return cls(class_weight=torch.tensor([float(wanted.get(name, 1.0)) for name in classes]))
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Return numbers (N,) or (N, K) in units of the spread; classes and logits as they are."""
+        if self.mean is None or self.std is None:
+            return values
+        shape = (len(values), -1)
+        return (values.reshape(shape) - self.mean.to(values.device)) / self.std.to(values.device)
+
+    def back(self, outputs: Tensor) -> Tensor:
+        """Return outputs (N, K) in the targets' own units; logits as they are."""
+        if self.mean is None or self.std is None:
+            return outputs
+        return outputs * self.std.to(outputs.device) + self.mean.to(outputs.device)
+
+
+def loss_of(outputs: Tensor, targets: Tensor, *, class_weight: Tensor | None = None) -> Tensor:
     """Return logits' (N, C) cross entropy, or values' (N, K) mean squared error.
 
     targets: class indices (N,), or floats (N,) or (N, K).
+    class_weight: (C,) factors of the classes' losses.
     """
     if targets.is_floating_point():
         return mse_loss(outputs, targets.reshape(outputs.shape))
-    return cross_entropy(outputs, targets)
+    return cross_entropy(outputs, targets, None if class_weight is None else class_weight.to(outputs.device))
 
 
 def predict(

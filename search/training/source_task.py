@@ -16,7 +16,7 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.task.prepare import prepared
 from search.task.task import Task
-from search.training.module import TaskModule, predict
+from search.training.module import Scaling, TaskModule, predict
 from search.training.scoring import all_scores
 from search.training.trainer import build_optimizer, lean_trainer
 
@@ -55,7 +55,8 @@ def train_source(task: Task, *, cache: Path | None = None) -> dict[str, Tensor]:
         first, _ = data.pool.__getitems__([0, min(1, len(data.pool) - 1)])
         head = nn.Linear(feature_width(backbone, first), data.outputs)
         groups = [{"params": [*backbone.parameters(), *head.parameters()], "lr": spec.source.lr}]
-        model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups))
+        scaling = Scaling.of(data.pool.targets, classes=data.classes, wanted=None)
+        model = TaskModule(backbone, head, optimizer=build_optimizer(spec.train, groups), scaling=scaling)
         loader = train_loader(data.pool, batch_size=spec.train.batch_size, steps=spec.source.steps_per_epoch, seed=seed)
         model.train()
         lean_trainer(spec.train, epochs=spec.source.epochs).fit(model, loader)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Size
+from search.spec.values import Size
 from search.storage.location import StudyLocation
 from search.verdict import confirm
 from search.verdict.metric import Metric, metric_of

@@ -15,7 +15,7 @@ from typing import Any
 
 from search.errors import FrostlineError
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Size
+from search.spec.values import Size
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.workers.process import redirect_output

@@ -18,7 +18,8 @@ from typing import Any
 
 from search.errors import FrostlineError, SpecError, StorageError, StudyError
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Size, Train
+from search.spec.tables import Train
+from search.spec.values import Size
 from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease

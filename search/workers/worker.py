@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from search.errors import StudyError
 from search.files import is_refused
 from search.spec.study_spec import StudySpec
-from search.spec.tables import Size
+from search.spec.values import Size
 from search.storage.database import open_engine, open_storage, storage_errors
 from search.storage.heartbeat import Heartbeat
 from search.storage.location import StudyLocation

@@ -25,7 +25,8 @@ def test_starter_shows_the_true_defaults():
     model = defaults.model.model_copy(update=dict.fromkeys(("groups", "image_size", "mean", "std")))
     task = defaults.task.model_copy(update={"metric": None, "test": None, "pixel_range": None, "group_by": None})
     source = defaults.source.model_copy(update={"pixel_range": None})
-    known = {"space": Space(), "model": model, "task": task, "source": source}
+    train = defaults.train.model_copy(update={"class_weight": None})
+    known = {"space": Space(), "model": model, "task": task, "source": source, "train": train}
     assert defaults.model_copy(update=known) == spec
 
 

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from search.spec.tables import MetricName
+from search.spec.values import MetricName
 from search.verdict.metric import METRICS, fitting, metric_of
 
 ACCURACY, LOSS, R2 = METRICS["accuracy"], METRICS["loss"], METRICS["r2"]
