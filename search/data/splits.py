@@ -205,19 +205,17 @@ def _draw_groups(labels: Indices, groups: Indices, rng: np.random.Generator) -> 
 def cut_folds(labels: Indices, *, seed: list[int], groups: Indices | None = None) -> list[Indices]:
     """Cut all labels into `FOLDS` parts, stratified, each group whole.
 
-    There are fewer parts for rare classes or few groups.
+    The labels of a rare class are in parts of their own, so that it trains in each. Few groups make fewer parts.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    if groups is None:
-        folds = max(2, min(FOLDS, int(np.bincount(labels).min())))
-        cutter = StratifiedKFold(folds, shuffle=True, random_state=state)
-        return [test for _, test in cutter.split(labels, labels)]
-    folds = max(2, min(FOLDS, len(np.unique(groups))))
-    cutter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+    parts = len(labels) if groups is None else len(np.unique(groups))
+    folds = max(2, min(FOLDS, parts, int(np.bincount(labels).max())))
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer labels than folds
+        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer labels than parts
+        cutter = kind(folds, shuffle=True, random_state=state)
         return [test for _, test in cutter.split(labels, labels, groups)]
 
 
@@ -232,7 +230,8 @@ def check_sizes(splits: Splits, sizes: Sequence[Size], *, classes: Sequence[str]
     if labels.dtype.kind != "f":
         if len(classes) < 2:
             raise TaskError("[task] data: all examples are of one class; at least 2 classes are needed.")
-        _check_classes(np.bincount(labels, minlength=len(classes)), classes)
+        key = "[task] test = 'cv'" if splits.cross_validated else "[task] data"
+        _check_classes(np.bincount(labels, minlength=len(classes)), classes, key=key)
         least, reason = len(classes), f" (one label for each of {len(classes)} classes)"
     for size in splits.sizes(sizes):
         if not least <= size <= splits.all:
@@ -240,7 +239,7 @@ def check_sizes(splits: Splits, sizes: Sequence[Size], *, classes: Sequence[str]
             raise TaskError(f"[task] sizes: {size} is not possible; allowed: {least}{reason} to {splits.all} ({most}).")
 
 
-def _check_classes(counts: Indices, classes: Sequence[str]) -> None:
+def _check_classes(counts: Indices, classes: Sequence[str], *, key: str) -> None:
     rare = [f"{name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < 2]
     if rare:
         which = (
@@ -249,7 +248,7 @@ def _check_classes(counts: Indices, classes: Sequence[str]) -> None:
             else (f"{len(rare)} classes have too few labels: {', '.join(rare[:20])}{', ...' if len(rare) > 20 else ''}")
         )
         raise TaskError(
-            f"[task] data: {which} in the pool; each class needs at least 2. "
+            f"{key}: {which} in the pool; each class needs at least 2. "
             "Join classes, or leave some out, by options = { classes = { new_name = [old, ...], ... } }."
         )
 

@@ -77,7 +77,7 @@ def test_cross_validation_tests_each_label_once(counts, seed):
     """The repeats of one shuffle test each label once; none that trains or validates is tested."""
     labels = np.repeat(np.arange(len(counts)), counts)
     splits = splits_of(labels, seed=seed, cross_validated=True)
-    folds = min(5, *counts)
+    folds = max(2, min(5, max(counts)))
     found = [splits.split(repeat=repeat, size=splits.all) for repeat in range(1, folds + 1)]
     assert sorted(np.concatenate([split.test for split in found]).tolist()) == list(range(len(labels)))
     for split in found:
@@ -134,6 +134,8 @@ def test_impossible_sizes_are_refused(digits):
         check_sizes(splits_of([0, 0, 1, 1, 2, 3]), [5], classes="abcde")
     with pytest.raises(TaskError, match=r"class 'c' has 1 label in the pool; each class needs at least 2"):
         check_sizes(splits_of([0, 0, 1, 1, 2]), [4], classes="abc")
+    with pytest.raises(TaskError, match=r"\[task\] test = 'cv': class 'b' has 1 label in the pool"):
+        check_sizes(splits_of([0, 0, 0, 1], cross_validated=True), [2], classes="ab")
     with pytest.raises(TaskError, match=r"\[task\] data: all examples are of one class"):
         check_sizes(splits_of([0, 0, 0]), [2], classes="a")
 
