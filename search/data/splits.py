@@ -17,9 +17,10 @@ Indices = NDArray[np.int64]
 FOLDS = 5
 """Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
 MIN_EXPLORED_CROSS_VALIDATED = 700
-"""Labels from which on a search on them favours what it found, when they test it later, by half a point at most.
+"""Fewest labels in cross-validation that are searched on.
 
-By `python -m tests.simulation explored`.
+They test later what was found on them. From here on that favours it by half a point at most
+(`python -m tests.simulation explored`).
 """
 GROUPED_SHUFFLES = 4
 """Shuffles of which the largest part decides "all": groups make parts of unlike sizes.
