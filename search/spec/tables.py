@@ -130,7 +130,7 @@ class Train(Table):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or "sgd" with momentum 0.9."""
     class_weight: ClassWeight | None = Field(default=None, examples=["balanced"])
-    """The classes' weights in the loss: "balanced", or { rare = 5.0 }; default: all alike."""
+    """The classes' weights in the loss: "balanced", or { rare = 5.0 }."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     """Weight decay, but not of biases and norms."""
     augment: Annotated[list[Literal["crop", "flip"]], AfterValidator(check_distinct)] = Field(default=[])

@@ -102,10 +102,10 @@ class Scaling:
 
     @classmethod
     def of(cls, targets: Tensor, *, classes: Sequence[str], wanted: ClassWeight | None) -> "Scaling":
-        """Return the scaling by training targets (N,) or (N, K); of classes, with the weights that are `wanted`.
+        """Return the scaling by training targets (N,) or (N, K).
 
-        "balanced": inversely proportional to the classes' frequencies, as in scikit-learn. Classes without an example
-        have the weight 1.
+        wanted: the classes' weights. "balanced" makes them inversely proportional to frequencies, as in scikit-learn.
+            A class without an example weighs 1.
         """
         if targets.is_floating_point():
             numbers = targets.reshape(len(targets), -1)
