@@ -120,7 +120,7 @@ class Scaling:
         return cls(class_weight=torch.tensor([float(wanted.get(name, 1.0)) for name in classes]))
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Return numbers (N,) or (N, K) in units of the spread; classes and logits as they are."""
+        """Return numbers (N,) or (N, K) in units of the spread; classes as they are."""
         if self.mean is None or self.std is None:
             return values
         shape = (len(values), -1)
