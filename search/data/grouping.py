@@ -78,6 +78,9 @@ def _name(value: Any) -> Hashable:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     hash(value)  # raises for what is not hashable
+    kind: Any = type(value)
+    if value is not None and kind.__hash__ is object.__hash__:
+        raise TypeError(f"a {kind.__name__} equals nothing but itself, so no two examples would share it")
     return str(value).strip() if isinstance(value, str | int | float) else value
 
 
