@@ -44,8 +44,8 @@ class StudyAttributes(_Attributes):
     labels: Natural = 0
     all: Natural = 0
     cross_validated: bool = False
-    unexplored: list[Count] = []
-    baselines: list[dict[str, Any]] = []
+    unexplored: Annotated[list[Count], Field(max_length=10_000)] = []
+    baselines: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
 
 
 class TrialAttributes(_Attributes):

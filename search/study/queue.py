@@ -197,10 +197,14 @@ class TrialQueue:
     # -- under the lock ------------------------------------------------------------------------------------
 
     def _claim_explore(self, size: int, trials: list[FrozenTrial]) -> Claim | None:
+        if size in self._unexplored:
+            size, trials = self._smaller(size)
+            if not trials:
+                return None
         study = self._explore[size]
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         number = waiting[0].number if waiting else len(trials)
-        if size in self._unexplored or (not waiting and number >= self.spec.search.trials):
+        if not waiting and number >= self.spec.search.trials:
             return None
         if not waiting and (first := self._before_sampler(size, trials)) is not None:
             params, origin = first
@@ -258,15 +262,19 @@ class TrialQueue:
             if not all(trial.state.is_finished() for trial in explored):
                 return None
             return of_explored(explored, self._rows(explored, size), metric=self.metric)
-        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
-        nearest = max((other for other, trials in smaller.items() if trials), default=0)
-        trials = smaller.get(nearest, [])
+        nearest, trials = self._smaller(size)
         if trials and not self._is_explored(trials):
             return None
         rows = self._rows(trials, nearest)
         return of_unexplored(
             self.baselines, trials, rows, spec=self.spec, num_groups=self.num_groups, metric=self.metric
         )
+
+    def _smaller(self, size: int) -> tuple[int, list[FrozenTrial]]:
+        """Return the next smaller size that has exploring trials, with them; none for 0."""
+        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
+        nearest = max((other for other, trials in smaller.items() if trials), default=0)
+        return nearest, smaller.get(nearest, [])
 
     def _is_explored(self, trials: list[FrozenTrial]) -> bool:
         return len(trials) >= self.spec.search.trials and all(trial.state.is_finished() for trial in trials)
@@ -276,14 +284,8 @@ class TrialQueue:
         self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         trial = optuna.Trial(self._confirm, waiting._trial_id)
         trial.set_user_attr("owner", str(self.owner))
-        return Claim(
-            study=self._confirm,
-            trial=trial,
-            strategy=self.spec.strategy(waiting.params, num_groups=self.num_groups),
-            size=size,
-            repeat=waiting.user_attrs["repeat"],
-            judged=True,
-        )
+        strategy, repeat = self.spec.strategy(waiting.params, num_groups=self.num_groups), waiting.user_attrs["repeat"]
+        return Claim(study=self._confirm, trial=trial, strategy=strategy, size=size, repeat=repeat, judged=True)
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
         return [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]

@@ -24,6 +24,9 @@ from search.verdict.rows import Row
 
 Arrays = Mapping[str, Any]
 
+MAX_EXAMPLES = 2**31
+"""Examples of a test set, at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TestSet:
@@ -100,9 +103,15 @@ def _with_scores(location: StudyLocation, row: Row, groups: dict[str, NDArray[An
         return row
     name = str(file["test"])
     if name not in groups:
-        groups[name] = _read(location.predictions_path(name), "groups").get("groups", np.empty(0))
-    known = groups[name].ndim == 1 and groups[name].dtype.kind in "iu" and len(groups[name]) > tested.max()
-    return replace(row, example_scores=scores, tested=tested, test_groups=groups[name][tested] if known else None)
+        groups[name] = _groups(_read(location.predictions_path(name), "groups").get("groups", np.empty(0)))
+    known = groups[name][tested] if len(groups[name]) > tested.max() else None
+    return replace(row, example_scores=scores, tested=tested.astype(np.int64), test_groups=known)
+
+
+def _groups(stored: NDArray[Any]) -> NDArray[np.int64]:
+    """Return groups as numbers from 0 on; none if they can't be groups."""
+    fits = stored.ndim == 1 and stored.dtype.kind in "iu"
+    return np.unique(stored, return_inverse=True)[1] if fits else np.empty(0, dtype=np.int64)
 
 
 def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | None:
@@ -131,8 +140,8 @@ def read_predictions(location: StudyLocation, rows: list[Row]) -> Predictions | 
 
 def _is_sound(file: Arrays, test: TestSet, width: int) -> bool:
     predicted, tested = file["predicted"], file.get("tested", np.empty(0))
-    shaped = predicted.shape == (len(tested), width) and predicted.dtype.kind in "biuf"
-    return bool(shaped and _are_places(tested, predicted) and _within(tested, test.targets))
+    shaped = predicted.ndim == 2 and predicted.shape[1] == width and predicted.dtype.kind in "biuf"
+    return shaped and _are_places(tested, predicted) and _within(tested, test.targets)
 
 
 def _rounds(files: Sequence[Arrays], shape: tuple[int, int]) -> list[NDArray[np.float32]]:
@@ -171,6 +180,6 @@ def _within(indices: NDArray[Any], sequence: Sized) -> bool:
 
 
 def _are_places(tested: NDArray[Any], values: Sized) -> bool:
-    """Check that these can be indices, one a value."""
-    one_each = tested.ndim == 1 and len(tested) == len(values)
-    return bool(one_each and tested.dtype.kind in "iu" and (tested >= 0).all())
+    """Check that these can be indices, one a value, and none twice."""
+    one_each = tested.ndim == 1 and len(tested) == len(values) == len(np.unique(tested))
+    return bool(one_each and tested.dtype.kind in "iu" and ((tested >= 0) & (tested < MAX_EXAMPLES)).all())

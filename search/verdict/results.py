@@ -56,22 +56,29 @@ class Results:
         return [row for row in self.rows if row.size == size and not row.judged]
 
     def is_explored(self, size: int) -> bool:
-        """Check that the size is explored to its budget, if it is explored at all."""
-        explored = self.explored(size)
-        budget = 0 if size in self.unexplored else self.spec.search.trials
-        return len(explored) >= budget and all(row.is_finished for row in explored)
+        """Check that the size that finds its candidates is explored to the budget."""
+        searched = self._searched(size)
+        if searched is None:
+            return True
+        explored = self.explored(searched)
+        return len(explored) >= self.spec.search.trials and all(row.is_finished for row in explored)
 
     def candidates(self, size: int) -> list[FreezingStrategy]:
         """Return the candidates once they are known; [] before."""
-        if size not in self.unexplored:
-            return confirm.candidates(self.explored(size), metric=self.metric) if self.is_explored(size) else []
-        smaller = max((row.size for row in self.rows if row.size < size and not row.judged), default=None)
-        if smaller is None:
-            return [*self.baselines]
-        if not self.is_explored(smaller):
+        if not self.is_explored(size):
             return []
-        best = confirm.best_of_each_family(self.explored(smaller), metric=self.metric)
+        searched = self._searched(size)
+        explored = [] if searched is None else self.explored(searched)
+        if size not in self.unexplored:
+            return confirm.candidates(explored, metric=self.metric)
+        best = confirm.best_of_each_family(explored, metric=self.metric)
         return [*dict.fromkeys([*self.baselines, *(row.strategy for row in best)])]
+
+    def _searched(self, size: int) -> int | None:
+        """Return the size that finds its candidates: itself, or the next smaller with trials."""
+        if size not in self.unexplored:
+            return size
+        return max((row.size for row in self.rows if row.size < size and not row.judged), default=None)
 
     def confirmed(self, size: int) -> list[Row]:
         """Return the confirm trials of the size's present candidates; former candidates no longer count."""

@@ -53,7 +53,8 @@ class ExampleScores:
     def of(cls, runs: Sequence[Sequence[Row]]) -> "ExampleScores | None":
         """Return those of all runs; None where the study's folder is not here.
 
-        None as well where all strategies have tested only one group: it says nothing of how groups differ.
+        None as well where no repeat tested the same examples for all, or they are of one group. Nothing is known then
+        of how examples, or groups, differ.
         """
         rows = [row for own in runs for row in own]
         if any(row.example_scores is None for row in rows):
@@ -68,7 +69,8 @@ class ExampleScores:
                 if row.test_groups is not None:
                     groups[places] = row.test_groups
         found = cls(values=values, groups=None if (groups < 0).any() else groups)
-        return found if found.groups is None or len(np.unique(found.groups[found.by_all])) > 1 else None
+        several = found.groups is None or len(np.unique(found.groups[found.by_all])) > 1
+        return found if several and len(found._shared) else None
 
     @property
     def by_all(self) -> NDArray[np.int64]:
@@ -87,9 +89,12 @@ class ExampleScores:
 
     def covariance_of_runs(self) -> Array:
         """Return the covariance that test examples add to the scores of one repeat."""
-        # Repeats that no strategy was closed before.
-        shared = np.flatnonzero(np.all(np.isfinite(self.values).any(axis=1), axis=1))
-        return run_covariance(self.values[shared], self.groups)
+        return run_covariance(self.values[self._shared], self.groups)
+
+    @property
+    def _shared(self) -> NDArray[np.int64]:
+        """The repeats in which all strategies have tested the same examples, at least two."""
+        return np.flatnonzero(np.isfinite(self.values).all(axis=2).sum(axis=1) > 1)
 
 
 def covariance_without_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:

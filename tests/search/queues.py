@@ -25,18 +25,18 @@ from search.verdict.load import read_results
 GROUPS = 4
 
 
-def open_queue(location, spec, owner=None, *, patience=0.0):
+def open_queue(location, spec, owner=None, *, patience=0.0, **facts):
     with location.lock("queue"):
         storage = open_storage(location.database, create=True, patience=patience)
-    create_studies(storage, location, spec, num_groups=GROUPS)
+    create_studies(storage, location, spec, num_groups=GROUPS, **facts)
     return TrialQueue(storage, location, spec, owner=owner)
 
 
 def ended(state=TrialState.COMPLETE, value=math.nan, **fields):
-    return TrialResult(state=state, value=value, best_epoch=None, epochs=0, seconds=1.0, **fields)
+    return TrialResult(state=state, value=value, epochs=0, seconds=1.0, **fields)
 
 
-def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda number, value, confirms: value):
+def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda number, value, judged: value):
     """Run claimed trials on a torch-free objective; returns what was claimed.
 
     The less the objective's value the better; the metric is its negative.
@@ -47,13 +47,13 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
     while len(claims) < most and (claim := queue.claim(sizes)) is not None:
         value = abs(claim.strategy.freeze_depth - 1) + claim.strategy.head_lr + claim.size / 1000
         explored = claim.study.trials[claim.trial.number].user_attrs.get("source_trial", claim.trial.number)
-        value = seems(explored, value, claim.confirms)
+        value = seems(explored, value, claim.judged)
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(-value, 0)
         family = str(claim.strategy.family(GROUPS))
         queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
         scores = {"test_accuracy": 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))}
-        queue.finish(claim, ended(value=-value, scores=scores if claim.confirms else {}))
+        queue.finish(claim, ended(value=-value, scores=scores if claim.judged else {}))
         claims.append(claim)
     return claims
 

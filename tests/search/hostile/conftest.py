@@ -27,6 +27,18 @@ from search.verdict.results import Results
 from tests.search.hostile.sandbox import CONTROLS, SECRET, SPEC, WATCHED, Output, Sandbox, hear
 
 HANG_SECONDS = 300
+STRATEGIES = [{"freeze_depth": 4, "head_lr": 0.01}, {"freeze_depth": 0, "head_lr": 0.003}]
+FACTS = {
+    "num_groups": 4,
+    "kind": "classification",
+    "groups": list("abcd"),
+    "labels": 80,
+    "all": 80,
+    "cross_validated": False,
+    "unexplored": [80],
+    "baselines": STRATEGIES,
+}
+"""Attributes of the study that is attacked: 80 labels in all, so that none is left to search by at that size."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,10 +99,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     location.folder.mkdir()
     storage = open_storage(location.database, create=True)
     spec = StudySpec.from_dict(SPEC, where="here").model_dump(mode="json", exclude_none=True)
-    strategies = [{"freeze_depth": 4, "head_lr": 0.01}, {"freeze_depth": 0, "head_lr": 0.003}]
     rng = np.random.default_rng(0)
     test = {
         "targets": np.arange(60) % 10,
+        "groups": np.arange(60) // 3,
         "classes": np.array([str(label) for label in range(10)]),
         "shown": np.arange(3),
         "thumbnails": np.zeros((3, 8, 8, 3), dtype=np.uint8),
@@ -101,31 +113,35 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
 
     def add(study: optuna.Study, params: dict[str, Any], attributes: dict[str, Any]) -> None:
-        common = {"epochs": 4, "best_epoch": 3, "seconds": 1.5, "trainable_parameters": 650, "seed": 1}
+        common = {"epochs": 4, "seconds": 1.5, "trainable_parameters": 650, "seed": 1}
         known = {"value": 0.5, "intermediate_values": {0: 0.9, 1: 0.5}, "user_attrs": common | attributes}
         study.add_trial(create_trial(params=params, distributions=distributions, **known))
 
     def open_study(name: str) -> optuna.Study:
         study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-        for key, content in (("num_groups", 4), ("kind", "classification"), ("groups", list("abcd")), ("spec", spec)):
+        for key, content in FACTS.items():
             study.set_user_attr(key, content)
+        study.set_user_attr("spec", spec)
         return study
 
     for size in (20, 40):
         study = open_study(location.explore_name(size))
-        for params in strategies:
+        for params in STRATEGIES:
             add(study, params, {"family": "?", "repeat": 0, "baseline": True})
+    open_study(location.explore_name(80))
     study = open_study(location.confirm_name)
-    for size in (20, 40):
-        for number, params in enumerate(strategies):
+    for size in (20, 40, 80):
+        for number, params in enumerate(STRATEGIES):
             for repeat in range(1, 6):
                 predicted = rng.dirichlet(np.ones(10), size=60).astype(np.float32)
                 correct = predicted.argmax(axis=1) == test["targets"]
                 name = save_predictions(
-                    location, len(study.trials), example_scores=correct, predicted=predicted, test=test
-                )
+                    location, len(study.trials), example_scores=correct, predicted=predicted, tested=np.arange(60),
+                    test=test,
+                )  # fmt: skip
                 scores = {"test_accuracy": float(correct.mean()), "test_examples": 60, "predictions_file": name}
-                add(study, params, {"size": size, "repeat": repeat, "source_trial": number} | scores)
+                origin = {"baseline": True} if size == 80 else {"source_trial": number}
+                add(study, params, {"size": size, "repeat": repeat} | origin | scores)
     storage._backend.engine.dispose()  # which also merges SQLite's second file into the first
     return location.folder
 

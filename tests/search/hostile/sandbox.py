@@ -12,7 +12,7 @@ CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))} - {"\n"} |
 """Characters that move a terminal's cursor, reverse its text, or end a line."""
 
 SPEC = {
-    "task": {"data": "digits", "sizes": [20, 40]},
+    "task": {"data": "digits", "sizes": [20, 40, "all"]},
     "model": {"backbone": "small_cnn"},
     "source": {"data": "digits-0-4"},
     "train": {"epochs": 4},

@@ -26,11 +26,29 @@ NAMES = {
     "long": "x" * 10**6,
     "a surrogate": "\udcff.npz",
 }
+PLACES = {
+    **ARRAYS,
+    "of fewer": np.arange(59),
+    "below 0": np.arange(60) - 1,
+    "twice": np.arange(60) // 2,
+    "decimal": np.arange(60) / 1,
+    "beyond all numbers": np.full(60, 2**64 - 1, dtype=np.uint64),
+    "in rows": np.arange(60)[:, None],
+    "absent": None,
+}
+GROUPS = {
+    **ARRAYS,
+    "of fewer": np.arange(59),
+    "decimal": np.arange(60) / 1,
+    "in rows": np.arange(60)[:, None],
+    "absent": None,
+}
 CHANGES = {
     "shown beyond": {"shown": np.array([0, 1, 10**6])},
     "targets beyond": {"targets": np.full(60, -1)},
     "empty pictures": {"thumbnails": np.zeros((3, 0, 0, 3), dtype=np.uint8)},
     "fewer pictures": {"thumbnails": np.zeros((1, 8, 8, 3), dtype=np.uint8)},
+    "tested beyond": {"targets": np.arange(59) % 10},
     "no targets": {"classes": None, "targets": None},
 }
 
@@ -70,10 +88,48 @@ def test_scores_of_another_kind_are_missing(study, sandbox, attack):
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", ["predicted", "test", "targets", "classes", "shown", "thumbnails"])
+@pytest.mark.parametrize("attack", PLACES)
+def test_scores_of_no_test_examples_are_missing(study, sandbox, attack):
+    study.rewrite("0*.npz", tested=PLACES[attack])
+    sandbox.arm()
+    assert are_missing(study)
+    sandbox.check()
+
+
+@pytest.mark.parametrize("attack", GROUPS)
+def test_groups_that_do_not_fit_are_missing(study, sandbox, attack):
+    study.rewrite("test-*.npz", groups=GROUPS[attack])
+    sandbox.arm()
+    results = study.results
+    assert all(row.example_scores is not None and row.test_groups is None for row in results.rows if row.judged)
+    assert judge(results, 40) is not None
+    sandbox.check()
+
+
+@pytest.mark.parametrize(("kind", "first"), [("int64", -(2**63)), ("int64", 2**63 - 60), ("uint64", 2**64 - 60)])
+def test_groups_may_have_any_numbers(study, whole, kind, first):
+    numbers = [first + place // 3 for place in range(60)]
+    study.rewrite("test-*.npz", groups=np.array(numbers, dtype=kind))
+    assert judge(study.results, 40) == whole[1]
+
+
+@pytest.mark.parametrize("each", ["another", "its own", "far"])
+def test_runs_that_tested_other_examples_are_judged(study, sandbox, each):
+    """Nobody tested what another tested: the verdict is that without a folder."""
+    for number, file in enumerate(study.files()[:-1]):
+        start = {"another": 60 * (number % 2), "its own": 60 * number, "far": 10**15 * number}[each]
+        study.rewrite(file.name, tested=np.arange(start, start + 60))
+    sandbox.arm()
+    verdict = judge(study.results, 40)
+    assert verdict is not None
+    assert all(one.low <= one.score <= one.high for one in verdict.every_candidate)
+    sandbox.check()
+
+
+@pytest.mark.parametrize("name", ["predicted", "test", "tested", "targets", "classes", "shown", "thumbnails"])
 def test_arrays_of_another_kind_break_no_page(study, sandbox, whole, name):
     for content in ARRAYS.values():
-        study.rewrite("0*.npz" if name in ("predicted", "test") else "test-*.npz", **{name: content})
+        study.rewrite("0*.npz" if name in ("predicted", "test", "tested") else "test-*.npz", **{name: content})
         sandbox.arm()
         assert "At 40 labels" in section_of(study, whole)
         sandbox.check()
@@ -88,7 +144,7 @@ def test_arrays_that_do_not_fit_break_no_page(study, sandbox, whole, change):
 
 
 def test_arrays_that_fit_are_shown(study, whole):
-    assert len(study.files()) == 21
+    assert len(study.files()) == 31
     assert "Precision and recall" in section_of(study, whole)
 
 

@@ -40,7 +40,33 @@ OF_STUDIES = {
     "fewer groups than depths": ("num_groups", 2),
     "an unknown kind": ("kind", "<b>"),
     "groups of tables": ("groups", [{"a": 1}]),
+    "fewer labels than none": ("all", -1),
+    "an endless all": ("all", 10**400),
+    "an all in words": ("all", "all"),
+    "labels that are no number": ("labels", math.nan),
+    "cross-validation in words": ("cross_validated", "cv"),
+    "an unexplored size in words": ("unexplored", ["80"]),
+    "an unexplored size of none": ("unexplored", [0]),
+    "a baseline in words": ("baselines", ["linear probing"]),
+    "a baseline of nothing": ("baselines", [{}]),
+    "a baseline of code": ("baselines", [{"__class__": "os.system"}]),
+    "a baseline below the input": ("baselines", [{"freeze_depth": -1}]),
+    "a baseline beyond the groups": ("baselines", [{"freeze_depth": 5}]),
+    "a baseline without end": ("baselines", [{"freeze_depth": 0, "head_lr": math.inf}]),
+    "a table of baselines": ("baselines", {"freeze_depth": 0}),
+    "endless baselines": ("baselines", [{"freeze_depth": 0}] * 10**5),
 }
+IGNORED = {
+    "no labels": {"labels": 0, "all": 0},
+    "one label": {"labels": 1, "all": 1},
+    "as many labels as atoms": {"labels": 2**63 - 1, "all": 2**63 - 1},
+    "every size unexplored": {"unexplored": [20, 40, 80]},
+    "sizes unexplored that are not there": {"unexplored": [1, 2**31 - 1]},
+    "no baselines": {"baselines": []},
+    "the same baseline twice": {"baselines": [{"freeze_depth": 0, "head_lr": 0.003}] * 2},
+    "cross-validated": {"cross_validated": True},
+}
+"""Attributes that a study could have, but this one does not."""
 OF_TRIALS = {
     "a huge repeat": ("repeat", 10**400),
     "NaN seconds": ("seconds", math.nan),
@@ -48,6 +74,9 @@ OF_TRIALS = {
     "a reason that is none": ("reason", {"__reduce__": ["os.system", "id"]}),
     "a list of files": ("predictions_file", ["x.npz"]),
     "a baseline that is none": ("baseline", "yes"),
+    "an origin below 0": ("source_trial", -1),
+    "an origin of no labels": ("warm_started_from", 0),
+    "test examples of none": ("test_examples", 0),
     "deep JSON": ("reason", DEEP),
 }
 SQL = {
@@ -106,6 +135,17 @@ def test_all_readers_refuse_alike(study, sandbox, frostline, command, poison):
 def test_study_with_foreign_attributes_is_refused(study, sandbox, frostline, attack):
     study.studies(*OF_STUDIES[attack])
     refused(sandbox, frostline)
+
+
+@pytest.mark.parametrize("change", IGNORED)
+def test_study_with_attributes_that_do_not_fit_is_read(study, sandbox, frostline, change):
+    for key, content in IGNORED[change].items():
+        study.studies(key, content)
+    sandbox.arm()
+    for command in ("report", "list", "best"):
+        frostline(*READERS[command])
+    assert frostline("report", "tiny").code == 0
+    sandbox.check(written=True)
 
 
 @pytest.mark.parametrize("attack", OF_TRIALS)
@@ -182,7 +222,7 @@ def test_text_stays_text_in_the_page(study, sandbox, frostline, plain, text):
 def test_no_cell_of_the_csv_begins_a_formula(study, text):
     study.trials("reason", text)
     rows = list(csv.DictReader(StringIO(trials_csv(study.results), newline="")))
-    assert len(rows) == 24
+    assert len(rows) == 34
     for row in rows:
         for cell in row.values():
             assert not cell.startswith(("=", "+", "@", "\t", "\r")), cell
@@ -210,4 +250,4 @@ def test_hostile_group_names_leave_the_strategy_alone(study, frostline, form, te
 def test_untouched_study_is_read(study, frostline):
     """The control: the study that is attacked above is whole before."""
     assert "freeze_depth" in frostline(*READERS["best"]).out
-    assert "confirmed: 20, 40" in frostline("list").out
+    assert "confirmed: 20, 40, 80" in frostline("list").out

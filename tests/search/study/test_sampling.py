@@ -27,7 +27,7 @@ def row(
 ) -> Row:
     return Row(
         number=number, state=state, size=size, repeat=0, strategy=strategy, family=str(strategy.family(GROUPS)),
-        value=value, best_epoch=0, epochs=20, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
+        value=value, epochs=20, seconds=1.0, trainable_parameters=1, seed=0, curve=(), baseline=False,
     )  # fmt: skip
 
 
