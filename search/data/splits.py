@@ -17,7 +17,7 @@ Indices = NDArray[np.int64]
 FOLDS = 5
 """Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
 MIN_EXPLORED_CROSS_VALIDATED = 700
-"""Fewest labels in cross-validation that are searched on.
+"""Fewest labels, or groups of them, in cross-validation that are searched on.
 
 They test later what was found on them. From here on that favours it by half a point at most
 (`python -m tests.simulation explored`).
@@ -105,7 +105,8 @@ class Splits:
 
     def explores(self, size: int) -> bool:
         """Check that a size leaves labels to search by: 50, and a fifth of it."""
-        if self.cross_validated and len(self.labels) < MIN_EXPLORED_CROSS_VALIDATED:
+        drawn = self.labels if self.groups is None else np.unique(self.groups[: len(self.labels)])
+        if self.cross_validated and len(drawn) < MIN_EXPLORED_CROSS_VALIDATED:
             return False
         return len(self.split(repeat=0, size=size).validate) >= min(max(MIN_VALIDATION, size // 5), self._wanted(size))
 
