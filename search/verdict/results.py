@@ -97,8 +97,11 @@ class Results:
         """
         if self.is_confirmed(size):
             return sum(row.is_finished for row in self.confirmed(size))
-        expected = len(self.candidates(size)) or min(2 * families, self.spec.search.trials)
-        return expected * self.spec.confirm.repeats
+        most = min(2 * families, self.spec.search.trials)
+        if size in self.unexplored:
+            most = len(self.baselines) + families
+        known = len(self.candidates(size)) if self._searched(size) is not None else 0
+        return (known or most) * self.spec.confirm.repeats
 
     def is_confirmed(self, size: int) -> bool:
         """Check that every confirm trial that the verdict needs has ended."""

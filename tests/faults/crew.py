@@ -75,15 +75,18 @@ class Crew:
 
 
 def check(work: Work, crew: Crew) -> Results:
-    """Check that no trial is lost or there twice, and no lock file left; returns the results."""
+    """Check the budget and that no trial is there twice, no lock file left; return the results.
+
+    The budget: so many exploring trials at each size that is explored, and exactly the confirm trials of the race.
+    """
     location, spec = work.location, work.study
     storage = open_storage(location.database)
     results = read_results(storage, location)
     assert results.is_finished(spec.task.sizes)
     for size in spec.task.sizes:
-        assert len(results.explored(size)) == spec.search.trials
-    pairs = Counter((row.size, row.source_trial, row.repeat) for row in results.rows if row.confirms)
-    assert set(pairs.values()) <= {1}, "a confirm trial is there twice"
+        assert len(results.explored(size)) == (0 if size in worker.UNEXPLORED else spec.search.trials)
+        judged = [(row.strategy, row.repeat) for row in results.rows if row.judged and row.size == size]
+        assert Counter(judged) == dict.fromkeys(results.needed_confirm_trials(size), 1), "not those that the race needs"
     assert not [row for row in results.rows if not row.is_finished]
     assert all(row.reason for row in results.rows if row.state == "FAIL")
     for study in storage.get_all_studies():

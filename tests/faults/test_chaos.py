@@ -104,5 +104,5 @@ def test_random_faults_in_real_training_lose_nothing(tiny, postgres, monkeypatch
     results = load_results(StudyLocation.of("tiny", out=Path("studies"), storage="env:DATABASE"))
     assert results.is_finished([20, 40])
     assert {row.state for row in results.rows} <= {"COMPLETE", "PRUNED"}
-    assert Counter(row.size for row in results.rows if not row.confirms) == {20: 10, 40: 10}
+    assert Counter(row.size for row in results.rows if not row.judged) == {20: 10, 40: 10}
     tell(f"chaos in real training, {seed}", f"{blows} blows, {len(results.rows)} trials, each once")

@@ -70,6 +70,8 @@ def test_workers_on_an_empty_database_run_exactly_the_budget(work, workers, tell
         crew.finish(within=600)
         assert not crew.codes, "one of them died"
         results = check(work, crew)
+        candidates = {row.strategy: row.family for row in results.confirmed(20)}
+        assert len(candidates) > len({*candidates.values()}), "several of a family"
     tell(f"{workers} workers begin on an empty database", f"{len(results.rows)} trials, each once")
 
 

@@ -144,7 +144,7 @@ def test_worker_waits_for_a_full_disk_of_the_study(tmp_path, postgres, monkeypat
                 time.sleep(0.05)
             ballast = fill_up(disk)
             location = StudyLocation.of("bad", out=disk, storage="env:DATABASE")
-            while not any(row.confirms for row in load_results(location).rows):
+            while not any(row.judged for row in load_results(location).rows):
                 assert process.poll() is None, process.stdout.read()
                 time.sleep(0.2)
             time.sleep(3)
@@ -153,5 +153,5 @@ def test_worker_waits_for_a_full_disk_of_the_study(tmp_path, postgres, monkeypat
             assert process.wait(300) == 0, process.stdout.read()
         rows = load_results(location).rows
         assert {row.state for row in rows} == {"COMPLETE"}
-        assert all(row.example_scores is not None for row in rows if row.confirms)
+        assert all(row.example_scores is not None for row in rows if row.judged)
     tell("the disk of the study's folder is full", "waited for room; no trial failed")

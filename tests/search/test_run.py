@@ -55,10 +55,10 @@ def test_run_prints_verdicts_and_what_to_do_next(finished):
 
 
 def test_second_run_trains_nothing(finished, search):
-    before = {(row.size, row.confirms, row.number): row.seconds for row in rows_in(finished)}
+    before = {(row.size, row.judged, row.number): row.seconds for row in rows_in(finished)}
     done = search("run", "tiny.toml", cwd=finished)
     assert done.returncode == 0
-    assert {(row.size, row.confirms, row.number): row.seconds for row in rows_in(finished)} == before
+    assert {(row.size, row.judged, row.number): row.seconds for row in rows_in(finished)} == before
     assert "recommended" in done.stdout
 
 
@@ -69,10 +69,18 @@ def test_another_spec_of_the_same_name_is_refused(finished, search):
     assert done.stderr.count("\n") == 1
 
 
-def test_dry_run_estimates_and_writes_nothing(tiny, search):
+@pytest.mark.parametrize(
+    ("sizes", "estimate"),
+    [
+        ("[20, 40]", "Sizes 20, 40: 20 exploring trials and up to 100 confirm trials"),
+        ('[20, "all"]', "Sizes 20, 847: 10 exploring trials and up to 120 confirm trials"),
+    ],
+)
+def test_dry_run_estimates_and_writes_nothing(tiny, search, sizes, estimate):
+    tiny.write_text(tiny.read_text().replace("[20, 40]", sizes))
     done = search("run", "tiny.toml", "--dry-run", cwd=tiny.parent)
     assert done.returncode == 0, done.stderr
-    assert "20 exploring trials and up to 76 confirm trials" in done.stdout
+    assert estimate in done.stdout
     assert "minutes" in done.stdout
     assert [path.name for path in tiny.parent.iterdir()] == ["tiny.toml"]
 
@@ -94,7 +102,7 @@ def test_new_never_overwrites(tmp_path, search):
 @pytest.mark.parametrize(
     ("old", "new", "arguments", "message"),
     [
-        ("[20, 40]", "[20, 900]", [], "Error: tiny.toml: [task] sizes: 900 is not possible; allowed: 20"),
+        ("[20, 40]", "[20, 900]", [], "Error: tiny.toml: [task] sizes: 900 is not possible; allowed: 10"),
         ("small_cnn", "big_cnn", [], "Error: tiny.toml: [model] backbone = 'big_cnn' is not known"),
         ("digits-0-4", "digitz", [], "Error: tiny.toml: [source] data = 'digitz': no such data"),
         ("trials = 10", "trials = 0", [], "Error: tiny.toml: [search] trials = 0: must be"),
@@ -173,15 +181,15 @@ def test_killed_run_resumes_to_exactly_the_budget(tinier, search, finished, tell
             if target == "parent":
                 time.sleep(1)  # its workers notice by themselves
         rows = rows_in(folder)
-        now = {(row.size, row.confirms, row.number): row.seconds for row in rows if row.is_finished}
+        now = {(row.size, row.judged, row.number): row.seconds for row in rows if row.is_finished}
         assert finished_before.items() <= now.items(), "a finished trial was repeated"
         finished_before = now
     done = search("run", "tiny.toml", cwd=folder)
     assert done.returncode == 0, done.stderr
     rows = rows_in(folder)
-    assert finished_before.items() <= {(r.size, r.confirms, r.number): r.seconds for r in rows}.items()
+    assert finished_before.items() <= {(r.size, r.judged, r.number): r.seconds for r in rows}.items()
     assert {row.state for row in rows} <= {"COMPLETE", "PRUNED"}
-    assert Counter(row.size for row in rows if not row.confirms) == {20: 10, 40: 10}
+    assert Counter(row.size for row in rows if not row.judged) == {20: 10, 40: 10}
     baselines = {(row.size, row.number): (row.strategy, row.value) for row in rows_in(finished) if row.baseline}
     again = {(row.size, row.number): (row.strategy, row.value) for row in rows if row.baseline}
     assert again == baselines, "an interrupted trial has the result of an undisturbed one"
@@ -251,7 +259,7 @@ def test_twenty_random_kills_change_no_bit(tiny, search, tell):
         assert run.process.wait(300) == 0, run.text()
     killed, uninterrupted = (
         {
-            (row.size, row.confirms, row.number): (row.strategy, row.state, row.value, row.curve, dict(row.scores))
+            (row.size, row.judged, row.number): (row.strategy, row.state, row.value, row.curve, dict(row.scores))
             for row in rows_in(folder)
         }
         for folder in (tiny.parent, whole)
@@ -269,7 +277,7 @@ def test_study_resumes_only_with_the_data_of_its_start(tmp_path, monkeypatch):
         '[model]\nbackbone = "lstm"\nweights = "none"\noptions = { input_size = 1, hidden_size = 4 }\n'
         '[train]\nepochs = 1\nsteps_per_epoch = 1\naccelerator = "cpu"\n[search]\ntrials = 1\n[confirm]\nrepeats = 1\n'
     )
-    series = [str(step * step % 101) for step in range(100)]
+    series = [str(step * step % 101) for step in range(200)]
     (tmp_path / "points.csv").write_text("\n".join(["v", *series]))
     run_study(RunConfig.of("mine.toml", workers=1), console=Console())
     (tmp_path / "points.csv").write_text("\n".join(["v", *series[:-5]]))
