@@ -53,7 +53,7 @@ def section(results: Results, verdict: Verdict) -> Markup:
 def _scores(rows: Sequence[Row], verdict: Verdict, *, kind: str) -> str:
     best, metric = verdict.recommended, verdict.metric
     texts = [f"{metric.tested} {metric.interval(best.score, best.low, best.high)}"]
-    for other in (one for one in fitting(kind) if one is not metric):
+    for other in (one for one in fitting(kind) if one.name != metric.name):
         values = [row.scores[other.attribute] for row in rows if other.attribute in row.scores]
         if len(values) == len(rows) and np.isfinite(values).all():
             texts.append(f"{other.label} {np.mean(values):.3g}")

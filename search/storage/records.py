@@ -40,6 +40,7 @@ class StudyAttributes(_Attributes):
     spec: dict[str, Any]
     num_groups: Annotated[int, Field(ge=1, le=10_000)]
     kind: Literal["classification", "regression"] = "classification"
+    own_metric: bool = False
     groups: list[Text] = []
     labels: Natural = 0
     all: Natural = 0

@@ -22,6 +22,7 @@ def create_studies(
     *,
     num_groups: int,
     kind: str = "classification",
+    own_metric: bool = False,
     groups: Sequence[str] = (),
     data: str = "",
     all: int = 0,
@@ -33,6 +34,7 @@ def create_studies(
 
     num_groups, groups: number and names of the backbone's layer groups.
     kind: "classification" or "regression".
+    own_metric: the user's own module logs the scores.
     data: digest of the data, "" if unknown.
     all, labels, cross_validated, unexplored: as in `Results`.
     Raises `StudyError` if the study was created with another spec or other data.
@@ -41,6 +43,7 @@ def create_studies(
     facts = {
         "num_groups": num_groups,
         "kind": kind,
+        "own_metric": own_metric,
         "groups": list(groups),
         "data": data,
         "all": all,
@@ -48,6 +51,7 @@ def create_studies(
         "cross_validated": cross_validated,
         "baselines": [strategy.to_params() for strategy in baselines(spec, num_groups=num_groups)],
     }
+    metric = metric_of(spec.task.metric, kind, own=own_metric)
     sizes = [all if size == "all" else size for size in spec.task.sizes]
 
     def create() -> None:
@@ -56,7 +60,7 @@ def create_studies(
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
-                direction="maximize" if metric_of(spec.task.metric, kind).higher_is_better else "minimize",
+                direction="maximize" if metric.higher_is_better else "minimize",
                 load_if_exists=True,
             )
             stored = study.user_attrs

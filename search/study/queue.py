@@ -83,7 +83,7 @@ class TrialQueue:
         )
         stored = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {location.name!r}")
         self.num_groups = stored.num_groups
-        self.metric = metric_of(spec.task.metric, stored.kind)
+        self.metric = metric_of(spec.task.metric, stored.kind, own=stored.own_metric)
         self._all, self._unexplored = stored.all, frozenset(stored.unexplored)
         self.baselines = baselines(spec, num_groups=self.num_groups)
         rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
@@ -230,7 +230,7 @@ class TrialQueue:
         return None if row is None else (smaller[row.size][row.number].params, {"warm_started_from": row.size})
 
     def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
-        return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size)
+        return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size, metric=self.metric)
 
     def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
         known = self._candidates(size, explored)

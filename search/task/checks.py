@@ -22,11 +22,6 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits:
     """Check the data against the study file and the source task's data. Raises `TaskError`."""
     if len(data.test) == 0 and not data.cross_validated:
         raise TaskError(f"{data.origin} has no test set, so no winner could be confirmed.")
-    allowed = [metric.name for metric in fitting(data.kind)]
-    if spec.task.metric not in (None, *allowed):
-        raise TaskError(
-            f"[task] metric = {spec.task.metric!r}: this is a {data.kind} task; allowed: {', '.join(allowed)}."
-        )
     by = spec.task.group_by
     check_groups(splits, where=f"{data.origin}: its groups" if by is None else f"[task] group_by = {by!r}")
     check_sizes(splits, spec.task.sizes, classes=data.classes)
@@ -52,6 +47,15 @@ def _check_class_weight(spec: StudySpec, data: TaskData) -> None:
     if isinstance(wanted, dict) and (unknown := [name for name in wanted if name not in data.classes]):
         known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
         raise TaskError(f"[train] class_weight: {unknown[0]!r} is no class; allowed: {known}.")
+
+
+def check_metric(spec: StudySpec, data: TaskData, parts: Parts) -> None:
+    """Check that the metric fits the data; an own module logs any. Raises `TaskError`."""
+    allowed = [metric.name for metric in fitting(data.kind)]
+    if parts.module is None and spec.task.metric not in (None, *allowed):
+        raise TaskError(
+            f"[task] metric = {spec.task.metric!r}: this is a {data.kind} task; allowed: {', '.join(allowed)}."
+        )
 
 
 def check_fit(spec: StudySpec, *, parts: Parts, groups: list[LayerGroup], example: Tensors, outputs: int) -> None:

@@ -24,7 +24,7 @@ from search.models.registry import find_network
 from search.models.weights import load_weights
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
-from search.task.checks import check_data, check_fit, check_own
+from search.task.checks import check_data, check_fit, check_metric, check_own
 from search.task.prepare import prepared, samples
 from search.verdict.metric import Metric, metric_of
 from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
@@ -90,6 +90,7 @@ class Task:
         check_data(spec, data, source, splits)
         network = find_network(spec.model)
         parts = network.build()
+        check_metric(spec, data, parts)
         try:
             groups = layer_groups(parts.backbone, groups=spec.model.groups, head=parts.head)
         except ValueError as error:
@@ -120,7 +121,7 @@ class Task:
     @property
     def metric(self) -> Metric:
         """The metric by which strategies are searched and judged."""
-        return metric_of(self.spec.task.metric, self.data.kind)
+        return metric_of(self.spec.task.metric, self.data.kind, own=self.parts.module is not None)
 
     @property
     def num_groups(self) -> int:
@@ -132,6 +133,7 @@ class Task:
         return {
             "num_groups": self.num_groups,
             "kind": self.data.kind,
+            "own_metric": self.metric.own,
             "groups": [group.name for group in self.groups],
             "data": self.data.fingerprint,
             "all": self.splits.all,

@@ -13,11 +13,16 @@ from optuna_integration import PyTorchLightningPruningCallback
 
 
 class MetricCurve(Callback):
-    """The study's metric in each epoch so far."""
+    """The study's metric in each epoch so far.
 
-    def __init__(self, metric: str) -> None:
+    compute: gives the metric of a module that does not log it.
+    """
+
+    def __init__(self, metric: str, *, compute: Callable[[LightningModule], float] | None = None) -> None:
         self.metric = metric
         self.values: list[float] = []
+        self._compute = compute
+        self._is_logged: bool | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": [*self.values]}
@@ -27,6 +32,10 @@ class MetricCurve(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.current_epoch == len(self.values):
+            if self._is_logged is None:
+                self._is_logged = self.metric in trainer.callback_metrics
+            if self._compute is not None and not self._is_logged:
+                trainer.callback_metrics[self.metric] = torch.tensor(self._compute(pl_module))
             self.values.append(logged(trainer, self.metric))
 
     @property
@@ -84,7 +93,7 @@ def late_mean(values: Sequence[float]) -> float:
 
 
 class ProgressCallback(Callback):
-    """A call of `progress` after every training and validation batch."""
+    """A call of `progress` after every batch of training, validation and test."""
 
     def __init__(self, progress: Callable[[], None]) -> None:
         self._progress = progress
@@ -93,6 +102,9 @@ class ProgressCallback(Callback):
         self._progress()
 
     def on_validation_batch_end(self, *_: Any) -> None:
+        self._progress()
+
+    def on_test_batch_end(self, *_: Any) -> None:
         self._progress()
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from search.task.task import Task
 from search.training.callbacks import MetricCurve, ProgressCallback, PruningCallback, RngState
 from search.training.checkpoint import TrialCheckpoint
 from search.training.module import Scaling, TaskModule, predict
+from search.training.own_steps import computed, own_scores
 from search.training.scoring import describe_test, score, validation_scores
 from search.training.trainer import build_optimizer, lean_trainer, with_optimizer
 from strategies import FreezingCallback, FreezingStrategy, LayerGroup, layer_groups, param_groups
@@ -69,7 +70,8 @@ def fit(
             task, strategy, size=size, repeat=repeat, frozen_prefix=frozen_prefix, compute_format=compute_format
         )
         split = task.split(repeat=repeat, size=size)
-        curve = MetricCurve(task.metric.validated)
+        own_metric = computed(task, task.take(split.validate)) if task.metric.own and len(split.validate) else None
+        curve = MetricCurve(task.metric.validated, compute=own_metric)
         pruning = [] if trial is None else [PruningCallback(trial, curve)]
         own: list[Callback] = [
             RngState(),
@@ -82,7 +84,7 @@ def fit(
             spec.train,
             epochs=spec.train.epochs,
             callbacks=[*own, *callbacks],
-            precision="bf16-mixed" if task.parts.module is not None and compute_format.bfloat16 else "32-true",
+            bfloat16=task.parts.module is not None and compute_format.bfloat16,
         )
         resumed = None
         if checkpoint is not None:
@@ -96,7 +98,9 @@ def fit(
                 raise
     seconds = time.perf_counter() - started if checkpoint is None else checkpoint.seconds
     pruned = any(callback.pruned for callback in pruning)
-    tested = {} if pruned or not test else _score(model, reader, task, split, progress=progress)
+    tested: dict[str, Any] = {}
+    if test and not pruned:
+        tested = _score(model, reader, task, split, repeat=repeat, compute_format=compute_format, progress=progress)
     value = tested["scores"][task.metric.attribute] if tested else curve.value
     state, reason = TrialState.COMPLETE, None
     if pruned:
@@ -165,18 +169,33 @@ def _loaders(task: Task, reader: Reader | None, split: Split, *, repeat: int) ->
 
 
 def _score(
-    model: LightningModule, reader: Reader | None, task: Task, split: Split, *, progress: Callable[[], None]
-) -> dict[str, Mapping[str, Any]]:
+    model: LightningModule,
+    reader: Reader | None,
+    task: Task,
+    split: Split,
+    *,
+    repeat: int,
+    compute_format: ComputeFormat,
+    progress: Callable[[], None],
+) -> dict[str, Any]:
     """Return a model's `scores` and `predictions` on the test examples, as in a `TrialResult`."""
     test = task.take(split.test) if reader is None else reader.test(task.spec.train.epochs - 1)
-    outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
     groups = None if split.groups is None else torch.from_numpy(split.groups[split.test])
-    scores = score(outputs, test.targets, metric=task.metric, groups=groups)
-    validated = {}
-    if len(split.validate) and task.parts.module is None:
-        validation = task.take(split.validate)
-        found = predict(model, validation, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
-        validated = validation_scores(found, validation.targets)
+    if task.metric.own:
+        values, scores = own_scores(
+            model, test, task, repeat=repeat, groups=groups, compute_format=compute_format, progress=progress
+        )
+    else:
+        batch_size = eval_batch(task.spec.train.batch_size)
+        outputs = predict(model, test, batch_size=batch_size, progress=progress)
+        scores = score(outputs, test.targets, metric=task.metric, groups=groups)
+        values = scores.values
+        if len(split.validate):
+            validation = task.take(split.validate)
+            found = predict(model, validation, batch_size=batch_size, progress=progress)
+            values = values | validation_scores(found, validation.targets)
+    if scores is None:
+        return {"scores": values}
     judging = task.data.pool if task.data.cross_validated else task.data.test
     predictions = {
         "example_scores": scores.example_scores.numpy(),
@@ -184,4 +203,4 @@ def _score(
         "tested": split.test - task.splits.first_judging,
         "test": describe_test(judging, task.data.classes),
     }
-    return {"scores": scores.values | validated, "predictions": predictions}
+    return {"scores": values, "predictions": predictions}

@@ -14,6 +14,7 @@ from search.spec.study_spec import StudySpec
 from search.study.space import baselines
 from search.task.task import Task
 from search.training.fit import fit
+from search.training.own_steps import check_steps
 from strategies import FreezingStrategy
 
 
@@ -27,6 +28,7 @@ def seconds_per_trial(spec: StudySpec) -> tuple[dict[str, Any], list[int], int, 
     torch.set_num_threads(spec.train.threads)
     with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
         task = Task.load(spec, cache=Path(cache))
+        check_steps(task)
         families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
         seconds = {}
         for epochs in (1, 1, 4):  # the first run warms up

@@ -1,7 +1,7 @@
 """A lean Lightning Trainer, and the optimizers by name."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -18,15 +18,20 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
-    """Give a user's own module the strategy's optimizer; its steps and metrics stay.
+    """Give a user's own module the strategy's optimizer; its steps and metrics stay."""
+    module.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
+    return without_checkpoints(module)
 
-    Its callbacks stay too, except `Checkpoint`s: they would write into the working directory at every trial.
+
+def without_checkpoints(module: LightningModule) -> LightningModule:
+    """Leave a module its callbacks, except `Checkpoint`s.
+
+    They would write into the working directory at every trial.
     """
     brought = module.configure_callbacks()
     callbacks = [brought] if isinstance(brought, Callback) else [*brought]
     kept = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     module.configure_callbacks = lambda: kept  # type: ignore[method-assign]
-    module.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
     return module
 
 
@@ -44,7 +49,7 @@ def lean_trainer(
     *,
     epochs: int,
     callbacks: Sequence[Callback] = (),
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    bfloat16: bool = False,
 ) -> Trainer:
     """Build a Trainer without logger, checkpoints, bars, summaries and sanity run.
 
@@ -56,7 +61,7 @@ def lean_trainer(
         devices=1,
         # In a SLURM job Lightning would treat the tasks as ranks of one run, and handle SLURM's signals.
         plugins=[LightningEnvironment()],
-        precision=precision,
+        precision="bf16-mixed" if bfloat16 else "32-true",
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,

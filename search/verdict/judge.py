@@ -10,7 +10,7 @@ from search.verdict.metric import Metric
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, score_matrix
+from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, knows_examples, score_matrix
 from search.verdict.statistics import CERTAIN, Comparison, compare, sharing
 from strategies import FreezingStrategy
 
@@ -63,6 +63,7 @@ class Verdict:
         seen to be worse but may still be best is not taken: in replayed studies that would cost a point.
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
     failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
+    over_examples: intervals hold over draws of the test examples, too.
     """
 
     size: int
@@ -74,6 +75,7 @@ class Verdict:
     near_optimal: tuple[FreezingStrategy, ...]
     failed: tuple[str, ...] = ()
     metric: Metric
+    over_examples: bool = True
 
     @property
     def contenders(self) -> tuple[Candidate, ...]:
@@ -117,7 +119,7 @@ def judge(results: Results, size: int) -> Verdict | None:
         return None
     scores = score_matrix(paired, metric)
     # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
-    unit = metric.sign * (np.nanmean(scores, axis=0).min() or 1.0 if metric.relative else 1.0)
+    unit = metric.sign * (abs(np.nanmean(scores, axis=0).min()) or 1.0 if metric.relative else 1.0)
     examples = ExampleScores.of(paired)
     known = covariance_without_examples(paired, metric) if examples is None else examples.covariance()
     found = compare(
@@ -143,6 +145,7 @@ def judge(results: Results, size: int) -> Verdict | None:
         near_optimal=near_optimal(results, size, every),
         failed=tuple(dict.fromkeys(str(s.family(results.num_groups)) for s, rows in runs.items() if rows is None)),
         metric=metric,
+        over_examples=knows_examples(paired, metric),
     )
 
 

@@ -14,7 +14,7 @@ from search.storage.database import connected
 from search.storage.location import StudyLocation
 from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
 from search.storage.url import Database
-from search.verdict.metric import METRICS
+from search.verdict.metric import METRICS, Metric, metric_of
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -38,17 +38,20 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
         raise StudyError(f"There is no study {location.name!r} in this storage; known: {names}.")
     name, first = next(iter(studies.items()))
     spec, stored = _spec_of(name, first), StudyAttributes.of(first.user_attrs, where=f"The stored study {name!r}")
+    metric = metric_of(spec.task.metric, stored.kind, own=stored.own_metric)
     rows = [
         row
         for name, study in studies.items()
         for row in rows_of(
-            _trials(storage, name, study), spec, location, num_groups=stored.num_groups, size=size_of(name)
+            _trials(storage, name, study), spec, location, num_groups=stored.num_groups, size=size_of(name),
+            metric=metric,
         )
-    ]
+    ]  # fmt: skip
     return Results(
         location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
-        groups=tuple(stored.groups), labels=stored.labels, all=stored.all, cross_validated=stored.cross_validated,
-        unexplored=frozenset(stored.unexplored), baselines=_baselines(stored, spec, name=name),
+        own_metric=stored.own_metric, groups=tuple(stored.groups), labels=stored.labels, all=stored.all,
+        cross_validated=stored.cross_validated, unexplored=frozenset(stored.unexplored),
+        baselines=_baselines(stored, spec, name=name),
     )  # fmt: skip
 
 
@@ -66,10 +69,19 @@ def load_results(location: StudyLocation) -> Results:
 
 
 def rows_of(
-    trials: Iterable[FrozenTrial], spec: StudySpec, location: StudyLocation, *, num_groups: int, size: int | None
+    trials: Iterable[FrozenTrial],
+    spec: StudySpec,
+    location: StudyLocation,
+    *,
+    num_groups: int,
+    size: int | None,
+    metric: Metric,
 ) -> list[Row]:
-    """Return trials of one Optuna study as rows; confirm trials (`size` None) store their size."""
-    rows = (_row(trial, spec, num_groups, size=size, location=location) for trial in trials)
+    """Return trials of one Optuna study as rows; confirm trials (`size` None) store their size.
+
+    metric: the study's.
+    """
+    rows = (_row(trial, spec, num_groups, size=size, location=location, metric=metric) for trial in trials)
     return [row for row in rows if row is not None]
 
 
@@ -112,7 +124,7 @@ def _trials(storage: BaseStorage, name: str, study: FrozenStudy) -> list[FrozenT
 
 
 def _row(
-    trial: FrozenTrial, spec: StudySpec, num_groups: int, *, size: int | None, location: StudyLocation
+    trial: FrozenTrial, spec: StudySpec, num_groups: int, *, size: int | None, location: StudyLocation, metric: Metric
 ) -> Row | None:
     where = f"Trial {trial.number} of the study {location.name!r}" + (f" at {size} labels" if size else "")
     stored = TrialAttributes.of(trial.user_attrs, where=where)
@@ -127,24 +139,24 @@ def _row(
         raise StudyError(f"{where} was not written by Frostline: size is missing.")
     return Row(
         **{**stored.model_dump(), "size": known_size}, judged=size is None,
-        scores=_scores(trial.user_attrs, where=where),
+        scores=_scores(trial.user_attrs, metric=metric, where=where),
         number=trial.number, state=trial.state.name, strategy=strategy, family=str(strategy.family(num_groups)),
         value=value, curve=tuple(sorted(trial.intermediate_values.items())),
     )  # fmt: skip
 
 
-def _scores(attributes: Mapping[str, Any], *, where: str) -> dict[str, float]:
+def _scores(attributes: Mapping[str, Any], *, metric: Metric, where: str) -> dict[str, float]:
     """Return the stored scores by name, checked. Raises `StudyError`."""
     scores = {}
-    for metric in METRICS.values():
-        for name in (metric.validated, metric.attribute):
+    for known in {**METRICS, metric.name: metric}.values():
+        for name in (known.validated, known.attribute):
             if name not in attributes:
                 continue
             value = attributes[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not metric.allows(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not known.allows(value):
                 raise StudyError(
                     f"{where} was not written by Frostline: attribute {name} = {value!r:.200}: must be a number from "
-                    f"{metric.lowest:g} to {metric.highest:g}."
+                    f"{known.lowest:g} to {known.highest:g}."
                 )
             scores[name] = float(value)
     return scores

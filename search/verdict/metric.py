@@ -1,7 +1,7 @@
 """Metrics by which strategies are searched and judged. No library."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, inf, log10
 
 BOTH = ("classification", "regression")
@@ -18,6 +18,7 @@ class Metric:
     relative: the margin of practical equivalence is a share of the leader's score, not absolute.
     percent: it is shown in per cent with one decimal, not in three digits.
     is_mean: it is a mean of one number an example.
+    own: the user's own module logs it, by its own definition.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Metric:
     relative: bool = False
     percent: bool = False
     is_mean: bool = False
+    own: bool = False
 
     @property
     def validated(self) -> str:
@@ -131,9 +133,15 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """By the word of `[task] metric`."""
 
 
-def metric_of(name: str | None, kind: str) -> Metric:
-    """Return the metric of that name; None is the default of the kind of task."""
-    return METRICS[name or ("rmse" if kind == "regression" else "accuracy")]
+def metric_of(name: str | None, kind: str, *, own: bool = False) -> Metric:
+    """Return the metric of that name; None is the default of the kind of task.
+
+    own: the user's own module logs it. Then the default is its loss, which may be below 0.
+    """
+    if not own:
+        return METRICS[name or ("rmse" if kind == "regression" else "accuracy")]
+    metric = METRICS[name or "loss"]
+    return replace(metric, own=True, lowest=-inf if metric.name == "loss" else metric.lowest)
 
 
 def fitting(kind: str) -> list[Metric]:

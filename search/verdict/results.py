@@ -18,6 +18,7 @@ class Results:
     """All that a study has found so far, and the spec it was run with.
 
     kind: "classification" or "regression".
+    own_metric: the user's own module logs the scores.
     groups: the layer groups' names, input side first; empty where they are not stored.
     labels: that repeats draw from; 0 where that is not known.
     all: "all" as a number; 0 where that is not known.
@@ -31,6 +32,7 @@ class Results:
     num_groups: int
     rows: tuple[Row, ...]
     kind: str = "classification"
+    own_metric: bool = False
     groups: tuple[str, ...] = ()
     labels: int = 0
     all: int = 0
@@ -41,7 +43,7 @@ class Results:
     @property
     def metric(self) -> Metric:
         """The metric by which strategies are judged."""
-        return metric_of(self.spec.task.metric, self.kind)
+        return metric_of(self.spec.task.metric, self.kind, own=self.own_metric)
 
     @property
     def sizes(self) -> list[int]:

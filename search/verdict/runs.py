@@ -97,12 +97,24 @@ class ExampleScores:
         return np.flatnonzero(np.isfinite(self.values).all(axis=2).sum(axis=1) > 1)
 
 
+def knows_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> bool:
+    """Check that the test examples' share in the scores is known.
+
+    Of a score that the user's own module logs it is not, where no metric here gives the same.
+    """
+    shares = (row.example_scores is not None or row.test_se is not None for rows in runs for row in rows)
+    return not metric.own or all(shares)
+
+
 def covariance_without_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:
     """Return the covariance of mean scores where the study's folder is not here.
 
     Without the score of each example, two strategies' count as independent, and those of a strategy's repeats as the
-    same. That makes intervals and verdicts more careful, never less.
+    same. That makes intervals and verdicts more careful, never less. It is 0 where a module's own steps log the
+    score, and nothing is known of the examples.
     """
+    if not knows_examples(runs, metric):
+        return np.zeros((len(runs), len(runs)))
     errors = [[row.test_se for row in rows] for rows in runs]
     if all(error is not None for rows in errors for error in rows):
         return np.diag([np.square(np.array(rows, dtype=float)).mean() for rows in errors])

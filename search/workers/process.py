@@ -25,6 +25,7 @@ def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
     import torch
 
     from search.task.task import Task
+    from search.training.own_steps import check_steps
 
     torch.set_num_threads(spec.train.threads)
     if not torch.cuda.is_available():
@@ -32,6 +33,7 @@ def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
         # step of a linear probe on cached features takes 0.5 ms.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     task = Task.load(spec, cache=location.folder / "cache")
+    check_steps(task)
     gc.collect()
     gc.freeze()  # the task stays: the collections after each trial need not look at it
     return task

@@ -9,7 +9,7 @@ from search.data.examples import Examples
 from search.data.load import load_data
 from search.errors import SpecError, TaskError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.task.checks import check_data
+from search.task.checks import check_metric
 from search.task.task import Task
 from strategies import FreezingStrategy
 
@@ -72,7 +72,7 @@ def test_metrics_of_classes_are_refused_for_a_regression(spec, task):
     numbers = Examples(torch.randn(800, 1, 8, 8), torch.randn(800))
     data = replace(task.data, pool=numbers, test=numbers, classes=())
     with pytest.raises(TaskError) as caught:
-        check_data(spec.changed(task={"metric": "auroc"}), data, None, task.splits)
+        check_metric(spec.changed(task={"metric": "auroc"}), data, task.parts)
     assert str(caught.value) == ("[task] metric = 'auroc': this is a regression task; allowed: loss, mae, rmse, r2.")
 
 

@@ -240,11 +240,6 @@ def test_fit_trains_a_users_module_by_its_own_steps(own, tmp_path):
     assert not (tmp_path / "checkpoints").exists(), "no file a trial"
 
 
-def test_fit_raises_if_the_metric_is_not_logged(own):
-    with pytest.raises(ValueError, match="'val_accuracy' is not logged; logged: val_loss"):
-        fit(own(), GRADUAL, size=50, repeat=0, trial=ask()[1])
-
-
 def test_fit_scores_a_regressor_by_its_root_mean_squared_error(tmp_path, monkeypatch):
     (tmp_path / "lines.py").write_text(
         "import torch\nfrom search.data.examples import Examples, TaskData\n"

@@ -49,6 +49,14 @@ def test_default_metric_is_of_the_kind_of_task():
     assert metric_of(None, "classification") is ACCURACY
     assert metric_of(None, "regression") is METRICS["rmse"]
     assert metric_of("loss", "classification") is metric_of("loss", "regression") is LOSS
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_metric_of_an_own_module_is_its_loss(kind):
+    """It is whatever the module logs, so it may be below 0; a share remains one."""
+    loss, accuracy = metric_of(None, kind, own=True), metric_of("accuracy", kind, own=True)
+    assert (loss.name, loss.higher_is_better, loss.own, loss.allows(-3.0)) == ("loss", False, True, True)
+    assert (accuracy.name, accuracy.own, accuracy.allows(60.0)) == ("accuracy", True, False)
     names = {kind: [metric.name for metric in fitting(kind)] for kind in ("classification", "regression")}
     assert names["regression"] == ["loss", "mae", "rmse", "r2"]
     assert set(names["classification"]) == METRICS.keys() - {"mae", "rmse", "r2"}
