@@ -90,8 +90,10 @@ def estimate(config: RunConfig, *, console: Console) -> None:
 
     spec, stored = config.spec, config.stored()
     with _naming(config.file):
-        facts, every, families, seconds = seconds_per_trial(spec)
-    num_groups = facts["num_groups"]
+        task, families, seconds = seconds_per_trial(spec)
+    num_groups, every, facts = task.num_groups, task.sizes, task.facts
+    for note in task.data.notes:
+        _note(console, note)
     known = Results(
         location=config.location, spec=spec, num_groups=num_groups, rows=(), all=facts["all"],
         unexplored=frozenset(facts["unexplored"]), baselines=tuple(baselines(spec, num_groups=num_groups)),

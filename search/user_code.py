@@ -69,3 +69,12 @@ def one_line(error: BaseException) -> str:
     """Return an error's type and message on one line, cut to 300 characters."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}"[:300].rstrip(": ")
+
+
+def overrides(made: object, name: str) -> bool:
+    """Check that the user's own classes define an object's method, not Lightning's alone."""
+    return any(
+        name in vars(cls)
+        for cls in type(made).__mro__
+        if not cls.__module__.startswith(("lightning.", "pytorch_lightning"))
+    )

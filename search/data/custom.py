@@ -9,6 +9,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, default_collate
 
+from search.data.brought import (
+    EXAMPLES_READ_AGAIN,
+    TARGETS,
+    Brought,
+    brought_by,
+    by_collate,
+    is_random,
+    name_of,
+    note_of_soft,
+)
 from search.data.duplicates import are_same
 from search.data.examples import Examples, Inputs, RawData, TaskData
 from search.data.grouping import Grouping
@@ -20,8 +30,6 @@ from search.seeds import seeded
 from search.user_code import call_named, import_named, keywords, one_line
 
 Collate = Callable[[list[Any]], Any]
-TARGETS = ("labels", "label", "targets", "target", "y")
-"""Names that the targets may have in a batch that is a dict."""
 
 
 def code_options(name: str) -> list[str] | None:
@@ -77,9 +85,29 @@ def _from_sets(
 ) -> RawData:
     learned = _examples(pool, collates[0], grouping, part="first data set")
     held = _examples(test, collates[1], grouping, part="test set") if test is not None else None
+    notes = lost_bits(_innermost(pool)) + note_of_soft(collates[0], learned.targets, pool[0], part="first data set")
+    if held is not None:
+        notes += note_of_soft(collates[1], held.targets, test[0], part="test set")
     targets = [part.targets for part in (learned, held) if part is not None]
     classes = () if targets[0].is_floating_point() else class_names(_innermost(pool), targets)
-    return RawData(pool=learned, test=held or None, classes=classes, notes=lost_bits(_innermost(pool)))
+    return RawData(
+        pool=learned,
+        test=held or None,
+        classes=classes,
+        notes=notes,
+        brought=Brought(draws=_draws(pool, collates[0])),
+    )
+
+
+def _draws(pool: Any, collate: Collate) -> tuple[str, ...]:
+    """Return the parts of reading that are random: the data set, its `collate_fn`."""
+    few = range(min(len(pool), EXAMPLES_READ_AGAIN))
+    read = [pool[index] for index in few]
+    draws = {
+        "data set": is_random(lambda: [pool[index] for index in few]),
+        "collate_fn": collate is not default_collate and not _is_image(read[0]) and is_random(lambda: collate(read)),
+    }
+    return tuple(part for part, random in draws.items() if random)
 
 
 def _from_module(module: Any, grouping: Grouping | None) -> RawData:
@@ -108,6 +136,10 @@ def _from_module(module: Any, grouping: Grouping | None) -> RawData:
     collates = (learned[0].collate_fn, default_collate if held is None else held.collate_fn)
     sets = [_read_by(loader) for loader in learned]
     data = _from_sets(ConcatDataset(sets), test, collates=collates, grouping=grouping)
+    facts = brought_by(module, *learned, *[None] * (2 - len(learned)))
+    if _is_image(sets[0][0]) and collates[0] is not default_collate:
+        facts = replace(facts, collate=name_of(collates[0]))
+    data = replace(data, brought=replace(facts, draws=data.brought.draws))
     if len(sets) == 1:
         return data
     rows = torch.arange(len(data.pool))
@@ -133,7 +165,7 @@ def _examples(dataset: Any, collate: Collate, grouping: Grouping | None, *, part
         first = dataset[0]
     except Exception as error:
         raise TaskError(f"the {part} can't be indexed: {one_line(error)}") from error
-    if isinstance(first, tuple | list) and len(first) == 2 and isinstance(first[0], Image.Image):
+    if _is_image(first):
         images = Images.of(FromDataset(dataset, key=None, threads=False))
         groups = None if grouping is None else grouping.of(items(dataset))
         if isinstance(first[1], float) or (torch.is_tensor(first[1]) and first[1].is_floating_point()):
@@ -144,10 +176,18 @@ def _examples(dataset: Any, collate: Collate, grouping: Grouping | None, *, part
         read = [dataset[index] for index in range(size)]
         batch = collate(read)
     except Exception as error:
-        raise TaskError(f"the {part} can't be made one batch: {one_line(error)}") from error
-    inputs, targets = _pair(batch, part=part)
+        raise TaskError(f"the {part} can't be made one batch: {one_line(error)}{by_collate(collate)}") from error
+    try:
+        inputs, made = _pair(batch, part=part)
+        targets = _targets(made, part=part)
+    except TaskError as error:
+        raise TaskError(f"{str(error).removesuffix('.')}{by_collate(collate)}.") from error
     groups = None if grouping is None else grouping.of(read)
-    return Examples(_inputs(inputs, part=part), _targets(targets, part=part), groups)
+    return Examples(_inputs(inputs, part=part), targets, groups)
+
+
+def _is_image(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], Image.Image)
 
 
 def _pair(batch: Any, *, part: str) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from search.data.brought import NOTHING, Brought
 from search.data.grouping import Grouping
 from search.errors import TaskError
 
@@ -113,6 +114,7 @@ class RawData:
 
     test, validation: None if the source has none of its own.
     grouping: the way in which the examples' groups were found; None if they have none, or brought them.
+    brought: facts of a user's own data that a study does not take as they are.
     """
 
     pool: Examples
@@ -121,6 +123,7 @@ class RawData:
     notes: tuple[str, ...] = ()
     validation: Examples | None = None
     grouping: Grouping | None = None
+    brought: Brought = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,7 @@ class TaskData:
     notes: lines that tell the user what was done to the data.
     fingerprint: changes when the data do; "" if that is unknown.
     origin: the key that asked for the data, with its value; messages start with it.
+    brought: as in `RawData`.
     """
 
     pool: Examples
@@ -144,6 +148,7 @@ class TaskData:
     origin: str = "[task] data"
     validation: Examples | None = None
     cross_validated: bool = False
+    brought: Brought = NOTHING
 
     def __post_init__(self) -> None:
         if len(self.pool) == 0:

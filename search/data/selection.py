@@ -55,7 +55,9 @@ def select(
     stays whole. Raises `TaskError`.
     """
     own = raw.pool.subset(torch.arange(0)) if raw.test is None else raw.test
-    data = TaskData(pool=raw.pool, test=own, classes=raw.classes, notes=raw.notes, validation=raw.validation)
+    data = TaskData(
+        pool=raw.pool, test=own, classes=raw.classes, notes=raw.notes, validation=raw.validation, brought=raw.brought
+    )
     _check_apart(data.parts, raw)
     if part is not None:
         data = replace(data, pool=data.pool.subset(_slice(data.pool, part)))

@@ -1,6 +1,7 @@
 """A study's task, loaded and checked: splits by (repeat, size), networks by (strategy, repeat)."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -25,6 +26,7 @@ from search.models.weights import load_weights
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
 from search.task.checks import check_data, check_fit, check_metric, check_own
+from search.task.dropped import dropped
 from search.task.prepare import prepared, samples
 from search.verdict.metric import Metric, metric_of
 from strategies import FreezingStrategy, LayerGroup, layer_groups, trained_parameters
@@ -116,7 +118,14 @@ class Task:
             with seeded(task.seed(0)):
                 rebuilt = network.build()
             check_own(spec, parts=parts, rebuilt=rebuilt)
+            task = task.noted(dropped(spec, data, rebuilt))
+        else:
+            task = task.noted(dropped(spec, data, parts))
         return task
+
+    def noted(self, lines: Sequence[str]) -> "Task":
+        """Return the task with more notes for the user."""
+        return replace(self, data=replace(self.data, notes=(*self.data.notes, *lines)))
 
     @property
     def metric(self) -> Metric:

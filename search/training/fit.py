@@ -18,13 +18,14 @@ from search.data.splits import Split
 from search.device import PLAIN, ComputeFormat, eval_batch
 from search.seeds import seeded
 from search.study.result import TrialResult
+from search.task.optimizers import build_optimizer
 from search.task.task import Task
 from search.training.callbacks import MetricCurve, ProgressCallback, PruningCallback, RngState
 from search.training.checkpoint import TrialCheckpoint
 from search.training.module import Scaling, TaskModule, predict
 from search.training.own_steps import computed, own_scores
 from search.training.scoring import describe_test, score, validation_scores
-from search.training.trainer import build_optimizer, lean_trainer, with_optimizer
+from search.training.trainer import lean_trainer, with_optimizer
 from strategies import FreezingCallback, FreezingStrategy, LayerGroup, layer_groups, param_groups
 
 

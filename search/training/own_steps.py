@@ -70,15 +70,16 @@ def own_scores(
     return {**({} if again is None else again.values), "test_examples": len(examples), **known}, again
 
 
-def check_steps(task: Task) -> None:
+def check_steps(task: Task) -> list[str]:
     """Check on a few examples that a user's module logs the metric. Raises `TaskError`.
 
     A metric that the study file names and that fits the data may be missing: it is computed from the outputs.
+    Return a line for the user on other metrics that it logs, where the study file names none.
     """
     with seeded(task.seed(0)):
         module = task.network.build().module
         if module is None:
-            return
+            return []
         examples, size = _few(task), task.spec.train.batch_size
         logged = {step: _tried(step, without_checkpoints(module), examples, task, size=size) for step in STEPS}
     metric, scores = task.metric, {step: _named(found, step) for step, found in logged.items()}
@@ -92,6 +93,13 @@ def check_steps(task: Task) -> None:
     for step, prefix in STEPS.items():
         if not metric.allows(value := scores[step].get(metric.name, nan)):
             raise TaskError(f"{_where(task)}: {_out_of_range(task, prefix + metric.name, value)}")
+    others = [name for name in names if name not in (metric.validated, metric.attribute)]
+    if not others or task.spec.task.metric is not None:
+        return []
+    return [
+        f"{_where(task)}: its loss judges, not its metrics {', '.join(others)}; to have one of them: [task] metric = "
+        '"accuracy" or another, logged as val_accuracy and test_accuracy.'
+    ]
 
 
 def computes(task: Task) -> bool:

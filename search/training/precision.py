@@ -14,9 +14,9 @@ from search.errors import StudyError
 from search.files import replacing
 from search.seeds import seeded
 from search.storage.location import StudyLocation
+from search.task.optimizers import build_optimizer
 from search.task.task import Task
 from search.training.module import loss_of
-from search.training.trainer import build_optimizer
 from strategies import FreezingStrategy, param_groups
 
 MAX_TIME_RATIO = 0.9

@@ -14,11 +14,12 @@ from search.models.weights import match_state_dict, read_module
 from search.seeds import derive_seed, seeded
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
+from search.task.optimizers import build_optimizer
 from search.task.prepare import prepared
 from search.task.task import Task
 from search.training.module import Scaling, TaskModule, predict
 from search.training.scoring import all_scores
-from search.training.trainer import build_optimizer, lean_trainer
+from search.training.trainer import lean_trainer
 
 
 def with_source_weights(task: Task, location: StudyLocation) -> Task:

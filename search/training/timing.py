@@ -5,7 +5,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import lightning.pytorch  # noqa: F401  (its import sets the log level that is lowered below)
 import torch
@@ -18,8 +17,8 @@ from search.training.own_steps import check_steps
 from strategies import FreezingStrategy
 
 
-def seconds_per_trial(spec: StudySpec) -> tuple[dict[str, Any], list[int], int, float]:
-    """Return the task's facts, sizes, number of families, and seconds of full fine-tuning.
+def seconds_per_trial(spec: StudySpec) -> tuple[Task, int, float]:
+    """Return the task, the number of families, and seconds of full fine-tuning.
 
     Raises `FrostlineError` if the task has an error.
     """
@@ -28,11 +27,11 @@ def seconds_per_trial(spec: StudySpec) -> tuple[dict[str, Any], list[int], int, 
     torch.set_num_threads(spec.train.threads)
     with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
         task = Task.load(spec, cache=Path(cache))
-        check_steps(task)
+        task = task.noted(check_steps(task))
         families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
         seconds = {}
         for epochs in (1, 1, 4):  # the first run warms up
             short = replace(task, spec=spec.changed(train={"epochs": epochs}))
             seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=task.sizes[-1], repeat=0).seconds
     epoch = max(seconds[4] - seconds[1], 0.0) / 3
-    return task.facts, task.sizes, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)
+    return task, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)

@@ -1,20 +1,13 @@
-"""A lean Lightning Trainer, and the optimizers by name."""
+"""A lean Lightning Trainer, and a user's own module in it."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch.optim import Optimizer
 
 from search.spec.tables import Train
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "sgd": lambda groups, **options: torch.optim.SGD(groups, momentum=0.9, **options),
-}
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
@@ -33,15 +26,6 @@ def without_checkpoints(module: LightningModule) -> LightningModule:
     kept = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
     module.configure_callbacks = lambda: kept  # type: ignore[method-assign]
     return module
-
-
-def build_optimizer(train: Train, groups: Any) -> Optimizer:
-    """Build the study's fused optimizer over parameter groups with their own learning rates.
-
-    Fused AdamW takes a tenth off a ResNet-18's training on a CPU. It rounds otherwise than torch's default, so
-    training a saved strategy to the same digits takes `fused=True` as well.
-    """
-    return OPTIMIZERS[train.optimizer](groups, weight_decay=train.weight_decay, fused=True)
 
 
 def lean_trainer(

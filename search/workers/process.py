@@ -33,7 +33,7 @@ def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
         # step of a linear probe on cached features takes 0.5 ms.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     task = Task.load(spec, cache=location.folder / "cache")
-    check_steps(task)
+    task = task.noted(check_steps(task))
     gc.collect()
     gc.freeze()  # the task stays: the collections after each trial need not look at it
     return task

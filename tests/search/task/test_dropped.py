@@ -1,0 +1,240 @@
+"""The list of what a study does not take from a user's own code, with the way to have each."""
+
+import subprocess
+import sys
+
+import pytest
+
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+
+PROJECT = """
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam, AdamW, RMSprop
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+
+
+class Jittered(Dataset):
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        x, y = self.examples[index]
+        return x + 0.1 * torch.randn(6), y
+
+
+def examples(seed, count):
+    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+    return TensorDataset(x, (x[:, :3] > 0).sum(1))
+
+
+def noisy(items):
+    x, y = torch.utils.data.default_collate(items)
+    return x + torch.randn_like(x), y
+
+
+class Plain(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(examples(0, 300), 32, shuffle=True)
+
+    def test_dataloader(self):
+        return DataLoader(examples(1, 90), 32)
+
+
+class Rich(Plain):
+    def train_dataloader(self):
+        rare = WeightedRandomSampler([1.0] * 300, 300)
+        return DataLoader(Jittered(examples(0, 300)), 16, sampler=rare, drop_last=True, collate_fn=noisy)
+
+    def val_dataloader(self):
+        return DataLoader(examples(2, 60), 32)
+
+    def on_after_batch_transfer(self, batch, index):
+        return batch[0] * 2, batch[1]
+
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+    def training_step(self, batch, index):
+        return cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", cross_entropy(self(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return AdamW(self.parameters(), lr=2e-3, weight_decay=0.01)
+
+
+class Full(Net):
+    def train_dataloader(self):
+        raise NotImplementedError
+
+    def configure_callbacks(self):
+        return [ModelCheckpoint(), EarlyStopping("val_loss")]
+
+    def configure_optimizers(self):
+        self.backbone[0].requires_grad_(False)
+        optimizer = Adam(self.parameters(), betas=(0.8, 0.99))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": CosineAnnealingLR(optimizer, 9)}}
+
+
+class Momentum(Net):
+    def configure_optimizers(self):
+        return [SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=0.05)], []
+
+
+class Odd(Net):
+    def configure_optimizers(self):
+        optimizer = RMSprop(self.parameters())
+        return [optimizer], [OneCycleLR(optimizer, 0.1, 50)]
+
+
+class Broken(Net):
+    def configure_optimizers(self):
+        return self.trainer.model.optimizer
+
+
+class Frozen(Net):
+    def __init__(self):
+        super().__init__()
+        self.backbone[0].bias.requires_grad_(False)
+
+
+class Lossy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16))
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
+
+    def forward(self, x):
+        return self[2](self[1](self[0](x)))
+
+
+def plain():
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16))
+"""
+CONTENT = {
+    "task": {"data": "dropping:Plain", "sizes": [100]},
+    "model": {"backbone": "dropping:Net", "weights": "none"},
+    "train": {"epochs": 2, "steps_per_epoch": 2, "accelerator": "cpu"},
+    "space": {"pretrained": True},
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "dropping.py").write_text(PROJECT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lines(project):
+    def notes(data="Plain", network="Net", train=None, space=None):
+        content = {
+            "task": {"data": f"dropping:{data}", "sizes": [100]},
+            "model": {"backbone": f"dropping:{network}", "weights": "none"},
+            "train": CONTENT["train"] | (train or {}),
+            "space": CONTENT["space"] | (space or {}),
+        }
+        return [*Task.load(StudySpec.from_dict(content, where="test")).data.notes]
+
+    return notes
+
+
+@pytest.mark.parametrize("network", ["Net", "plain"])
+def test_dropped_is_empty_where_all_is_taken(lines, network):
+    """A learning rate is searched, so it is not lost."""
+    assert lines(network=network) == []
+
+
+def test_dropped_names_all_of_a_loader(lines):
+    """Each line says how to have it."""
+    found = lines("Rich", train={"steps_per_epoch": "pass"})
+    named = {
+        "batch_size = 16 is not taken": "[train] batch_size = 16",
+        "drop_last is not taken": "[train] steps_per_epoch = a number",
+        "WeightedRandomSampler is not taken": "your module's loss",
+        "collate_fn default_collate of val_dataloader is not taken": "training_step of your LightningModule",
+        "data set draws at random": "training_step of your LightningModule",
+        "collate_fn draws at random": "training_step of your LightningModule",
+        "on_after_batch_transfer is not called": "on_after_batch_transfer of a LightningModule",
+    }
+    for thing, way in named.items():
+        assert [way in line for line in found if thing in line] == [True], thing
+    assert all(line.startswith("[task] data = 'dropping:Rich': ") for line in found)
+    assert any('[train] class_weight = "balanced"' in line for line in lines("Rich", "plain"))
+
+
+def test_dropped_names_all_of_a_module(lines):
+    """Also parameters that only its optimizer's hook would freeze."""
+    found = lines(network="Full")
+    named = {
+        "its train_dataloader is not called": "[task] data",
+        "its ModelCheckpoint is not taken": "search.best_strategy",
+        "2 parameters (backbone.0.weight, backbone.0.bias) train": "requires_grad = False in its __init__",
+        "Adam(weight_decay=0.0, betas=(0.8, 0.99)) is not taken": '"adamw", weight_decay = 0 (no key takes betas)',
+        "CosineAnnealingLR is not taken": '[space] scheduler = "cosine"',
+    }
+    for thing, way in named.items():
+        assert [way in line for line in found if thing in line] == [True], thing
+    assert len(found) == len(named)
+    assert all(line.startswith("[model] backbone = 'dropping:Full': ") for line in found)
+
+
+def test_dropped_leaves_out_what_the_study_file_has(lines):
+    """The lines' own advice ends them."""
+    sgd = {"optimizer": "sgd", "weight_decay": 0.05}
+    assert '[train] optimizer = "sgd", weight_decay = 0.05' in lines(network="Momentum")[0]
+    assert lines(network="Momentum", train=sgd) == []
+    assert not any("Cosine" in line for line in lines(network="Full", space={"scheduler": ["constant", "cosine"]}))
+
+
+@pytest.mark.parametrize(
+    ("network", "things"),
+    [
+        ("Odd", ["RMSprop(", "OneCycleLR is not taken; nearest to it"]),
+        ("Broken", ["configure_optimizers is not taken (tried, it fails: RuntimeError"]),
+        ("Lossy", ["its loss (criterion) is not taken: cross entropy"]),
+        ("Frozen", ["1 parameter (backbone.0.bias) with requires_grad = False stay frozen at every freeze depth"]),
+    ],
+)
+def test_dropped_names_what_has_no_key(lines, network, things):
+    """Nothing that a hook raises stops the study."""
+    for line, thing in zip(lines(network=network), things, strict=True):
+        assert thing in line
+
+
+def test_dropped_says_where_frozen_parameters_train(lines):
+    """`parameters` = "all" overrules the user's own freezing."""
+    (line,) = lines(network="Frozen", space={"parameters": ["trainable", "all"]})
+    assert 'requires_grad = False of 1 parameter (backbone.0.bias) is not taken where parameters = "all"' in line
+
+
+@pytest.mark.parametrize("flag", [[], ["--dry-run"]])
+def test_run_prints_the_list_once(project, flag):
+    """With two workers as well."""
+    (project / "s.toml").write_text(
+        '[task]\ndata = "dropping:Rich"\nsizes = [100]\n[model]\nbackbone = "dropping:Full"\nweights = "none"\n'
+        "[train]\nepochs = 1\nsteps_per_epoch = 1\n[space]\npretrained = true\n"
+        "[search]\ntrials = 2\n[confirm]\nrepeats = 0\n"
+    )
+    command = [sys.executable, "-m", "search", "run", "s.toml", "--workers", "2", *flag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for thing in ("loader's batch_size", "CosineAnnealingLR", "WeightedRandomSampler"):
+        assert done.stdout.count(thing) == 1
