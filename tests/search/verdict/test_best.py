@@ -24,12 +24,11 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         assert best == best_strategy("tiny.toml", size=size, out=finished / "studies")
         assert (best.epochs, best.steps_per_epoch) == (4, 3)
         assert best.canonical(4, 4).to_params().items() >= verdict.recommended.strategy.to_params().items()
-        assert verdict.recommended in verdict.contenders
-        scores = {c.source_trial: [] for c in verdict.candidates}
+        scores = {c.strategy: [] for c in verdict.every_candidate}
         for row in results.confirmed(size):
-            scores.get(row.source_trial, []).append(row.scores["test_accuracy"])
+            scores[row.strategy].append(row.scores["test_accuracy"])
         least = max(map(np.mean, scores.values())) - results.spec.confirm.margin - 1e-9
-        as_good = [c for c in verdict.contenders if np.mean(scores[c.source_trial]) >= least]
+        as_good = [c for c in verdict.every_candidate if c.contends and np.mean(scores[c.strategy]) >= least]
         assert verdict.recommended in as_good
         assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
 
@@ -93,7 +92,7 @@ def test_provenance_has_the_metric_and_the_layer_groups(results):
     assert found["layer_group_names"] == list(results.groups)
     assert len(found["layer_group_names"]) == found["layer_groups"]
     rows = tuple(
-        replace(row, value=-row.value, scores={"test_rmse": row.scores["test_loss"]} if row.confirms else {})
+        replace(row, value=-row.value, scores={"test_rmse": row.scores["test_loss"]} if row.judged else {})
         for row in results.rows
     )
     found = find_best(replace(results, kind="regression", rows=rows, groups=()), 40).provenance

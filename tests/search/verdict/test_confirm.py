@@ -1,34 +1,86 @@
-"""The head-to-head re-runs: which nominee becomes its family's candidate."""
+"""Candidates of the confirm race, and the trials that they need, from rows alone."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from search.verdict.confirm import HEAD_TO_HEAD_REPEATS, head_to_head_winner
+from search.verdict.confirm import best_of_each_family, candidates, ended, needed_confirm_trials
+from search.verdict.metric import METRICS
+from strategies import FreezingStrategy
+from tests.search.verdict.rows import row
 
-BEST, BASELINE = 7, 3
-RUNS = [(number, repeat) for number in (BEST, BASELINE) for repeat in range(1, HEAD_TO_HEAD_REPEATS + 1)]
-
-
-@pytest.mark.parametrize(
-    ("best", "baseline", "through"), [(1.0, 2.0, BEST), (2.0, 1.0, BASELINE), (1.0, 1.0, BASELINE)]
+LOSS, ACCURACY = METRICS["loss"], METRICS["accuracy"]
+PROBE, OTHER_PROBE = (FreezingStrategy(freeze_depth=4, head_lr=rate) for rate in (1e-3, 1e-2))
+FULL, OTHER_FULL, THIRD_FULL = (FreezingStrategy(freeze_depth=0, head_lr=rate) for rate in (1e-3, 1e-2, 1e-1))
+ROWS = (
+    row(0, PROBE, 1.0, baseline=True),
+    row(1, FULL, 0.9, baseline=True),
+    row(2, THIRD_FULL, 0.8, baseline=True),
+    row(3, OTHER_FULL, 0.7),
+    row(4, OTHER_PROBE, 1.1),
 )
-def test_head_to_head_takes_the_better_and_on_a_tie_the_baseline(best, baseline, through):
-    values = {place: best if place[0] == BEST else baseline for place in RUNS} | {
-        (BEST, HEAD_TO_HEAD_REPEATS + 1): -100.0
-    }
-    assert head_to_head_winner(values, [BEST, BASELINE], repeats=10) == through
 
 
-@pytest.mark.parametrize("missing", RUNS)
-def test_head_to_head_is_open_until_all_runs_have_ended(missing):
-    values = {place: 1.0 for place in RUNS if place != missing}
-    assert head_to_head_winner(values, [BEST, BASELINE], repeats=10) is None
-    assert head_to_head_winner(values, [BEST], repeats=10) == BEST
-    assert (
-        head_to_head_winner(values | {missing: float("inf")}, [BEST, BASELINE], repeats=10)
-        == ({BEST, BASELINE} - {missing[0]}).pop()
+def test_candidates_are_the_best_trials_and_baselines():
+    assert candidates(ROWS, metric=LOSS) == [PROBE, OTHER_FULL, THIRD_FULL]
+    assert candidates(ROWS, metric=ACCURACY) == [OTHER_PROBE, FULL, PROBE]
+
+
+def test_candidates_name_a_baseline_sampled_again_once():
+    assert candidates([*ROWS, row(5, THIRD_FULL, 0.6)], metric=LOSS) == [PROBE, THIRD_FULL]
+
+
+def test_candidates_are_complete_trials():
+    rows = [replace(one, state={2: "FAIL", 3: "PRUNED"}.get(one.number, one.state)) for one in ROWS]
+    assert candidates(rows, metric=LOSS) == [PROBE, FULL]
+    assert candidates([], metric=LOSS) == []
+
+
+drawn_rows = st.lists(
+    st.tuples(
+        st.sampled_from([PROBE, OTHER_PROBE, FULL, OTHER_FULL, THIRD_FULL]), st.integers(0, 5), st.booleans(),
+        st.sampled_from(["COMPLETE", "COMPLETE", "PRUNED", "FAIL"]),
     )
+)  # fmt: skip
 
 
-def test_head_to_head_takes_the_repeats_there_are():
-    assert head_to_head_winner({(BEST, 1): 1.0, (BASELINE, 1): 0.5}, [BEST, BASELINE], repeats=1) == BASELINE
-    assert head_to_head_winner({}, [BEST, BASELINE], repeats=0) == BEST
+@given(drawn_rows, st.sampled_from([LOSS, ACCURACY]))
+def test_best_of_each_family_is_never_beaten(drawn, metric):
+    rows = [row(n, one, float(v), baseline=b, state=s) for n, (one, v, b, s) in enumerate(drawn)]
+    best = {one.family: one for one in best_of_each_family(rows, metric=metric)}
+    complete = [one for one in rows if one.state == "COMPLETE"]
+    assert best.keys() == {one.family for one in complete}
+    assert all(metric.sign * one.value <= metric.sign * best[one.family].value for one in complete)
+    chosen = candidates(rows, metric=metric)
+    assert len(chosen) == len(set(chosen)) <= 2 * len(best)
+    assert {one.strategy for one in best.values()} <= {*chosen}
+    assert {one.family for one in complete if one.baseline} <= {
+        one.family for one in complete if one.baseline and one.strategy in chosen
+    }
+
+
+def test_ended_trials_are_judged_and_finished():
+    judged = [row(n, PROBE, repeat=n, judged=True, state=s) for n, s in enumerate(("RUNNING", "FAIL", "COMPLETE"), 1)]
+    assert ended([*ROWS, *judged]) == {(PROBE, 2): judged[1], (PROBE, 3): judged[2]}
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 8])
+def test_every_candidate_needs_the_first_repeats(spec, repeats):
+    spec = spec.changed(confirm={"repeats": repeats})
+    needed = needed_confirm_trials([PROBE, FULL], [], spec=spec, metric=LOSS)
+    assert needed == {(one, repeat) for one in (PROBE, FULL) for repeat in range(1, min(repeats, 5) + 1)}
+
+
+@pytest.mark.parametrize(("metric", "near"), [(LOSS, (PROBE, OTHER_PROBE)), (ACCURACY, (FULL, OTHER_FULL))])
+def test_a_candidate_far_behind_needs_no_more(spec, metric, near):
+    spec = spec.changed(confirm={"repeats": 8})
+    rows = [
+        row(0, one, judged=True, repeat=repeat, scores={metric.attribute: score + 0.03 * np.sin(7 * place * repeat)})
+        for place, (one, score) in enumerate([(PROBE, 0.2), (OTHER_PROBE, 0.2), (FULL, 0.9), (OTHER_FULL, 0.9)])
+        for repeat in range(1, 6)
+    ]
+    needed = needed_confirm_trials([PROBE, OTHER_PROBE, FULL, OTHER_FULL], rows, spec=spec, metric=metric)
+    assert {one for one, repeat in needed if repeat > 5} == {*near}

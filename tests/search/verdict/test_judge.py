@@ -1,4 +1,4 @@
-"""Verdicts from rows, on regression studies."""
+"""Verdicts from rows, on regression studies at size 50."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 
 from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
-from search.verdict.judge import Candidate, _cheapest, judge
+from search.verdict.judge import _cheapest, judge
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from strategies import FreezingStrategy
-from tests.search.verdict.rows import GROUPS, row
+from tests.search.verdict.rows import GROUPS, candidate, row
 
 STRATEGIES = [
     FreezingStrategy(freeze_depth=4),
@@ -22,31 +22,34 @@ STRATEGIES = [
 """One a family."""
 
 
-def regression(errors, *, margin=0.01, outcomes=True):
-    """Return a regression study at size 50, from squared errors (repeats, strategies, examples)."""
-    repeats, strategies, examples = errors.shape
+def regression(errors, *, margin=0.01, outcomes=True, strategies=STRATEGIES, **facts):
+    """Return a regression study from squared errors (repeats, strategies, examples)."""
+    repeats, count, examples = errors.shape
     spec = StudySpec.from_dict(
         {
             "task": {"data": "digits", "sizes": [50], "metric": "loss"},
             "model": {"backbone": "small_cnn", "weights": "none"},
-            "search": {"trials": strategies},
+            "search": {"trials": count},
             "confirm": {"repeats": repeats, "margin": margin},
         },
         where="the test",
     )
-
-    rows = [row(number, STRATEGIES[number], seconds=1.0 + number) for number in range(strategies)]
-    for repeat, number in np.ndindex(repeats, strategies):
+    # The first explored best; a second strategy of a family is its best baseline.
+    rows = [
+        row(number, one, 1.0 + number, baseline=number >= len(STRATEGIES), seconds=1.0 + number)
+        for number, one in enumerate(strategies[:count])
+    ]
+    for repeat, number in np.ndindex(repeats, count):
         own = errors[repeat, number]
         rows.append(
             replace(
-                rows[number], repeat=repeat + 1, source_trial=number, scores={"test_loss": own.mean()},
+                rows[number], repeat=repeat + 1, judged=True, scores={"test_loss": own.mean()},
                 test_se=own.std(ddof=1) / np.sqrt(examples), test_examples=examples,
                 example_scores=own if outcomes else None,
             )
         )  # fmt: skip
     location = StudyLocation.of("x", out=OUT, storage=None)
-    return Results(location=location, spec=spec, num_groups=GROUPS, rows=tuple(rows), kind="regression")
+    return Results(location=location, spec=spec, num_groups=GROUPS, rows=tuple(rows), kind="regression", **facts)
 
 
 def squared_errors(rng, *, truth, repeats=5, examples=300, repeat_noise=0.05):
@@ -67,7 +70,7 @@ def test_judge_seldom_finds_a_winner_among_identical_regressors():
 def test_judge_lets_the_least_error_win():
     rng = np.random.default_rng(1)
     verdicts = [judge(regression(squared_errors(rng, truth=[0.9, 0.2, 0.5])), 50) for _ in range(30)]
-    assert sum(verdict.winner is not None and verdict.winner.source_trial == 1 for verdict in verdicts) >= 28
+    assert sum(verdict.winner is not None and verdict.winner.strategy == STRATEGIES[1] for verdict in verdicts) >= 28
     for verdict in verdicts:
         scores = [candidate.score for candidate in verdict.candidates]
         assert scores == sorted(scores)
@@ -90,8 +93,8 @@ def test_judge_takes_the_margin_of_errors_as_a_share():
     # No noise at all, so that only the margin keeps a candidate in.
     errors = np.ones((5, 3, 50)) * np.array([1.0, 1.019, 1.021])[None, :, None]
     verdict = judge(regression(errors, margin=0.02), 50)
-    assert [candidate.source_trial for candidate in verdict.contenders] == [0, 1]
-    assert [candidate.source_trial for candidate in verdict.ruled_out] == [2]
+    assert [candidate.strategy for candidate in verdict.contenders] == STRATEGIES[:2]
+    assert [candidate.strategy for candidate in verdict.ruled_out] == [STRATEGIES[2]]
 
 
 def test_judge_takes_errors_of_zero():
@@ -121,25 +124,28 @@ def test_judge_leaves_out_a_candidate_without_a_finite_score(lost):
     errors = squared_errors(np.random.default_rng(4), truth=[0.1, 0.5, 0.5])
     results = regression(errors)
     rows = tuple(
-        replace(r, scores={} if lost is None else {"test_loss": lost}) if (r.source_trial, r.repeat) == (0, 3) else r
+        replace(r, scores={} if lost is None else {"test_loss": lost})
+        if r.repeat == 3 and r.strategy == STRATEGIES[0]
+        else r
         for r in results.rows
     )
     verdict = judge(replace(results, rows=rows), 50)
     assert verdict.failed == ("linear probing",)
-    assert {c.source_trial for c in verdict.candidates} == {1, 2}
+    assert {c.strategy for c in verdict.candidates} == {*STRATEGIES[1:3]}
 
 
 def test_judge_waits_for_repeats_that_can_still_decide():
     errors = squared_errors(np.random.default_rng(5), truth=[0.3, 0.31, 3.0], repeats=10)
     results = regression(errors)
-    few = tuple(row for row in results.rows if row.source_trial != 2 or row.repeat <= LEAST_REPEATS)
+    few = tuple(row for row in results.rows if row.strategy != STRATEGIES[2] or row.repeat <= LEAST_REPEATS)
     assert judge(replace(results, rows=tuple(r for r in few if r.repeat <= LEAST_REPEATS)), 50) is None
     budget = replace(results, rows=few, spec=results.spec.changed(confirm={"repeats": 8}))
     verdict = judge(budget, 50)
     assert verdict.repeats == 10
-    assert {c.source_trial: c.repeats for c in verdict.candidates} == {0: 10, 1: 10, 2: LEAST_REPEATS}
+    repeats = dict(zip(STRATEGIES, (10, 10, LEAST_REPEATS), strict=False))
+    assert {c.strategy: c.repeats for c in verdict.candidates} == repeats
     whole = judge(results, 50)
-    assert {c.source_trial for c in verdict.contenders} == {c.source_trial for c in whole.contenders} == {0, 1}
+    assert {c.strategy for c in verdict.contenders} == {c.strategy for c in whole.contenders} == {*STRATEGIES[:2]}
 
 
 def test_judge_takes_all_repeats_that_were_run():
@@ -149,13 +155,7 @@ def test_judge_takes_all_repeats_that_were_run():
 
 @pytest.mark.parametrize(("seconds", "recommended"), [(1.05, "leads"), (1.2, "is cheap")])
 def test_cheapest_ignores_a_saving_that_is_noise(seconds, recommended):
-    def candidate(family: str, score: float, seconds: float) -> Candidate:
-        return Candidate(
-            family=family, strategy=FreezingStrategy(freeze_depth=0), source_trial=0, score=score, low=score,
-            high=score, p_best=0.5, seconds=seconds, contends=True, repeats=5,
-        )  # fmt: skip
-
-    found = _cheapest([candidate("leads", 0.9, seconds), candidate("is cheap", 0.89, 1.0)])
+    found = _cheapest([candidate("leads", 0.9, seconds=seconds), candidate("is cheap", 0.89, seconds=1.0)])
     assert found.family == recommended
 
 
@@ -178,3 +178,50 @@ def test_judge_does_not_recommend_what_was_seen_to_be_worse(behind, recommended)
     verdict = judge(regression(errors), 50)
     assert len(verdict.contenders) == 3
     assert verdict.recommended.family == recommended
+
+
+# -- several candidates of a family --------------------------------------------------------------------------
+
+OTHER_PROBE, OTHER_PARTIAL = (
+    FreezingStrategy(freeze_depth=4, head_lr=1e-2),
+    FreezingStrategy(freeze_depth=2, head_lr=1e-2),
+)
+TWICE = [*STRATEGIES, OTHER_PROBE, OTHER_PARTIAL]
+"""Two families have two candidates."""
+
+
+def test_judge_shows_a_family_by_its_best_candidate():
+    errors = squared_errors(np.random.default_rng(7), truth=[0.31, 0.5, 0.5, 0.5, 0.3, 0.45])
+    results = regression(errors, strategies=TWICE)
+    assert {*results.candidates(50)} == {*TWICE}
+    verdict = judge(results, 50)
+    every = {c.strategy: c for c in verdict.every_candidate}
+    assert every.keys() == {*TWICE}
+    assert len(verdict.candidates) == len({c.family for c in verdict.candidates}) == len(STRATEGIES)
+    for shown in verdict.candidates:
+        own = [c for c in every.values() if c.family == shown.family]
+        assert shown.strategy == min(own, key=lambda c: c.mean).strategy
+        assert shown.p_best == pytest.approx(sum(c.p_best for c in own))
+        assert shown.contends == any(c.contends for c in own)
+    assert sum(c.p_best for c in every.values()) == pytest.approx(1)
+    for c in every.values():
+        assert c.mean == pytest.approx(errors[:, TWICE.index(c.strategy)].mean())
+        assert c.baseline == (c.strategy in (OTHER_PROBE, OTHER_PARTIAL))
+
+
+def test_judge_lets_a_family_win_by_two_alike_candidates():
+    errors = squared_errors(np.random.default_rng(8), truth=[0.1, 0.9, 0.9, 0.9, 0.1, 0.9])
+    verdict = judge(regression(errors, strategies=TWICE), 50)
+    assert max(c.p_best for c in verdict.every_candidate) < 0.975 <= verdict.winner.p_best
+    assert verdict.winner.family == "linear probing"
+    assert verdict.sentence == f"linear probing wins (P = {verdict.winner.p_best:.2f})"
+
+
+def test_judge_recommends_any_candidate_of_a_family():
+    # The baselines are dearer here, and as good: the cheapest is the first of each family.
+    errors = np.ones((5, 6, 50))
+    verdict = judge(regression(errors, strategies=TWICE), 50)
+    assert verdict.recommended.strategy == STRATEGIES[0]
+    results = regression(errors, strategies=TWICE)
+    cheap = tuple(replace(row, seconds=0.1) if row.strategy == OTHER_PARTIAL else row for row in results.rows)
+    assert judge(replace(results, rows=cheap), 50).recommended.strategy == OTHER_PARTIAL

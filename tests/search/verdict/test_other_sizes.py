@@ -7,12 +7,12 @@ import pytest
 from search import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
-from search.verdict.judge import Candidate, Verdict, near_optimal
+from search.verdict.judge import Verdict, near_optimal
 from search.verdict.metric import metric_of
 from search.verdict.other_sizes import MAX_TIMES_LARGER, MAX_TIMES_SMALLER, estimate, frost_line
 from search.verdict.results import Results
 from strategies import FreezingStrategy
-from tests.search.verdict.rows import GROUPS, row
+from tests.search.verdict.rows import GROUPS, candidate, row
 
 STRATEGIES = {
     "linear probing": FreezingStrategy(freeze_depth=4),
@@ -39,17 +39,13 @@ def verdict_of(size, errors, *, half=0.01, kind="classification", recommended=No
     metric = metric_of(None, kind)
     sign, start = (-1, 1.0) if metric.higher_is_better else (1, 0.0)
     found = []
-    for number, (family, error) in enumerate(sorted(errors.items(), key=lambda item: item[1])):
+    for family, error in sorted(errors.items(), key=lambda item: item[1]):
         ends = sorted(start + sign * error * factor for factor in (exp(-half), exp(half)))
-        found.append(
-            Candidate(
-                family=family, strategy=STRATEGIES[family], source_trial=number, score=start + sign * error,
-                low=ends[0], high=ends[1], p_best=1 / len(errors), seconds=1.0, contends=True, repeats=5,
-            )
-        )  # fmt: skip
+        more = {"low": ends[0], "high": ends[1], "p_best": 1 / len(errors)}
+        found.append(candidate(family, start + sign * error, strategy=STRATEGIES[family], **more))
     taken = next(c for c in found if c.family == (recommended or found[0].family))
     return Verdict(
-        size=size, repeats=5, candidates=tuple(found), winner=None, recommended=taken,
+        size=size, repeats=5, candidates=tuple(found), every_candidate=tuple(found), winner=None, recommended=taken,
         near_optimal=tuple(c.strategy for c in found), metric=metric,
     )  # fmt: skip
 
@@ -179,18 +175,15 @@ def test_estimate_needs_two_confirmed_sizes():
 
 def searched(values, differences):
     """Return a study explored by freeze depth, with two candidates whose values differ so over repeats."""
-    rows = [row(number, FreezingStrategy(freeze_depth=depth), value) for number, (depth, value) in enumerate(values)]
+    known = {one.freeze_depth: one for one in STRATEGIES.values()}
+    strategies = [known.get(depth, FreezingStrategy(freeze_depth=depth)) for depth, _ in values]
+    rows = [row(n, one, value) for n, (one, (_, value)) in enumerate(zip(strategies, values, strict=True))]
     results = results_of(rows)
     results = replace(results, spec=results.spec.changed(search={"trials": len(rows)}))
-    candidates = results.candidates(50)[:2]
     for repeat, difference in enumerate(differences, start=1):
-        for candidate, value in zip(candidates, (10.0 * repeat, 10.0 * repeat + difference), strict=True):
-            again = {
-                "repeat": repeat,
-                "source_trial": candidate.number,
-                "scores": {"test_accuracy": 0.5, "test_loss": 0.5},
-            }
-            rows.append(row(len(rows), candidate.strategy, value, **again))
+        for one, value in zip(results.candidates(50)[:2], (10.0 * repeat, 10.0 * repeat + difference), strict=True):
+            scores = {"test_accuracy": 0.5, "test_loss": 0.5}
+            rows.append(row(len(rows), one, value, repeat=repeat, judged=True, scores=scores))
     return replace(results, rows=tuple(rows))
 
 
