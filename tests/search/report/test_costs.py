@@ -8,7 +8,9 @@ from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
 from search.verdict.metric import metric_of
-from tests.search.report.test_winners import VERDICTS, candidate, verdict
+from tests.search.report.test_winners import VERDICTS, verdict
+from tests.search.verdict.rows import candidate
+from tests.search.verdict.test_judge import TWICE, regression, squared_errors
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def test_front_is_not_dominated(kind):
     for _ in range(50):
         # Few values, so that there are ties in both.
         found = [
-            candidate(str(place), 0.5 + 0.1 * rng.integers(5), 0.1, seconds=1.0 + rng.integers(5)) for place in range(6)
+            candidate(str(place), 0.5 + 0.1 * rng.integers(5), seconds=1.0 + rng.integers(5)) for place in range(6)
         ]
         best = front(replace(verdict(50, [1.0], kind=kind), candidates=tuple(found)))
 
@@ -51,7 +53,7 @@ def test_cost_has_a_panel_a_size():
 
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
 def test_cost_panels_share_an_axis(dear, kind):
-    far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, 0.5, seconds=dear))
+    far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, seconds=dear))
     far = replace(far, candidates=(*far.candidates, far.recommended))
     axes = [figure.layout.xaxis for figure in cost({50: VERDICTS[50], 200: far}).values()]
     low, high = axes[0].range
@@ -64,19 +66,29 @@ def test_cost_draws_one_candidate():
     assert low < 1.0 < high
 
 
-def test_gains_are_confirmed_scores(results):
+@pytest.fixture(scope="module")
+def twice():
+    """Return a study in which two families have a baseline and what was found as candidates."""
+    rng = np.random.default_rng(0)
+    return regression(squared_errors(rng, truth=[0.31, 0.5, 0.5, 0.5, 0.3, 0.45]), strategies=TWICE)
+
+
+@pytest.mark.parametrize("which", ["results", "twice"])
+def test_gains_are_confirmed_scores(which, request):
+    results = request.getfixturevalue(which)
     verdicts = judge_all(results)
     info = gains_info(results, verdicts)
+    assert [gain.size for gain in info] == sorted(verdicts)
     for gain in info:
-        baselines = {row.number for row in results.explored(gain.size) if row.baseline}
-        candidates = verdicts[gain.size].candidates
+        verdict = verdicts[gain.size]
         for kind, best in ((True, gain.baseline), (False, gain.found)):
-            of_kind = [c for c in candidates if (c.source_trial in baselines) is kind]
-            assert best is (max(of_kind, key=lambda c: c.score) if of_kind else None)
-        assert gain.searched == {c.family: c.source_trial not in baselines for c in candidates}
+            of_kind = [c for c in verdict.every_candidate if c.baseline is kind]
+            assert best is (of_kind[0] if of_kind else None)
+            assert all(verdict.metric.sign * (best.mean - c.mean) >= 0 for c in of_kind)
+        assert gain.searched == {c.family: not c.baseline for c in verdict.candidates}
     figure = gains_figure(info, results.metric)
     shown = [y for trace in figure.data if trace.name for y in trace.y]
-    confirmed = [100 * c.score for v in verdicts.values() for c in v.candidates]
+    confirmed = [results.metric.scale * c.score for v in verdicts.values() for c in v.every_candidate]
     assert shown
     assert all(any(y == pytest.approx(score) for score in confirmed) for y in shown)
 

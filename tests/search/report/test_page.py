@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from search.report import winners
-from search.report.page import COLUMNS, render, trials_csv
+from search.report.csv_files import trials_csv
+from search.report.page import render
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
@@ -78,7 +79,7 @@ def test_page_names_the_frozen_groups(page, results):
 
 def test_regression_page_shows_errors(results, tmp_path):
     def wrong(row):
-        return {"test_rmse": (1 - row.scores["test_accuracy"]) / 10, "test_mae": 0.5} if row.confirms else {}
+        return {"test_rmse": (1 - row.scores["test_accuracy"]) / 10, "test_mae": 0.5} if row.judged else {}
 
     rows = [replace(row, value=-row.value, scores=wrong(row)) for row in results.rows]
     location = StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)
@@ -96,7 +97,7 @@ def test_regression_page_shows_errors(results, tmp_path):
     assert "mean absolute error 0.5" in text
     assert "accuracy" not in text
     table = list(csv.DictReader(io.StringIO(trials_csv(changed))))
-    assert {record["test_rmse"] != "" for record in table if record["confirms"] == "True"} == {True}
+    assert {record["test_rmse"] != "" for record in table if record["judged"] == "True"} == {True}
 
 
 @pytest.fixture(scope="module")
@@ -108,17 +109,18 @@ def named(results, tmp_path_factory):
         location = replace(StudyLocation.of("named", out=folder, storage=None), name=text)
         rows = []
         for row in results.rows:
-            if row.confirms and (found := read_predictions(results.location, [row])) is not None:
+            if row.judged and (found := read_predictions(results.location, [row])) is not None:
                 kept = {name: getattr(found.test, name) for name in ("targets", "shown", "thumbnails")}
                 file = save_predictions(
                     location,
                     row.number,
                     example_scores=row.example_scores,
                     predicted=found.predicted[0],
+                    tested=row.tested,
                     test={**kept, "classes": np.array([text] * 10)},
                 )
                 row = replace(row, predictions_file=file)
-            rows.append(replace(row, reason=text, state="FAIL") if row.number == 0 and not row.confirms else row)
+            rows.append(replace(row, reason=text, state="FAIL") if row.number == 0 and not row.judged else row)
         spec = results.spec
         spec = spec.model_copy(
             update={
@@ -148,30 +150,9 @@ def test_script_in_any_name_stays_text(named):
     assert not [text for text in texts if "<" in text or "\\u003c" in text]
 
 
-def test_score_is_the_mean_of_confirm_trials_up_to_the_leaders(results):
-    for size, verdict in judge_all(results).items():
-        highest = max(c.score for c in verdict.candidates)
-        for c in verdict.candidates:
-            scores = [
-                row.scores["test_accuracy"] for row in results.confirmed(size) if row.source_trial == c.source_trial
-            ]
-            # The winner's curse is taken off the leader, and no other is above it then; below it, all keep their means.
-            assert c.score == pytest.approx(min(np.mean(scores), highest))
-            assert c.low <= c.score <= c.high
-
-
-def test_csv_has_every_trial(results):
-    table = list(csv.DictReader(io.StringIO(trials_csv(results))))
-    assert len(table) == len(results.rows)
-    assert tuple(table[0]) == COLUMNS
-    for record, row in zip(table, results.rows, strict=True):
-        assert record["freeze_depth"] == str(row.strategy.freeze_depth)
-        assert record["epochs"] == str(row.epochs), "epochs run, not the budget"
-
-
 def test_page_without_repeats_says_how_to_get_an_answer(results):
     spec = results.spec.changed(confirm={"repeats": 0})
-    rows = tuple(row for row in results.rows if not row.confirms)
+    rows = tuple(row for row in results.rows if not row.judged)
     text = Page(rendered(replace(results, spec=spec, rows=rows))).text
     assert "No answer yet" in text
     assert "Give [confirm] repeats of the study file a number" in text

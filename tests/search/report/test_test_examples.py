@@ -33,7 +33,7 @@ def verdict(results):
 
 @pytest.fixture(scope="module")
 def rows(results, verdict):
-    return [row for row in results.confirmed(40) if row.source_trial == verdict.recommended.source_trial]
+    return [row for row in results.confirmed(40) if row.strategy == verdict.recommended.strategy]
 
 
 def predictions(classes, *, examples=120, repeats=2):
@@ -45,7 +45,7 @@ def predictions(classes, *, examples=120, repeats=2):
         shown=np.arange(6),
         thumbnails=np.zeros((6, 8, 8, 3), dtype=np.uint8),
     )
-    return Predictions(test=test, repeats=tuple(range(1, repeats + 1)), predicted=tuple(runs))
+    return Predictions(test=test, predicted=tuple(runs))
 
 
 def test_section_is_on_the_recommended_strategys_runs(results, verdict, rows):

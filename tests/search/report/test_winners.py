@@ -7,28 +7,29 @@ import pytest
 from search.report import winners
 from search.report.style import STYLES, size_axis, two_lines
 from search.report.winners import Cell, strategy_map_info
-from search.verdict.judge import Candidate, Verdict
+from search.verdict.judge import Verdict
 from search.verdict.metric import metric_of
 from search.verdict.other_sizes import FrostLine
 from strategies import FreezingStrategy
-
-
-def candidate(family, score, p_best, *, contends=True, seconds=1.0):
-    return Candidate(
-        family=family, strategy=FreezingStrategy(freeze_depth=0), source_trial=0, score=score, low=0.9 * score,
-        high=1.05 * score, p_best=p_best, seconds=seconds, contends=contends, repeats=5,
-    )  # fmt: skip
+from tests.search.verdict.rows import candidate
 
 
 def verdict(size, shares, *, wins=False, recommended=0, failed=(), kind="classification"):
     """Return a verdict on the first families, with these P(best); where one wins, the rest are ruled out."""
-    found = [
-        candidate(family, 0.8 - 0.05 * place, share, contends=share >= 0.05, seconds=1.0 + place)
+    found = tuple(
+        candidate(
+            family,
+            0.8 - 0.05 * place,
+            p_best=share,
+            contends=share >= 0.05,
+            seconds=1.0 + place,
+            strategy=FreezingStrategy(freeze_depth=0, head_lr=1e-3 * (1 + place)),
+        )
         for place, (family, share) in enumerate(zip(STYLES, shares, strict=False))
-    ]
+    )
     return Verdict(
-        size=size, repeats=5, candidates=tuple(found), winner=found[0] if wins else None, failed=failed,
-        recommended=found[recommended], near_optimal=(found[0].strategy,), metric=metric_of(None, kind),
+        size=size, repeats=5, candidates=found, every_candidate=found, winner=found[0] if wins else None,
+        failed=failed, recommended=found[recommended], near_optimal=(found[0].strategy,), metric=metric_of(None, kind),
     )  # fmt: skip
 
 
