@@ -124,7 +124,7 @@ def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_
 @app.command()
 def best(
     study: Study,
-    size: Annotated[int, typer.Option(min=1, help="Labelled examples, the validation ones included.")],
+    size: Annotated[str, typer.Option(metavar="N", help='Labelled examples to train on, or "all".')],
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.TOML,
     unconfirmed: Annotated[
         bool, typer.Option("--unconfirmed", help="Use the search's best trial where nothing is confirmed yet.")
@@ -140,7 +140,8 @@ def best(
     from search.verdict.load import load_results
     from strategies import format_strategy
 
-    found = find_best(load_results(_location(study, storage, out)), size, unconfirmed=unconfirmed)
+    wanted = int(size) if size.isdecimal() and len(size) < 10 else size
+    found = find_best(load_results(_location(study, storage, out)), wanted, unconfirmed=unconfirmed)
     print(format_strategy(found.strategy, format.value, provenance=found.provenance), end="")
 
 

@@ -17,7 +17,7 @@ def front(verdict: Verdict) -> list[Candidate]:
     """Return the Pareto front, cheapest first: no other is both as cheap and as good."""
     sign = verdict.metric.sign
     best: list[Candidate] = []
-    for candidate in sorted(verdict.candidates, key=lambda c: (c.seconds, -sign * c.score)):
+    for candidate in sorted(verdict.every_candidate, key=lambda c: (c.seconds, -sign * c.score)):
         if not best or sign * candidate.score > sign * best[-1].score:
             best.append(candidate)
     return best
@@ -25,7 +25,7 @@ def front(verdict: Verdict) -> list[Candidate]:
 
 def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
     """Draw seconds to train against test score, a panel a size, with the Pareto front."""
-    seconds = [c.seconds for verdict in verdicts.values() for c in verdict.candidates]
+    seconds = [c.seconds for verdict in verdicts.values() for c in verdict.every_candidate]
     axis = value_axis(seconds)
     low, high = (log10(end) if axis else end for end in (min(seconds), max(seconds)))
     room = 0.1 * (high - low) or 0.1 * high
@@ -39,7 +39,7 @@ def _cost(verdict: Verdict) -> go.Figure:
         x=[c.seconds for c in best], y=scores_of(metric, best)["y"], name="Pareto front", mode="lines",
         line={"color": "#888888", "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
-    for c in verdict.candidates:
+    for c in verdict.every_candidate:
         score = metric.interval(c.score, c.low, c.high)
         figure.add_scatter(
             x=[c.seconds], **scores_of(metric, [c]), name=c.family, mode="markers",
@@ -54,7 +54,7 @@ def _cost(verdict: Verdict) -> go.Figure:
     figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
     figure.update_xaxes(title_text="seconds to train")
-    return figure.update_yaxes(**score_axis(metric, verdict.candidates))
+    return figure.update_yaxes(**score_axis(metric, verdict.every_candidate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Gain:
     """The gain of the search at a size, from confirm trials alone.
 
     baseline, found: the best candidate that is a baseline and the best that is not, by score; None without one.
-    searched: True where a family's candidate is not a baseline, by family.
+    searched: True where a family's best candidate is not a baseline, by family.
     """
 
     size: int
@@ -88,7 +88,7 @@ def gains(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
 
 
 def gains_figure(info: Sequence[Gain], metric: Metric) -> go.Figure:
-    """Draw the best candidate of each kind; below, the kind of each family's candidate."""
+    """Draw the best candidate of each kind; below, the kind of each family's best."""
     sizes = [gain.size for gain in info]
     families = [family for family in STYLES if any(family in gain.searched for gain in info)]
     below = 38 * len(families)

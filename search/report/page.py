@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 from search.files import replacing
 from search.report import costs, test_examples, trials, winners
 from search.report.csv_files import trials_csv, verdict_csv
+from search.report.judging import judging
 from search.report.markup import fill, to_html
 from search.report.style import legend, params_text
 from search.verdict.judge import Candidate, Verdict
@@ -43,6 +44,7 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         spec=results.spec,
         metric=results.metric,
         verdicts=verdicts,
+        judging=judging(results),
         version=version("frostline"),
         plotly_js=Markup(get_plotlyjs()),
         minutes=sum(row.seconds or 0.0 for row in results.rows) / 60,
@@ -54,7 +56,9 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         panels=[to_html(figure) for figure in costs.cost(verdicts).values()] if verdicts else [],
         legend=legend(winners.families_of(verdicts)),
         test_examples=test_examples.section(results, verdicts[max(verdicts)]) if verdicts else "",
-        sizes=[_exploration(results, size) for size in results.sizes if results.explored(size)],
+        sizes=[_tried(results, size) for size in results.sizes],
+        explores=any(results.explored(size) for size in results.sizes),
+        unexplored=[size for size in results.sizes if size in results.unexplored],
         params_text=params_text,
         status=winners.status,
         listed=_listed,
@@ -69,19 +73,20 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, Mar
         "scores": winners.scores(verdicts),
         "frost": winners.frost(results, verdicts),
         "trends": winners.trends(results, verdicts),
-        "gains": costs.gains(results, verdicts),
     }
+    if any(results.explored(size) for size in results.sizes):
+        figures["gains"] = costs.gains(results, verdicts)
     return {name: to_html(figure) for name, figure in figures.items()}
 
 
-def _exploration(results: Results, size: int) -> dict[str, object]:
+def _tried(results: Results, size: int) -> dict[str, object]:
     explored = results.explored(size)
     return {
         "size": size,
         "explored": explored,
         "failed": [row for row in [*explored, *results.confirmed(size)] if row.reason is not None],
-        "history": to_html(trials.history(explored, metric=results.metric)),
-        "curves": to_html(trials.curves(explored, metric=results.metric)),
+        "history": to_html(trials.history(explored, metric=results.metric)) if explored else "",
+        "curves": to_html(trials.curves(explored, metric=results.metric)) if explored else "",
     }
 
 

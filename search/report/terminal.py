@@ -45,7 +45,7 @@ class Progress:
         for size in map(results.size, self.sizes):
             if size not in self._explored and results.candidates(size):
                 self._explored.add(size)
-                self._line(f"{size} labels: explored")
+                self._line(f"{size} labels: {'nothing to explore' if size in results.unexplored else 'explored'}")
             if size not in self.verdicts and results.is_confirmed(size):
                 self.verdicts[size] = verdict = judge(with_example_scores(results), size)
                 if verdict is not None:

@@ -42,8 +42,8 @@ def section(results: Results, verdict: Verdict) -> Markup:
     rows = sorted(judged, key=lambda row: row.repeat)
     found = read_predictions(results.location, rows)
     return fill(
-        "test_examples.html.jinja", verdict=verdict, rows=rows, scores=_scores(rows, verdict, kind=results.kind),
-        heading=HEADINGS[results.kind], found=found,
+        "test_examples.html.jinja", results=results, verdict=verdict, rows=rows,
+        scores=_scores(rows, verdict, kind=results.kind), heading=HEADINGS[results.kind], found=found,
         figure=None if found is None else to_html(_figure(found)),
         gallery=gallery(found) if found is not None and found.test.classes else [], max_classes=MAX_CLASSES_DRAWN,
         max_points=MAX_POINTS_DRAWN,

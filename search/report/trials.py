@@ -38,7 +38,7 @@ def history(rows: Sequence[Row], *, metric: Metric) -> go.Figure:
     figure.update_layout(**LAYOUT, height=360)
     figure.update_xaxes(title_text="trial (open: pruned)")
     axis = value_axis(row.value for row in rows if row.value is not None) if metric.relative else {}
-    return figure.update_yaxes(title_text=f"{metric.axis('validation')}, best epoch", **axis)
+    return figure.update_yaxes(title_text=metric.axis("validation"), **axis)
 
 
 def curves(rows: Sequence[Row], *, metric: Metric) -> go.Figure:

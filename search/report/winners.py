@@ -147,12 +147,15 @@ def _group_ticks(num_groups: int, groups: Sequence[str]) -> dict[float, str]:
 
 
 def trends(results: Results, verdicts: Mapping[int, Verdict]) -> go.Figure:
-    """Draw unfreeze epoch, LR ratio and head LR of recommended and contenders against the size."""
+    """Draw unfreeze epoch, LR ratio and head LR against the size.
+
+    Those of the recommended and of all contending strategies.
+    """
     epochs, ordered = results.spec.train.epochs, sorted(verdicts.items())
     names = ("unfreeze_epoch", "backbone_lr_ratio", "head_lr")
     titles = (f"unfreeze epoch (of {epochs})", "backbone LR ratio", "head LR")
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.09)
-    contenders = [(size, c) for size, verdict in ordered for c in verdict.contenders]
+    contenders = [(size, c) for size, verdict in ordered for c in verdict.every_candidate if c.contends]
     for row, name in enumerate(names, start=1):
         unused = results.num_groups if name != "head_lr" else None  # the depth at which it means nothing
         chosen = [(size, verdict.recommended.strategy) for size, verdict in ordered]
@@ -187,7 +190,7 @@ def families_of(verdicts: Mapping[int, Verdict]) -> list[str]:
 
 def status(verdict: Verdict, candidate: Candidate) -> str:
     """Return "winner", "contender", "contender, recommended" or "ruled out"."""
-    if verdict.winner is not None and candidate.family == verdict.winner.family:
+    if verdict.winner is not None and candidate.strategy == verdict.winner.strategy:
         return "winner"
     if candidate.strategy == verdict.recommended.strategy:
         return "contender, recommended"

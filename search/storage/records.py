@@ -63,6 +63,7 @@ class TrialAttributes(_Attributes):
     source_trial: Natural | None = None
     test_se: float | None = None
     test_examples: Count | None = None
+    test_trivial: Annotated[float, Field(allow_inf_nan=False)] | None = None
     reason: Text | None = None
     predictions_file: str | None = None
 

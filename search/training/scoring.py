@@ -56,6 +56,8 @@ def score(outputs: Tensor, targets: Tensor, *, metric: Metric, groups: Tensor | 
     values = {**found, "test_examples": len(targets)}
     if isfinite(error := standard_error(examples, groups)):
         values["test_se"] = error
+    if metric.attribute in found:
+        values["test_trivial"] = trivial_score(targets, classes=outputs.shape[-1], metric=metric)
     is_class = not targets.is_floating_point()
     predicted = outputs.double().softmax(1).half() if is_class else outputs.reshape(len(targets), -1).float()
     return Scores(values=values, example_scores=examples, predicted=predicted)
@@ -88,6 +90,19 @@ def evaluate(outputs: Tensor, targets: Tensor, names: Iterable[str]) -> dict[str
         return dict.fromkeys(names, nan)
     compute = _regression if targets.is_floating_point() else _classification
     return {name: float(compute(name, outputs, targets)) for name in names}
+
+
+def trivial_score(targets: Tensor, *, classes: int, metric: Metric) -> float:
+    """Return the score of the best constant answer to these targets.
+
+    That is the frequencies of the classes, of numbers the mean, or the median for the mean absolute error.
+    """
+    if targets.is_floating_point():
+        numbers = targets.reshape(len(targets), -1).double()
+        constant = numbers.median(0).values if metric.name == "mae" else numbers.mean(0)
+    else:
+        constant = (torch.bincount(targets, minlength=classes) / len(targets)).clamp(min=1e-12).log()
+    return evaluate(constant.repeat(len(targets), 1), targets, [metric.name])[metric.name]
 
 
 def example_scores(outputs: Tensor, targets: Tensor, *, metric: Metric, groups: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from search.errors import StudyError
 from search.spec.study_spec import NAME, NAMES
+from search.spec.values import Size
 from search.storage.location import OUT, StudyLocation
 from search.verdict.judge import judge, judge_all
 from search.verdict.load import load_results
@@ -24,7 +25,7 @@ class Best:
 
 
 def best_strategy(
-    study: str, *, size: int, storage: str | None = None, out: str | Path = OUT, unconfirmed: bool = False
+    study: str, *, size: Size, storage: str | None = None, out: str | Path = OUT, unconfirmed: bool = False
 ) -> FreezingStrategy:
     """Return a study's recommended strategy at a size: the cheapest as good as the leader.
 
@@ -32,6 +33,7 @@ def best_strategy(
     study's file names is imported.
 
     study: its name, or its study file.
+    size: labelled examples, or "all" that there are.
     storage: its database, a URL or "env:VARIABLE"; None for its own SQLite file under `out`.
     unconfirmed: take the best exploring trial where nothing is confirmed.
 
@@ -49,8 +51,14 @@ def study_name(study: str) -> str:
     return name
 
 
-def find_best(results: Results, size: int, *, unconfirmed: bool = False) -> Best:
+def find_best(results: Results, wanted: Size | str, *, unconfirmed: bool = False) -> Best:
     """Return the recommended strategy at a size of these results. Raises `StudyError`."""
+    if wanted != "all" and not (isinstance(wanted, int) and wanted > 0):
+        raise StudyError(f'size = {wanted!r:.100} is not possible; allowed: a whole number from 1, or "all".')
+    size = results.size(wanted)
+    if size == 0:
+        name = results.location.name
+        raise StudyError(f'Study {name!r} does not know yet how many labels "all" is: run it, or give a number.')
     if size not in results.sizes:
         return _estimated(results, size)
     verdict = judge(results, size)

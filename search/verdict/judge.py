@@ -12,6 +12,7 @@ from search.verdict.results import Results
 from search.verdict.rows import Row
 from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, knows_examples, score_matrix
 from search.verdict.statistics import CERTAIN, Comparison, compare, sharing
+from search.verdict.trivial import Trivial
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
@@ -59,8 +60,11 @@ class Verdict:
     repeats: the most that any candidate has run.
     candidates: the best of each family, the leader first, with the family's P(best).
     every_candidate: all of them, the leader first.
+    winner: the only family that contends, if that is certain, and if it beats the trivial predictor.
     recommended: the cheapest contender whose observed mean is within the margin of the leader's. One that was
         seen to be worse but may still be best is not taken: in replayed studies that would cost a point.
+        Those that beat the trivial predictor come first.
+    trivial: the best constant answer; None where its score is not stored.
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
     failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
     over_examples: intervals hold over draws of the test examples, too.
@@ -74,6 +78,7 @@ class Verdict:
     recommended: Candidate
     near_optimal: tuple[FreezingStrategy, ...]
     failed: tuple[str, ...] = ()
+    trivial: Trivial | None = None
     metric: Metric
     over_examples: bool = True
 
@@ -86,8 +91,21 @@ class Verdict:
         return tuple(c for c in self.candidates if not c.contends)
 
     @property
+    def is_trivial(self) -> bool:
+        """The recommended candidate does not clearly beat the best constant answer."""
+        return not _beats(self.recommended, self.trivial, self.metric)
+
+    @property
     def sentence(self) -> str:
         """The verdict in words."""
+        if self.trivial is not None and self.is_trivial:
+            best, metric = self.candidates[0], self.metric
+            unlike = any(_beats(c, self.trivial, metric) for c in self.every_candidate)
+            clearly = "clearly " if self.trivial.is_below(best.score) else ""
+            return (
+                f"{'no contender' if unlike else 'nothing'} {clearly}beats {self.trivial.text}: "
+                f"the best, {best.family}, has {metric.interval(best.score, best.low, best.high)}"
+            )
         if self.winner is not None:
             return f"{self.winner.family} wins (P = {self.winner.p_best:.2f})"
         if self.repeats < LEAST_REPEATS:
@@ -131,19 +149,23 @@ def judge(results: Results, size: int) -> Verdict | None:
         run_covariance=None if examples is None else examples.covariance_of_runs() / unit**2,
     )
     every = _candidates(results, paired, found, unit)
-    families, leader = _by_family(every), every[0]
+    families = _by_family(every)
+    trivial = Trivial.of(max(paired, key=len), metric=metric, kind=results.kind)
+    # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
+    recommended = every[0] if len(scores) < LEAST_REPEATS else _recommended(every, trivial, metric)
     contenders = [c for c in families if c.contends]
     certain = len(contenders) == 1 and len(families) > 1 and contenders[0].p_best >= CERTAIN
+    certain &= len(scores) >= LEAST_REPEATS and all(_beats(c, trivial, metric) for c in (recommended, *contenders))
     return Verdict(
         size=size,
         repeats=len(scores),
         candidates=families,
         every_candidate=every,
-        winner=contenders[0] if certain and len(scores) >= LEAST_REPEATS else None,
-        # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
-        recommended=leader if len(scores) < LEAST_REPEATS else _cheapest([c for c in every if c.as_good]),
+        winner=contenders[0] if certain else None,
+        recommended=recommended,
         near_optimal=near_optimal(results, size, every),
         failed=tuple(dict.fromkeys(str(s.family(results.num_groups)) for s, rows in runs.items() if rows is None)),
+        trivial=trivial,
         metric=metric,
         over_examples=knows_examples(paired, metric),
     )
@@ -213,6 +235,22 @@ def _noise(results: Results, size: int, candidates: Sequence[Candidate]) -> floa
         if len(shared) > 1:
             spreads.append(float(np.std([one[repeat] - other[repeat] for repeat in shared], ddof=1)))
     return float(np.median(spreads)) if spreads else 0.0
+
+
+def _beats(candidate: Candidate, trivial: Trivial | None, metric: Metric) -> bool:
+    """Check that the whole interval beats the best constant answer, if that is known."""
+    return trivial is None or trivial.is_below(candidate.low if metric.higher_is_better else candidate.high)
+
+
+def _recommended(candidates: Sequence[Candidate], trivial: Trivial | None, metric: Metric) -> Candidate:
+    """Return the cheapest as good as the leader.
+
+    Those that beat the best constant answer come first.
+    """
+    contenders = [c for c in candidates if c.contends]
+    beating = [c for c in contenders if _beats(c, trivial, metric)]
+    as_good = [c for c in contenders if c.as_good]
+    return _cheapest([c for c in as_good if c in beating] or beating or as_good)
 
 
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:

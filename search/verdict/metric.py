@@ -90,6 +90,10 @@ class Metric:
         like = score if like is None else like
         return format(self.scale * score, f".{self._decimals(like)}f" if self._is_plain(like) else ".2e")
 
+    def with_unit(self, score: float) -> str:
+        """Format a score: "95.1 %" or "0.123"."""
+        return f"{self.shown(score)}{' %' if self.percent else ''}"
+
     def rounded(self, score: float) -> float:
         """Round a score to about four digits, for a file."""
         return round(score, 4) if self.percent else float(f"{score:.4g}")

@@ -23,6 +23,7 @@ class Row:
     source_trial: of a judged trial, the number of the first exploring trial of its strategy at that size.
     scores: "val_<metric>" and "test_<metric>" of a judged trial, for the metrics that are defined.
     test_se: the standard error of the study's metric over the test examples.
+    test_trivial: the score of the best constant answer to the same test examples, see `search.training.scoring`.
     predictions_file: the name of the file with its predictions of the test set.
     example_scores: (T,), of each test example of its repeat: its share in the metric, see `search.training.scoring`.
     tested: (T,), which examples those are; None if they are all.
@@ -48,6 +49,7 @@ class Row:
     scores: Mapping[str, float] = field(default_factory=dict)
     test_se: float | None = None
     test_examples: int | None = None
+    test_trivial: float | None = None
     reason: str | None = None
     predictions_file: str | None = None
     example_scores: NDArray[Any] | None = None

@@ -27,7 +27,7 @@ def test_front_is_not_dominated(kind):
         found = [
             candidate(str(place), 0.5 + 0.1 * rng.integers(5), seconds=1.0 + rng.integers(5)) for place in range(6)
         ]
-        best = front(replace(verdict(50, [1.0], kind=kind), candidates=tuple(found)))
+        best = front(replace(verdict(50, [1.0], kind=kind), every_candidate=tuple(found)))
 
         def dominates(one, other):
             better = sign * (one.score - other.score)
@@ -54,7 +54,7 @@ def test_cost_has_a_panel_a_size():
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
 def test_cost_panels_share_an_axis(dear, kind):
     far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, seconds=dear))
-    far = replace(far, candidates=(*far.candidates, far.recommended))
+    far = replace(far, every_candidate=(*far.candidates, far.recommended))
     axes = [figure.layout.xaxis for figure in cost({50: VERDICTS[50], 200: far}).values()]
     low, high = axes[0].range
     assert {(axis.type, axis.range) for axis in axes} == {(kind, (low, high))}

@@ -78,7 +78,7 @@ def test_section_without_the_folder_says_so(results, verdict, tmp_path):
         replace(results, location=StudyLocation.of("tiny", out=tmp_path, storage=results.location.database.url)),
         verdict,
     )
-    assert "is not here" in html
+    assert "The predictions of its runs are not here: they are in the study's folder" in html
     assert "macro F1" in html
 
 

@@ -152,3 +152,13 @@ def test_families_differ_without_colour():
     assert len({dash for _, dash, _ in STYLES.values()}) == len(STYLES)
     assert len({symbol for _, _, symbol in STYLES.values()}) == len(STYLES)
     assert len({two_lines(family) for family in STYLES}) == len(STYLES)
+
+
+def test_only_the_winning_candidate_of_a_family_is_a_winner():
+    first = VERDICTS[50].candidates[0]
+    other = replace(first, strategy=FreezingStrategy(freeze_depth=4), contends=False)
+    both = replace(VERDICTS[50], every_candidate=(*VERDICTS[50].candidates, other))
+    assert [winners.status(both, c) for c in (first, other)] == ["winner", "ruled out"]
+    cheap = replace(other, contends=True)
+    assert winners.status(replace(both, recommended=cheap), cheap) == "contender, recommended"
+    assert strategy_map_info({50: replace(both, recommended=cheap)})["linear probing"][50].recommended

@@ -23,6 +23,7 @@ from search.training.scoring import (
     describe_test,
     evaluate,
     score,
+    trivial_score,
     validation_scores,
 )
 from search.verdict.metric import METRICS, fitting
@@ -77,13 +78,13 @@ def test_metrics_of_a_regressor_match_sklearn(columns, unit):
 def test_score_has_all_metrics_and_probabilities():
     logits, targets = logits_and_targets(3)
     scores = score(logits, targets, metric=METRICS["accuracy"])
-    assert scores.values.keys() == {f"test_{name}" for name in (*names("classification"), "examples", "se")}
+    assert scores.values.keys() == {f"test_{name}" for name in (*names("classification"), "examples", "se", "trivial")}
     assert scores.values["test_examples"] == 200
     assert scores.predicted.dtype == torch.float16
     assert scores.predicted.sum(1).tolist() == pytest.approx([1.0] * 200, abs=1e-2)
     outputs, targets = outputs_and_targets(5)
     scores = score(outputs, targets, metric=METRICS["rmse"])
-    assert scores.values.keys() == {f"test_{name}" for name in (*names("regression"), "examples", "se")}
+    assert scores.values.keys() == {f"test_{name}" for name in (*names("regression"), "examples", "se", "trivial")}
     assert scores.predicted.shape == (100, 5)
 
 
@@ -123,7 +124,30 @@ def test_score_omits_what_is_not_defined():
     logits, targets = logits_and_targets(3)
     one = score(logits[targets == 0], targets[targets == 0], metric=METRICS["auroc"])
     assert "test_f1" in one.values
-    assert not {"test_auroc", "test_average_precision", "test_se"} & one.values.keys()
+    assert not {"test_auroc", "test_average_precision", "test_se", "test_trivial"} & one.values.keys()
+
+
+def test_trivial_scores_are_those_of_the_best_constant():
+    """Of 10 examples of three classes, 5, 3 and 2; and of numbers whose mean is 3, whose median is 1."""
+    targets = torch.tensor([0] * 3 + [1] * 5 + [2] * 2)
+    frequencies = np.array([0.3, 0.5, 0.2])
+    for name, expected in {
+        "accuracy": 0.5, "balanced_accuracy": 1 / 3, "f1": (2 * 0.5 / 1.5) / 3, "auroc": 0.5,
+        "average_precision": 1 / 3, "loss": -(frequencies * np.log(frequencies)).sum(),
+    }.items():  # fmt: skip
+        assert trivial_score(targets, classes=4, metric=METRICS[name]) == pytest.approx(expected), name
+    numbers = torch.tensor([0.0, 1.0, 1.0, 2.0, 11.0])
+    for name, expected in {"mae": 12 / 5, "rmse": math.sqrt(82 / 5), "loss": 82 / 5, "r2": 0.0}.items():
+        assert trivial_score(numbers, classes=1, metric=METRICS[name]) == pytest.approx(expected), name
+
+
+@pytest.mark.parametrize("name", ["mae", "rmse", "loss", "r2"])
+def test_trivial_score_is_that_of_several_outputs(name):
+    numbers = outputs_and_targets(3)[1]
+    best = trivial_score(numbers, classes=3, metric=METRICS[name])
+    for constant in (numbers[0], numbers.mean(0) + 0.1, torch.zeros(3)):
+        other = evaluate(constant.repeat(len(numbers), 1), numbers, [name])[name]
+        assert METRICS[name].sign * (best - other) >= 0
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "loss"])

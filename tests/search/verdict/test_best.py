@@ -47,7 +47,7 @@ def test_command_prints_a_file_that_loads(finished, search, tmp_path):
 
 def test_best_at_a_size_not_run_is_estimated(results, finished, search, tmp_path):
     found = find_best(results, 30)
-    assert found.strategy == replace(judge(results, 40).candidates[0].strategy, epochs=4, steps_per_epoch=3)
+    assert found.strategy == replace(judge(results, 40).recommended.strategy, epochs=4, steps_per_epoch=3)
     assert found.status == (
         "between sizes: 30 was not run; the strategy is the recommended one at 40, "
         "the score is estimated from 20 and 40"
@@ -62,6 +62,27 @@ def test_best_at_a_size_not_run_is_estimated(results, finished, search, tmp_path
     file = tmp_path / "best.toml"
     file.write_text(done.stdout)
     assert load_strategy(file) == found.strategy == best_strategy("tiny", size=30, out=finished / "studies")
+
+
+def test_best_at_all_is_that_at_the_last_size(results, finished, search):
+    """The labels of digits are more than were trained on, so "all" is far beyond; where they were, it is a size."""
+    known = replace(results, all=40)
+    assert find_best(known, "all") == find_best(results, 40)
+    with pytest.raises(StudyError, match=f"not run at size {results.all}"):
+        find_best(results, "all")
+    with pytest.raises(StudyError, match='does not know yet how many labels "all" is'):
+        find_best(replace(results, all=0), "all")
+    done = search("best", "tiny", "--size", "all", cwd=finished)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"not run at size {results.all}" in done.stderr
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "al", "2.5", "9" * 5000, ""])
+def test_best_at_no_size_is_refused_in_one_line(finished, search, size):
+    done = search("best", "tiny", f"--size={size}", cwd=finished)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert 'allowed: a whole number from 1, or "all"' in done.stderr
 
 
 def test_best_far_from_every_size_is_refused_in_one_line(search, finished, results):

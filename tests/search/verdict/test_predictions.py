@@ -55,7 +55,7 @@ def test_read_gives_the_groups_of_the_tested(location):
     name = save(location, 1, test={**TEST, "groups": np.array([7, 8, 7])}, tested=(2, 0, 1))
     found = read_scores(location, name)
     assert found.tested.tolist() == [2, 0, 1]
-    assert found.test_groups.tolist() == [7, 7, 8]
+    assert found.test_groups.tolist() == [0, 0, 1], "numbered from 0"
 
 
 @pytest.mark.parametrize("groups", [np.array([7, 8]), np.array([[1, 2, 3]]), np.array([0.5, 1, 2])])

@@ -84,15 +84,14 @@ def test_covariance_without_examples_counts_repeats_as_one(errors):
     assert covariance_without_examples(known, accuracy) == pytest.approx(np.diag([0.9 * 0.1 / 90] * 3))
 
 
-@pytest.mark.parametrize(
-    ("tested", "scores"), [(np.arange(15), np.zeros(15)), (np.arange(1), np.zeros(1)), (None, np.zeros(61))]
-)
-def test_covariance_is_unknown_where_files_are_of_other_runs(errors, tested, scores):
+def test_covariance_is_unknown_where_runs_share_no_examples(errors):
     runs = crossed(errors)
-    runs[1][2] = replace(runs[1][2], tested=tested, example_scores=scores)
-    assert ExampleScores.of(runs) is None
+    other = [replace(one, tested=one.tested + EXAMPLES) for one in runs[1]]
+    assert ExampleScores.of([runs[0], other]) is None
     alone = [[replace(one, tested=np.arange(1), example_scores=np.zeros(1)) for one in rows[:1]] for rows in runs]
     assert ExampleScores.of(alone) is None, "one example says nothing of how they differ"
+    group = np.full(EXAMPLES, 3)
+    assert ExampleScores.of(crossed(errors, groups=group)) is None, "nor does one group of how groups do"
 
 
 def test_scores_are_nan_from_where_a_candidate_was_closed(errors):
