@@ -71,7 +71,7 @@ def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) ->
     strategies of the two sizes around. In replays of the tables with sizes left out, neither the nearest
     leader nor a mixture of several sizes' strategies did clearly better.
 
-    Raises `StudyError` below two confirmed sizes, and too far beyond them.
+    Raises `StudyError` below two confirmed sizes, too far beyond them, and for a loss below 0.
     """
     sizes = sorted(verdicts)
     if len(sizes) < 2:
@@ -84,6 +84,11 @@ def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) ->
         raise StudyError(
             f"Study {results.location.name!r} was not run at size {size}; from its confirmed sizes, "
             f"{', '.join(map(str, sizes))}, it can estimate sizes from {least} to {most}."
+        )
+    if any(verdict.metric.error(c.score) < 0 for verdict in verdicts.values() for c in verdict.candidates):
+        raise StudyError(
+            f"Study {results.location.name!r} was not run at size {size}; its loss is below 0, which no power law "
+            f"continues; confirmed: {', '.join(map(str, sizes))}."
         )
     source = min(sizes, key=lambda known: (max(known / size, size / known), -known))
     upper = next((place for place in range(1, len(sizes)) if sizes[place] > size), len(sizes) - 1)

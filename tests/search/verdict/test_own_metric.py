@@ -1,9 +1,13 @@
 """Verdicts by scores that the user's own module logs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from search.errors import StudyError
 from search.verdict.judge import judge
+from search.verdict.other_sizes import estimate
 from tests.search.verdict.own_metric import own_results
 
 NOISE = np.random.default_rng(0).normal(scale=0.01, size=(5, 2))
@@ -27,3 +31,11 @@ def test_judge_knows_where_examples_are_left_out(tmp_path):
     assert (without.over_examples, known.over_examples) == (False, True)
     narrow, wide = (verdict.candidates[0].high - verdict.candidates[0].low for verdict in (without, known))
     assert narrow < wide
+
+
+def test_estimate_refuses_a_loss_below_zero(tmp_path):
+    """Its logarithm would not exist."""
+    results = own_results(NOISE - 3, out=tmp_path)
+    verdict = judge(results, 50)
+    with pytest.raises(StudyError, match="its loss is below 0"):
+        estimate(results, {50: verdict, 100: replace(verdict, size=100)}, size=70)
