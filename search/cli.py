@@ -110,15 +110,15 @@ def worker(
 
 @app.command()
 def report(study: Study = "digits", storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
-    """Write a study's page (report.html) and its trials (trials.csv) again."""
+    """Write a study's page (report.html), trials.csv and verdict.csv again."""
     from search.report.page import write_report
     from search.verdict.judge import judge_all
     from search.verdict.load import load_results
 
     results = load_results(_location(study, storage, out))
     page = write_report(results, judge_all(results))
-    print(page)
-    print(page.with_name("trials.csv"))
+    for file in (page, page.with_name("trials.csv"), page.with_name("verdict.csv")):
+        print(file)
 
 
 @app.command()

@@ -61,7 +61,7 @@ def test_report_writes_the_page_and_the_csv_again(search, finished):
     page.unlink()
     done = search("report", "tiny", cwd=finished)
     assert done.returncode == 0
-    assert done.stdout.split() == ["studies/tiny/report.html", "studies/tiny/trials.csv"]
+    assert done.stdout.split() == [f"studies/tiny/{name}" for name in ("report.html", "trials.csv", "verdict.csv")]
     assert page.stat().st_size > 1_000_000
 
 

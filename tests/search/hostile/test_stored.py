@@ -77,6 +77,7 @@ OF_TRIALS = {
     "an origin below 0": ("source_trial", -1),
     "an origin of no labels": ("warm_started_from", 0),
     "test examples of none": ("test_examples", 0),
+    "infinite guessing": ("test_trivial", math.inf),
     "deep JSON": ("reason", DEEP),
 }
 SQL = {
