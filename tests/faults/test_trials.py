@@ -77,7 +77,7 @@ def test_trial_fails_by_an_error_and_runs_again_after_a_crash(tmp_path, tell):
     rows = run(tmp_path, "{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
     reasons = {row.number: row.reason for row in rows if row.state == "FAIL"}
     assert [*reasons] == [1, 2, 3]
-    assert reasons[1] == "val_accuracy was finite in no epoch"
+    assert reasons[1] == "accuracy was not finite at the end of training"
     assert reasons[2] == "ArithmeticError: no sum today (bad.py:17)"
     assert reasons[3].startswith("RuntimeError: ")
     assert "memory" in reasons[3]
