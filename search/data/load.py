@@ -102,6 +102,8 @@ def _loaded(name: str, options: Mapping[str, Any], *, group_by: str | None, judg
     if len(paths) == 2 and paths[0].samefile(paths[1]):
         raise TaskError(f"test = {options['test']!r} is the data themselves; allowed: other data.")
     source = _find_source(name, options)
+    if "test" in options and "test" not in source.splits:
+        raise TaskError(f"[task] test = {options['test']!r}, but these data can't be split otherwise; leave it out.")
     if not judged and "test" in source.splits:
         options = {"test": 0.0, **options}
     data = warn_duplicates(source.load(name, options, group_by=group_by))

@@ -159,7 +159,7 @@ def test_inputs_of_every_kind_give_the_same_batches():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("digits", {"test": 0.3}, r"test = 0.3 is not known; allowed: part, classes"),
+        ("digits", {"test": 0.3}, r"test = 0.3, but these data can't be split otherwise"),
         ("digits", {"part": [0, 0.5, 1]}, r"option part = \[0, 0.5, 1\] must be \[from, to\]"),
         ("digits", {"part": [0.6, 0.5]}, r"option part = \[0.6, 0.5\] has no examples"),
         ("digits", {"part": [0, True]}, r"option part = \[0, True\] must be"),

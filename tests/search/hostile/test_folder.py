@@ -139,7 +139,7 @@ def test_arrays_of_another_kind_break_no_page(study, sandbox, whole, name):
 def test_arrays_that_do_not_fit_break_no_page(study, sandbox, whole, change):
     study.rewrite("test-*.npz", **CHANGES[change])
     sandbox.arm()
-    assert "which is not here" in section_of(study, whole)
+    assert "are not here" in section_of(study, whole)
     sandbox.check()
 
 
