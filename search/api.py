@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from search.data.batches import EvalLoader, TrainLoader, train_loader
 from search.data.examples import Examples
@@ -15,7 +15,7 @@ from search.seeds import seeded
 from search.storage.location import OUT
 from search.task.task import Task
 from search.training.fit import scaling_of
-from search.training.module import Scaling
+from search.training.module import Scaling, loss_of
 from search.training.source_task import with_source_weights
 from strategies import FreezingStrategy
 
@@ -27,8 +27,7 @@ class Repeat:
     train, validate, test: as a trial's network takes them, preprocessed; `train[0]` is a pair (input, target).
     seed: of the head's initial weights, of batches and dropout.
     batch_size, steps_per_epoch: as the trials have them; None for passes over `train`.
-    scaling: of the targets and of the loss. Numbers are trained in units of their spread: the loss of a network's
-        outputs is that to `scaling.scaled(targets)`, and `scaling.back(outputs)` are predictions.
+    scaling: of targets and classes, as `loss` has it.
     """
 
     train: Examples
@@ -48,6 +47,14 @@ class Repeat:
         """
         backbone, head, _ = self.task.build(strategy, repeat=self.number)
         return backbone, head
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the trials' loss of a head's outputs: logits (N, C), or numbers (N, K).
+
+        It is cross entropy, with the study's class weights. Of numbers it is the mean squared error in units of their
+        spread: outputs are in those units too, and `scaling.back(outputs)` are predictions.
+        """
+        return loss_of(outputs, self.scaling.scaled(targets), class_weight=self.scaling.class_weight)
 
     def train_loader(self) -> TrainLoader:
         """Return the training batches in the trials' order, for Lightning in place of a `DataLoader`."""

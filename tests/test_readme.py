@@ -70,8 +70,9 @@ def check(study: str, size: int, search) -> None:
 @pytest.mark.usefixtures("one_thread", "tiny")
 @pytest.mark.slow
 def test_snippet_gives_the_test_score_of_images(search):
-    """The recommended strategy's, on each repeat."""
-    Path("tiny.toml").write_text(TINY.replace("[20, 40]", "[40]"))
+    """The recommended strategy's, on each repeat, with weighed classes."""
+    weighed = TINY.replace("[train]", "[train]\nclass_weight = { 3 = 4.0 }")
+    Path("tiny.toml").write_text(weighed.replace("[20, 40]", "[40]"))
     check("tiny", 40, search)
 
 

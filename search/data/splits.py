@@ -125,6 +125,12 @@ class Splits:
             validate = rest[::-1][:count]  # from the end, so that all sizes have the same ones
         return Split(train=train, validate=validate, test=test, groups=self.groups)
 
+    def tested(self, data: TaskData) -> list[NDArray[np.generic]]:
+        """Return the targets of each test set: the data's, or those of a cross-validation's parts."""
+        if not self.cross_validated:
+            return [data.test.targets.numpy()]
+        return [self.labels[fold] for shuffle in (0, 1) for fold in self._folds_of(shuffle)]
+
     @property
     def first_judging(self) -> int:
         """The first index of the part that tests: the pool's in cross-validation."""

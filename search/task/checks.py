@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ def check_data(spec: StudySpec, data: TaskData, source: TaskData | None, splits:
     check_groups(splits, where=f"{data.origin}: its groups" if by is None else f"[task] group_by = {by!r}")
     check_sizes(splits, spec.task.sizes, classes=data.classes)
     _check_class_weight(spec, data)
+    _check_tested(spec, data, splits)
     for_images = {f"[model] {key}": getattr(spec.model, key) for key in ("image_size", "mean", "std")}
     for key, value in (for_images | {"[train] augment": spec.train.augment}).items():
         if value and not isinstance(data.pool.inputs, Images):
@@ -47,6 +49,24 @@ def _check_class_weight(spec: StudySpec, data: TaskData) -> None:
     if isinstance(wanted, dict) and (unknown := [name for name in wanted if name not in data.classes]):
         known = ", ".join(data.classes[:20]) + (", ..." if len(data.classes) > 20 else "")
         raise TaskError(f"[train] class_weight: {unknown[0]!r} is no class; allowed: {known}.")
+
+
+def _check_tested(spec: StudySpec, data: TaskData, splits: Splits) -> None:
+    """Check that the metric is defined on the examples that each repeat tests."""
+    metric = spec.task.metric
+    if metric not in ("auroc", "average_precision", "r2"):
+        return
+    for targets in splits.tested(data):
+        if len(targets) and metric == "r2" and (targets == targets[0]).all():
+            raise TaskError("[task] metric = 'r2': the targets that test do not vary; allowed: loss, mae, rmse.")
+        if len(targets) and metric != "r2" and len(np.unique(targets)) < 2:
+            counts = np.bincount(data.pool.targets.numpy(), minlength=len(data.classes))
+            rarest = f"class {data.classes[int(counts.argmin())]!r} has {counts.min()} labels"
+            which = f"{rarest}, and each part of a cross-validation" if data.cross_validated else "the test set"
+            raise TaskError(
+                f"[task] metric = {metric!r}: {which} needs examples of two classes; allowed: accuracy, "
+                "balanced_accuracy, f1, loss, or more examples."
+            )
 
 
 def check_metric(spec: StudySpec, data: TaskData, parts: Parts) -> None:

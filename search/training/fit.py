@@ -102,12 +102,15 @@ def fit(
     tested: dict[str, Any] = {}
     if test and not pruned:
         tested = _score(model, reader, task, split, repeat=repeat, compute_format=compute_format, progress=progress)
-    value = tested["scores"][task.metric.attribute] if tested else curve.value
+    value = tested["scores"].get(task.metric.attribute, math.nan) if tested else curve.value
     state, reason = TrialState.COMPLETE, None
     if pruned:
         state = TrialState.PRUNED
     elif not math.isfinite(value):
-        state, reason = TrialState.FAIL, f"{task.metric.name} was not finite at the end of training"
+        state, reason = (
+            TrialState.FAIL,
+            f"{task.metric.name} was not finite at the end of training",
+        )
     return FitResult(
         state=state,
         value=value,
