@@ -1,4 +1,4 @@
-"""Doors for Python: what a study's trials train on, for code of one's own."""
+"""Public Python API: the examples, network and loss of one repeat of a study."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,7 +26,9 @@ class Repeat:
 
     train, validate, test: as a trial's network takes them, preprocessed; `train[0]` is a pair (input, target).
     seed: of the head's initial weights, of batches and dropout.
-    batch_size, steps_per_epoch: as the trials have them; None for passes over `train`.
+    batch_size: as the trials have it.
+    steps_per_epoch: as the trials have it; None for passes over `train`.
+    number: of the repeat.
     scaling: of targets and classes, as `loss` has it.
     """
 
@@ -74,8 +76,8 @@ def load_repeat(
 ) -> Repeat:
     """Load a repeat of a study at one size.
 
-    A strategy that is trained on it has the test score of its confirm trial, to the bit. That is on a CPU, in 32-bit
-    floats, with as many threads. The code that the study file names runs.
+    Training a strategy on it gives the test score of its confirm trial, to the bit, on a CPU with as many threads.
+    The code that the study file names is imported and runs.
 
     study: the name of a study file, or its path.
     size: labels to train on, or "all".

@@ -29,7 +29,7 @@ Indices = NDArray[np.int64]
 CROSS_VALIDATION = "cv"
 HELD_OUT_SHARE = 0.2
 MAX_GROUPS_CROSS_VALIDATED = 100
-"""Groups below which they are so as well.
+"""Groups below which data without a test set are by default cross-validated.
 
 An interval at nominal 90 % over the 20 groups of a held-out fifth covers 88 %, over 5 groups 83 % (Student's t).
 """
@@ -62,7 +62,7 @@ def select(
     if part is not None:
         data = replace(data, pool=data.pool.subset(_slice(data.pool, part)))
     if classes is not None:
-        data = _regrouped(data, classes)
+        data = _with_classes(data, classes)
     if data.pool.groups is not None and len(data.pool):
         data = replace(data, notes=(*data.notes, _groups_note(data.pool, raw)))
     if test is None and raw.test is None:
@@ -188,7 +188,7 @@ def _held_out_groups(strata: Indices, held: float, groups: Indices, rng: np.rand
     return np.flatnonzero(np.isin(members, [*chosen]))
 
 
-def _regrouped(data: TaskData, groups: Mapping[str, list[int | str]]) -> TaskData:
+def _with_classes(data: TaskData, groups: Mapping[str, list[int | str]]) -> TaskData:
     if not data.classes:
         raise TaskError("option classes is for classification; the targets here are numbers.")
     if len(groups) < 2:

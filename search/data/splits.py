@@ -15,11 +15,11 @@ from search.spec.values import Size
 Indices = NDArray[np.int64]
 
 FOLDS = 5
-"""Parts of a cross-validation; fewer where a class, or all groups, are fewer."""
+"""Parts of a cross-validation; fewer where all groups, or the largest class, are fewer."""
 MIN_EXPLORED_CROSS_VALIDATED = 700
-"""Fewest labels, or groups of them, in cross-validation that are searched on.
+"""Fewest labels, or groups, that are explored in cross-validation.
 
-They test later what was found on them. From here on that favours it by half a point at most
+The explored labels test later. From 700 on that raises the score of what was found on them by at most half a point
 (`python -m tests.simulation explored`).
 """
 GROUPED_SHUFFLES = 4
@@ -43,7 +43,7 @@ class Split:
     train: (n,) in the order of the draw, so that those of a smaller size come first.
     validate: (V,) labels that this repeat did not draw, or the data's own; the same for all strategies.
     test: (T,) examples that judge.
-    groups: (N,) whose each of all examples is; None if all are their own. None is in two of the three.
+    groups: (N,) group number of each of all examples; None without groups. No group is in two of the three.
     """
 
     train: Indices
@@ -59,7 +59,7 @@ class Splits:
     labels: of the pool: classes (P,), or numbers (P,) or (P, K), which count as one class.
     validation, test: numbers of the data's own validation examples, and of test examples.
     cross_validated: the pool's parts in turn are the test set.
-    groups: (N,) whose each of all examples is.
+    groups: (N,) group number of each of all examples.
     epoch_examples: examples that an epoch trains on; None for a pass over the training set.
     """
 
@@ -104,7 +104,10 @@ class Splits:
         return found
 
     def explores(self, size: int) -> bool:
-        """Check that a size leaves labels to search by: 50, and a fifth of it."""
+        """Check that a size leaves labels to search by: 50, and a fifth of it.
+
+        In cross-validation there must be enough labels in all.
+        """
         drawn = self.labels if self.groups is None else np.unique(self.groups[: len(self.labels)])
         if self.cross_validated and len(drawn) < MIN_EXPLORED_CROSS_VALIDATED:
             return False

@@ -79,7 +79,7 @@ def _of_module(spec: StudySpec, module: LightningModule) -> Iterator[str]:
         if isinstance(callback, Checkpoint):
             yield (
                 f"its {type(callback).__name__} is not taken: trials keep no checkpoints; to have it: train the "
-                "winner in your own script, by search.best_strategy."
+                "recommended strategy in your own script, by search.best_strategy."
             )
     if not overrides(module, "configure_optimizers"):
         return

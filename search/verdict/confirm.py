@@ -1,4 +1,4 @@
-"""Candidates of the confirm race, and the trials that they still need."""
+"""Candidates of the confirm race, and the trials that they need."""
 
 from collections.abc import Iterable, Sequence
 

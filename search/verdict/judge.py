@@ -136,7 +136,7 @@ def judge(results: Results, size: int) -> Verdict | None:
     if not paired:
         return None
     scores = score_matrix(paired, metric)
-    # Compared as more is better, and in the unit that the margin is in: the leader's score, where it is relative.
+    # Its sign makes higher better. Its size is the leader's score where the margin is relative, else 1.
     unit = metric.sign * (abs(np.nanmean(scores, axis=0).min()) or 1.0 if metric.relative else 1.0)
     examples = ExampleScores.of(paired)
     known = covariance_without_examples(paired, metric) if examples is None else examples.covariance()
