@@ -98,6 +98,9 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
+        if self.repeats < LEAST_REPEATS:
+            repeats = "1 repeat" if self.repeats == 1 else f"{self.repeats} repeats"
+            return f"no verdict: {repeats}, and it takes {LEAST_REPEATS} to rule anything out"
         if self.trivial is not None and self.is_trivial:
             best, metric = self.candidates[0], self.metric
             unlike = any(_beats(c, self.trivial, metric) for c in self.every_candidate)
@@ -108,9 +111,6 @@ class Verdict:
             )
         if self.winner is not None:
             return f"{self.winner.family} wins (P = {self.winner.p_best:.2f})"
-        if self.repeats < LEAST_REPEATS:
-            repeats = "1 repeat" if self.repeats == 1 else f"{self.repeats} repeats"
-            return f"no verdict: {repeats}, and it takes {LEAST_REPEATS} to rule anything out"
         if len(self.candidates) == 1:
             return f"{self.candidates[0].family} is the only one that was confirmed"
         if len(self.contenders) == 1:
