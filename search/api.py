@@ -53,8 +53,9 @@ class Repeat:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the trials' loss of a head's outputs: logits (N, C), or numbers (N, K).
 
-        It is cross entropy, with the study's class weights. Of numbers it is the mean squared error in units of their
-        spread: outputs are in those units too, and `scaling.back(outputs)` are predictions.
+        A `LightningModule` of the user's own has its own. Else it is cross entropy, with the study's class weights. Of
+        numbers it is the mean squared error in units of their spread: outputs are in those units too, and
+        `scaling.back(outputs)` are predictions.
         """
         return loss_of(outputs, self.scaling.scaled(targets), class_weight=self.scaling.class_weight)
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from search.data.examples import TaskData
 from search.data.grouping import Grouping
-from search.data.selection import CROSS_VALIDATION, Classes, Part, Share, select
+from search.data.selection import Classes, Part, Share, select
 from search.errors import TaskError
 
 Options = dict[str, Any]
@@ -66,7 +66,7 @@ class Source:
         chosen = _checked(own, options)
         splits = {key: value for key, value in chosen.items() if key in self.splits}
         columns = {key: value for key, value in {**options, **chosen}.items() if key not in splits}
-        if isinstance(splits.get("test"), str) and splits["test"] != CROSS_VALIDATION:
+        if isinstance(splits.get("test"), str) and splits["test"] != "cv":
             columns["test"] = splits.pop("test")
         grouping = [] if group_by is None else [Grouping(by=group_by)]
         return self.split(self.read(name, *grouping, **columns), **splits)

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from search.data.examples import Examples, RawData, TaskData
-from search.data.splits import draw_order
+from search.data.splits import Indices, draw_order, strata
 from search.errors import TaskError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -24,19 +23,16 @@ Part = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, 
 Classes = dict[str, list[int | str]]
 """Old classes, by name or number, under the names of new ones; others are dropped."""
 
-Indices = NDArray[np.int64]
-
-CROSS_VALIDATION = "cv"
 HELD_OUT_SHARE = 0.2
+NAMES_SHOWN = 5
+"""Groups that an error names."""
+MAX_CROSS_VALIDATED = 1000
+"""Labels below which data without a test set are by default cross-validated."""
 MAX_GROUPS_CROSS_VALIDATED = 100
 """Groups below which data without a test set are by default cross-validated.
 
 An interval at nominal 90 % over the 20 groups of a held-out fifth covers 88 %, over 5 groups 83 % (Student's t).
 """
-NAMES_SHOWN = 5
-"""Groups that an error names."""
-MAX_CROSS_VALIDATED = 1000
-"""Labels below which data without a test set are by default cross-validated."""
 _PART_SEED, _TEST_SEED = 1, 2
 
 
@@ -73,13 +69,13 @@ def select(
         count = (
             f"{len(data.pool)} labels" if data.pool.groups is None else f"{len(torch.unique(data.pool.groups))} groups"
         )
-        note = f"{count} and no test set: judged by cross-validation, each label tests in turn."
+        note = f"{count} and no test set: judged by cross-validation, one part of them at a time."
         data = replace(data, cross_validated=True, notes=(*data.notes, note))
     elif held:
         groups, count = data.pool.groups, f"{len(data.pool)} examples"
         if groups is not None:
             count += f" of {len(torch.unique(groups))} groups"
-        pool, holdout = _held_out(_strata(data), held, None if groups is None else groups.numpy())
+        pool, holdout = _held_out(strata(data.pool.targets.numpy()), held, None if groups is None else groups.numpy())
         if len(holdout) == 0 or len(pool) == 0:
             raise TaskError(f"test = {held} of {count} leaves none on one side.")
         data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(holdout))
@@ -131,11 +127,6 @@ def part_bounds(part: Part, count: int) -> tuple[int, int]:
     if start >= end:
         raise TaskError(f"option part = {part} has no examples; allowed: [from, to] with from < to.")
     return start, end
-
-
-def _strata(data: TaskData) -> Indices:
-    targets = data.pool.targets
-    return targets.numpy() if data.classes else np.zeros(len(targets), dtype=np.int64)
 
 
 def _slice(pool: Examples, part: Part) -> Tensor:

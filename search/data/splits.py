@@ -139,11 +139,6 @@ class Splits:
         """The first index of the part that tests: the pool's in cross-validation."""
         return 0 if self.cross_validated else len(self.labels) + self.validation
 
-    @property
-    def labels_drawn_from(self) -> int:
-        """The labels that repeats draw from, and so share."""
-        return len(self.labels)
-
     def _wanted(self, size: int) -> int:
         return max(MIN_VALIDATION, int(VALIDATION_SHARE * (self.epoch_examples or size)))
 
@@ -293,3 +288,14 @@ def missing_classes(splits: Splits, sizes: Sequence[Size], classes: Sequence[str
                 f"class ({names}); larger sizes have more groups."
             )
     return lines
+
+
+def untested_classes(data: TaskData) -> list[str]:
+    """Return a line if the test set lacks classes; in cross-validation all are tested."""
+    if not data.classes or not len(data.test):
+        return []
+    missing = {*range(len(data.classes))} - {*data.test.targets.tolist()}
+    if not missing:
+        return []
+    names = ", ".join(data.classes[label] for label in sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
+    return [f"the test set has no example of {len(missing)} of {len(data.classes)} classes ({names}): none is scored."]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from search.report.winners import status
 from search.spec.tables import Space
-from search.verdict.judge import Candidate, Verdict
+from search.verdict.judge import Verdict
 from search.verdict.metric import METRICS, score_names
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -24,10 +24,14 @@ VERDICT_COLUMNS = (
 )  # fmt: skip
 
 
+CANDIDATE_COLUMNS = ("score", "low", "high", "p_within_margin", "expected_loss", "p_best", "seconds", "mean")
+"""Columns that are fields of a judged candidate."""
+
+
 def trials_csv(results: Results) -> str:
     """Return every trial as a row of `TRIAL_COLUMNS`.
 
-    The judged rows of a size and a strategy have the mean that the page shows.
+    The mean of the judged rows of a size and a strategy is the `mean` of `verdict_csv`, and on the page.
     """
     return _text(TRIAL_COLUMNS, ([_trial_value(row, name) for name in TRIAL_COLUMNS] for row in results.rows))
 
@@ -36,14 +40,28 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     """Return every candidate at every size as a row of `VERDICT_COLUMNS`.
 
     score, low, high, expected_loss: in the metric's own unit; mean: that of its runs, uncorrected.
-    failed_to_train: runs without a finite score. gflops: not counted yet.
+    failed_to_train: runs without a finite score. A candidate with one is not judged.
+    gflops: not counted yet.
     """
-    rows = (
-        [_verdict_value(results, verdict, candidate, name) for name in VERDICT_COLUMNS]
-        for _, verdict in sorted(verdicts.items())
-        for candidate in verdict.every_candidate
-    )
-    return _text(VERDICT_COLUMNS, rows)
+    rows: list[dict[str, object]] = []
+    for _, verdict in sorted(verdicts.items()):
+        judged = {candidate.strategy: candidate for candidate in verdict.every_candidate}
+        for strategy in dict.fromkeys([*judged, *results.candidates(verdict.size)]):
+            runs = [row for row in results.confirmed(verdict.size) if row.strategy == strategy and row.is_finished]
+            known = {
+                "size": verdict.size,
+                "family": str(strategy.family(results.num_groups)),
+                "strategy": _spelled(strategy),
+                "status": "failed",
+                "runs": len(runs),
+                "failed_to_train": sum(row.state == "FAIL" for row in runs),
+            }
+            if strategy in judged:
+                candidate = judged[strategy]
+                known |= {name: getattr(candidate, name) for name in CANDIDATE_COLUMNS}
+                known |= {"status": status(verdict, candidate), "runs": candidate.repeats}
+            rows.append(known)
+    return _text(VERDICT_COLUMNS, ([row.get(name) for name in VERDICT_COLUMNS] for row in rows))
 
 
 def _trial_value(row: Row, name: str) -> object:
@@ -52,21 +70,6 @@ def _trial_value(row: Row, name: str) -> object:
     if name == "strategy":
         return _spelled(row.strategy)
     return getattr(row.strategy if name in Space.model_fields else row, name)
-
-
-def _verdict_value(results: Results, verdict: Verdict, candidate: Candidate, name: str) -> object:
-    if name == "size":
-        return verdict.size
-    if name == "strategy":
-        return _spelled(candidate.strategy)
-    if name == "status":
-        return status(verdict, candidate)
-    if name == "runs":
-        return candidate.repeats
-    if name == "failed_to_train":
-        own = [row for row in results.confirmed(verdict.size) if row.strategy == candidate.strategy]
-        return sum(row.state == "FAIL" for row in own)
-    return getattr(candidate, name, None)
 
 
 def _spelled(strategy: FreezingStrategy) -> str:

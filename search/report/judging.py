@@ -29,8 +29,8 @@ def judging(results: Results) -> list[str]:
 def _judge(results: Results) -> str:
     if results.cross_validated:
         return (
-            f"Judged by cross-validation: there is no test set, so each of the {results.labels} labels tests in turn, "
-            "in repeats that don't train on it."
+            f"Judged by cross-validation: there is no test set, so one part of the {results.labels} labels tests at a "
+            "time, in a repeat that does not train on it."
         )
     counts = {row.test_examples for row in results.rows if row.test_examples is not None}
     return f"Judged on {max(counts)} test examples, which no trial trains on." if counts else ""

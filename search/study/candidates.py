@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from search.spec.study_spec import StudySpec
 from search.study.space import fixed_params, suggest
-from search.verdict.confirm import best_of_each_family, candidates
+from search.verdict.confirm import candidates, unsearched_candidates
 from search.verdict.metric import Metric
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
@@ -64,7 +64,7 @@ def of_unexplored(
 
     trials, rows: of the next smaller size.
     """
-    found = {one: Origin.of_baseline(one, spec, num_groups=num_groups) for one in baselines}
-    for row in best_of_each_family(rows, metric=metric):
-        found.setdefault(row.strategy, Origin.of_trial(trials[row.number], row, warm_started_from=row.size))
-    return found
+    first = {row.strategy: row for row in reversed(rows)}
+    origins = {one: Origin.of_trial(trials[row.number], row, warm_started_from=row.size) for one, row in first.items()}
+    origins |= {one: Origin.of_baseline(one, spec, num_groups=num_groups) for one in baselines}
+    return {one: origins[one] for one in unsearched_candidates(baselines, rows, metric=metric)}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import rotations
 from search.data.load import load_data
-from search.data.splits import Split, Splits, check_sizes, missing_classes
+from search.data.splits import Split, Splits, check_sizes, missing_classes, untested_classes
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
 from search.models.network import Network, Parts
@@ -67,11 +67,10 @@ class Task:
         data = prepared(task.data, task.network, spec, cache=cache)
         splits = _splits(spec, data)
         check_sizes(splits, spec.task.sizes, classes=data.classes)
-        lines = missing_classes(splits, spec.task.sizes, data.classes)
-        data = replace(data, notes=(*data.notes, *(f"{data.origin}: {line}" for line in lines)))
+        lines = [*missing_classes(splits, spec.task.sizes, data.classes), *untested_classes(data)]
         if spec.task.shuffle_labels:
             data = _shuffled(data, seed=spec.search.seed)
-        return replace(task, data=data, splits=splits)
+        return replace(task, data=data, splits=splits).noted([f"{data.origin}: {line}" for line in lines])
 
     @classmethod
     def inspect(cls, spec: StudySpec) -> "Task":
@@ -114,14 +113,12 @@ class Task:
             weights=load_weights(spec.model, network, parts.backbone),
         )
         check_fit(spec, parts=parts, groups=groups, example=example, outputs=data.outputs)
+        fresh = parts
         if ":" in spec.model.backbone:
             with seeded(task.seed(0)):
-                rebuilt = network.build()
-            check_own(spec, parts=parts, rebuilt=rebuilt)
-            task = task.noted(dropped(spec, data, rebuilt))
-        else:
-            task = task.noted(dropped(spec, data, parts))
-        return task
+                fresh = network.build()
+            check_own(spec, parts=parts, rebuilt=fresh)
+        return task.noted(dropped(spec, data, fresh))
 
     def noted(self, lines: Sequence[str]) -> "Task":
         """Return the task with more notes for the user."""
@@ -148,7 +145,7 @@ class Task:
             "all": self.splits.all,
             "unexplored": [size for size in self.sizes if not self.splits.explores(size)],
             "cross_validated": self.data.cross_validated,
-            "labels": self.splits.labels_drawn_from,
+            "labels": len(self.data.pool),
         }
 
     @property

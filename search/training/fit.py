@@ -107,10 +107,7 @@ def fit(
     if pruned:
         state = TrialState.PRUNED
     elif not math.isfinite(value):
-        state, reason = (
-            TrialState.FAIL,
-            f"{task.metric.name} was not finite at the end of training",
-        )
+        state, reason = TrialState.FAIL, f"{task.metric.name} was not finite at the end of training"
     return FitResult(
         state=state,
         value=value,
@@ -157,8 +154,8 @@ def _build(
 
 def scaling_of(task: Task, *, size: int, repeat: int) -> Scaling:
     """Return the scaling of targets by a repeat's training examples."""
-    targets = task.take(task.split(repeat=repeat, size=size).train).targets
-    return Scaling.of(targets, classes=task.data.classes, wanted=task.spec.train.class_weight)
+    drawn = torch.from_numpy(task.split(repeat=repeat, size=size).train)
+    return Scaling.of(task.data.pool.targets[drawn], classes=task.data.classes, wanted=task.spec.train.class_weight)
 
 
 def _loaders(task: Task, reader: Reader | None, split: Split, *, repeat: int) -> tuple[TrainLoader, EvalLoader | None]:
@@ -190,14 +187,12 @@ def _score(
             model, test, task, repeat=repeat, groups=groups, compute_format=compute_format, progress=progress
         )
     else:
-        batch_size = eval_batch(task.spec.train.batch_size)
-        outputs = predict(model, test, batch_size=batch_size, progress=progress)
+        assert isinstance(model, TaskModule)
+        outputs = predict(model, test, batch_size=eval_batch(task.spec.train.batch_size), progress=progress)
         scores = score(outputs, test.targets, metric=task.metric, groups=groups)
         values = scores.values
-        if len(split.validate):
-            validation = task.take(split.validate)
-            found = predict(model, validation, batch_size=batch_size, progress=progress)
-            values = values | validation_scores(found, validation.targets)
+        if model.validated is not None:
+            values = values | validation_scores(*model.validated)
     if scores is None:
         return {"scores": values}
     judging = task.data.pool if task.data.cross_validated else task.data.test

@@ -53,6 +53,14 @@ class TaskModule(LightningModule):
         self._scaling = scaling or Scaling()
         self._validated: list[tuple[Tensor, Tensor]] = []
 
+    @property
+    def validated(self) -> tuple[Tensor, Tensor] | None:
+        """Outputs and targets of the last validation, on the CPU; None without one."""
+        if not self._validated:
+            return None
+        outputs, targets = (torch.cat(parts).cpu() for parts in zip(*self._validated, strict=True))
+        return outputs, targets
+
     def forward(self, inputs: Tensors | PartialInputs) -> Tensor:
         return self._scaling.back(self._outputs(inputs))
 
@@ -79,7 +87,8 @@ class TaskModule(LightningModule):
         self._validated.append((self(inputs), targets))
 
     def on_validation_epoch_end(self) -> None:
-        outputs, targets = (torch.cat(parts).cpu() for parts in zip(*self._validated, strict=True))
+        assert self.validated is not None
+        outputs, targets = self.validated
         cheap = ["loss"] if targets.is_floating_point() else ["loss", "accuracy"]
         found = evaluate(outputs, targets, dict.fromkeys([self._metric, *cheap]))
         self.log_dict({METRICS[name].validated: value for name, value in found.items()})

@@ -30,6 +30,17 @@ def candidates(explored: Sequence[Row], *, metric: Metric) -> list[FreezingStrat
     return [*dict.fromkeys(row.strategy for row in [*best, *baselines])]
 
 
+def unsearched_candidates(
+    baselines: Sequence[FreezingStrategy], smaller: Sequence[Row], *, metric: Metric
+) -> list[FreezingStrategy]:
+    """Return the candidates of a size that is not explored.
+
+    smaller: the exploring trials of the next smaller size. The best of each family joins the baselines.
+    """
+    best = best_of_each_family(smaller, metric=metric)
+    return [*dict.fromkeys([*baselines, *(row.strategy for row in best)])]
+
+
 def ended(confirmed: Iterable[Row]) -> dict[Place, Row]:
     """Return the confirm trials that have ended, by their places."""
     return {(row.strategy, row.repeat): row for row in confirmed if row.judged and row.is_finished}

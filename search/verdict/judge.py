@@ -11,7 +11,7 @@ from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
 from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, knows_examples, score_matrix
-from search.verdict.statistics import CERTAIN, Comparison, compare, sharing
+from search.verdict.statistics import Comparison, compare, sharing, sole_winner
 from search.verdict.trivial import Trivial
 from strategies import FreezingStrategy
 
@@ -153,15 +153,16 @@ def judge(results: Results, size: int) -> Verdict | None:
     trivial = Trivial.of(max(paired, key=len), metric=metric, kind=results.kind)
     # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
     recommended = every[0] if len(scores) < LEAST_REPEATS else _recommended(every, trivial, metric)
-    contenders = [c for c in families if c.contends]
-    certain = len(contenders) == 1 and len(families) > 1 and contenders[0].p_best >= CERTAIN
-    certain &= len(scores) >= LEAST_REPEATS and all(_beats(c, trivial, metric) for c in (recommended, *contenders))
+    place = sole_winner(np.array([c.p_best for c in families]), np.array([c.contends for c in families]))
+    winner = None if place is None else families[place]
+    if winner is not None and not all(_beats(c, trivial, metric) for c in (recommended, winner)):
+        winner = None
     return Verdict(
         size=size,
         repeats=len(scores),
         candidates=families,
         every_candidate=every,
-        winner=contenders[0] if certain else None,
+        winner=winner,
         recommended=recommended,
         near_optimal=near_optimal(results, size, every),
         failed=tuple(dict.fromkeys(str(s.family(results.num_groups)) for s, rows in runs.items() if rows is None)),

@@ -73,8 +73,7 @@ class Results:
         explored = [] if searched is None else self.explored(searched)
         if size not in self.unexplored:
             return confirm.candidates(explored, metric=self.metric)
-        best = confirm.best_of_each_family(explored, metric=self.metric)
-        return [*dict.fromkeys([*self.baselines, *(row.strategy for row in best)])]
+        return confirm.unsearched_candidates(self.baselines, explored, metric=self.metric)
 
     def _searched(self, size: int) -> int | None:
         """Return the size that finds its candidates: itself, or the next smaller with trials."""

@@ -54,9 +54,13 @@ class Comparison:
     @property
     def winner(self) -> int | None:
         """The only contender among several strategies, if it is certain to be the best."""
-        is_alone = self.contends.sum() == 1 and len(self.contends) > 1
-        is_certain = is_alone and self.p_best[self.contends][0] >= CERTAIN
-        return int(self.contends.argmax()) if is_certain else None
+        return sole_winner(self.p_best, self.contends)
+
+
+def sole_winner(p_best: Array, contends: NDArray[np.bool_]) -> int | None:
+    """Return the only contender of several strategies, or families, if its P(best) is certain enough."""
+    is_alone = contends.sum() == 1 and len(contends) > 1
+    return int(contends.argmax()) if is_alone and p_best[contends][0] >= CERTAIN else None
 
 
 def sharing(trained: int, *, labels: int, crossed: bool = False) -> float:

@@ -47,7 +47,7 @@ def test_few_images_are_judged_by_cross_validation(photos, search):
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line for line in (done.stdout + done.stderr).splitlines() if "test set" in line]
     assert len(said) == 1
-    assert "120 labels and no test set: judged by cross-validation, each label tests in turn." in said[0]
+    assert "120 labels and no test set: judged by cross-validation, one part of them at a time." in said[0]
     assert "40 labels: " in done.stdout
     assert "96 labels: " in done.stdout
     page = (photos / "studies" / "mine" / "report.html").read_text()

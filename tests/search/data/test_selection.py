@@ -93,3 +93,49 @@ def test_labels_sort_by_number_if_all_are_whole_numbers():
     indices, names = class_indices(["b", "10", "a"])
     assert names == ("10", "a", "b")
     assert indices.tolist() == [2, 0, 1]
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 2)), min_size=4, max_size=30), st.floats(0.05, 0.6))
+def test_held_out_groups_leave_each_class_two_labels(groups, share):
+    """At least two groups test, of large ones more labels than the share; a class keeps two for the pool."""
+    whose = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor([count for count, _ in groups]))
+    targets = torch.tensor([label for count, label in groups for _ in range(count)])
+    raw = RawData(pool=Examples(whose, targets, whose), test=None, classes=("a", "b", "c"))
+    try:
+        data = select(raw, test=share)
+    except TaskError:
+        left = torch.bincount(targets, minlength=3).tolist()
+        assert not any(left[label] - count >= 2 for count, label in groups)
+        return
+    held, kept = {*data.test.groups.tolist()}, {*data.pool.groups.tolist()}
+    assert not held & kept
+    before, after = (torch.bincount(part, minlength=3) for part in (targets, data.pool.targets))
+    assert ((after >= 2) | (after == before)).all()
+    assert len(held) <= 2 or len(data.test) <= share * len(targets) + 0.5
+
+
+def test_a_rare_class_is_kept_to_learn_from():
+    """A class of one patient stays in the pool, and is tested by none."""
+    whose = torch.arange(600) // 20
+    targets = (whose == 7).long()
+    raw = RawData(pool=Examples(whose, targets, whose), test=None, classes=("well", "ill"))
+    data = select(raw, test=0.2)
+    assert [int((part.targets == 1).sum()) for part in (data.pool, data.test)] == [20, 0]
+    assert len(data.test) == 120
+
+
+def test_few_groups_are_cross_validated():
+    """However many labels they have; with more a fifth is held out."""
+    for groups, crossed in ((99, True), (100, False)):
+        whose = torch.arange(1200) % groups
+        data = select(RawData(pool=Examples(whose, torch.arange(1200) % 2, whose), test=None, classes=("a", "b")))
+        assert data.cross_validated == crossed
+        assert ("99 groups and no test set: judged by cross-validation" in data.notes[-1]) == crossed
+
+
+def test_a_giant_group_is_not_all_that_is_left():
+    """Two groups stay to learn from, however many labels one of them has."""
+    whose = (torch.arange(1200) - 1100).clamp(min=0)
+    data = select(RawData(pool=Examples(whose, torch.arange(1200) % 2, whose), test=None, classes=("a", "b")), test=0.2)
+    assert len({*data.pool.groups.tolist()}) == 2
+    assert len({*data.test.groups.tolist()}) == 98

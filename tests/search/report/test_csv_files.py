@@ -47,6 +47,11 @@ def check_means(results):
     means = means_of(read(trials_csv(results)), results.metric.attribute)
     assert table
     for record in table:
+        if record["status"] == "failed":
+            assert record["failed_to_train"] == "1"
+            assert (record["score"], record["mean"]) == ("", "")
+            continue
+        assert record["failed_to_train"] == "0"
         assert float(record["mean"]) == pytest.approx(means[record["size"], record["strategy"]])
 
 

@@ -14,8 +14,8 @@ from tests.search.verdict.test_judge import TWICE, regression, squared_errors
 LAST = "At 50 labels, which is all there are, repeats differ by their seed alone: that answer is for these labels."
 TESTED = "Judged on 300 test examples, which no trial trains on."
 CROSSED = (
-    "Judged by cross-validation: there is no test set, so each of the {} labels tests in turn, in repeats that don't "
-    "train on it."
+    "Judged by cross-validation: there is no test set, so one part of the {} labels tests at a time, in a repeat "
+    "that does not train on it."
 )
 SHARED = (
     "Repeats at 50 of {} labels have most of them in common, so they are no new draws; the intervals allow for that."

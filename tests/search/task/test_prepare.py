@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from search.data.load import load_data
+from search.data.splits import untested_classes
 from search.models.registry import find_network
 from search.spec.study_spec import StudySpec
 from search.task.prepare import prepared
@@ -107,7 +108,9 @@ def test_a_class_that_the_test_set_loses_is_named(tmp_path, monkeypatch):
             for number in range(count):
                 pixels.save(tmp_path / "scans" / part / name / f"{number}.png")
     (tmp_path / "scans" / "test" / "dog" / "0.png").write_bytes(b"")
-    assert "the test set has no image of class 'dog' left." in load(study()).notes[-1]
+    data = load(study())
+    assert "1 of 26 images can't be read: test/dog/0.png" in data.notes[-1]
+    assert untested_classes(data) == ["the test set has no example of 1 of 2 classes (dog): none is scored."]
 
 
 def test_validation_images_count_and_are_prepared(tmp_path, monkeypatch):

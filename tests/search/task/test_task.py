@@ -1,15 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from search.data.examples import Examples
 from search.data.load import load_data
 from search.errors import SpecError, TaskError
 from search.spec.study_spec import StudySpec, find_study_file
-from search.task.checks import check_metric
 from search.task.task import Task
 from strategies import FreezingStrategy
 
@@ -66,14 +62,6 @@ def test_each_data_set_is_loaded_once(spec, monkeypatch):
     monkeypatch.setattr("search.task.task.load_data", load)
     assert Task.load(spec).source is not None
     assert names == ["digits", "digits-0-4"]
-
-
-def test_metrics_of_classes_are_refused_for_a_regression(spec, task):
-    numbers = Examples(torch.randn(800, 1, 8, 8), torch.randn(800))
-    data = replace(task.data, pool=numbers, test=numbers, classes=())
-    with pytest.raises(TaskError) as caught:
-        check_metric(spec.changed(task={"metric": "auroc"}), data, task.parts)
-    assert str(caught.value) == ("[task] metric = 'auroc': this is a regression task; allowed: loss, mae, rmse, r2.")
 
 
 @pytest.mark.parametrize(
@@ -301,27 +289,3 @@ def test_a_network_of_your_own_sees_all_images_alike(own, tmp_path, model, shape
     task = Task.load(spec.changed(task={"data": "images", "sizes": [8]}))
     for examples in (task.data.pool, task.data.test):
         assert examples.__getitems__([0, 1])[0].shape == (2, *shape)
-
-
-@pytest.mark.parametrize(
-    ("metric", "targets", "test", "message"),
-    [
-        ("auroc", [0] * 296 + [1] * 4, None, r"'auroc': class '1' has 4 labels, and each part of a cross-validation"),
-        ("average_precision", [0] * 296 + [1] * 4, None, "'average_precision': class '1' has 4 labels"),
-        ("auroc", [0, 1] * 150, [0] * 40, "'auroc': the test set needs examples of two classes"),
-        ("r2", [0.5] * 300, [0.5] * 40, "'r2': the targets that test do not vary; allowed: loss, mae, rmse"),
-    ],
-)
-def test_metric_that_is_not_defined_in_testing_is_refused(metric, targets, test, message, tmp_path, monkeypatch):
-    """Before anything trains, with the class and its count."""
-    monkeypatch.chdir(tmp_path)
-    arrays = {"x": np.random.default_rng(0).normal(size=(300, 8, 1)), "y": np.array(targets)}
-    if test is not None:
-        arrays |= {"x_test": np.random.default_rng(1).normal(size=(40, 8, 1)), "y_test": np.array(test)}
-    np.savez("data.npz", **arrays)
-    content = {
-        "task": {"data": "data.npz", "sizes": [30], "metric": metric},
-        "model": {"backbone": "lstm", "weights": "none", "options": {"input_size": 1, "hidden_size": 4}},
-    }
-    with pytest.raises(TaskError, match=message):
-        Task.load(StudySpec.from_dict(content, where="test"))
