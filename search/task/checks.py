@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from search.data.duplicates import shared
 from search.data.examples import TaskData, Tensors
 from search.data.images import Images
-from search.data.splits import Splits, check_groups, check_sizes
+from search.data.split_checks import check_groups, check_sizes
+from search.data.splits import Splits
 from search.errors import SpecError, TaskError
 from search.models.network import Parts
 from search.spec.study_spec import StudySpec

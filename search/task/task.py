@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from search.data.examples import Examples, TaskData, Tensors
 from search.data.images import rotations
 from search.data.load import load_data
-from search.data.splits import Split, Splits, check_sizes, missing_classes, untested_classes
+from search.data.split_checks import check_sizes, missing_classes, untested_classes
+from search.data.splits import Split, Splits
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
 from search.models.network import Network, Parts

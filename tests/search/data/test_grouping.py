@@ -16,7 +16,8 @@ from search.data.grouping import Grouping
 from search.data.images import rotations
 from search.data.load import load_data
 from search.data.selection import select
-from search.data.splits import Splits, check_groups, missing_classes
+from search.data.split_checks import check_groups, missing_classes
+from search.data.splits import Splits
 from search.errors import TaskError
 from tests.search.data.patients import KINDS, patients_in, write
 

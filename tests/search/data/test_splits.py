@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from search.data.examples import Examples, TaskData
 from search.data.load import load_data
-from search.data.splits import Splits, check_sizes
+from search.data.split_checks import check_sizes
+from search.data.splits import Splits
 from search.errors import TaskError
 
 SIZES = [50, 100, 200, 400, 800]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from search.data.examples import Examples, TaskData
-from search.data.splits import untested_classes
+from search.data.split_checks import untested_classes
 from search.errors import TaskError
 from search.spec.study_spec import StudySpec, find_study_file
 from search.task.checks import check_metric

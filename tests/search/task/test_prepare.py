@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from search.data.load import load_data
-from search.data.splits import untested_classes
+from search.data.split_checks import untested_classes
 from search.models.registry import find_network
 from search.spec.study_spec import StudySpec
 from search.task.prepare import prepared
