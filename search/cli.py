@@ -44,6 +44,7 @@ DATABASE = "The database, if not the study's own SQLite file: a URL, or env:VARI
 Storage = Annotated[str | None, typer.Option(metavar="URL", help=DATABASE)]
 Sizes = Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")]
+REPEATS = "Repeats of each candidate, instead of the file's. More than a study has continue its race."
 CLUSTER = 'The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
@@ -55,6 +56,7 @@ def run(
     storage: Storage = None,
     sizes: Sizes = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials at each size, instead of the file's.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help=REPEATS)] = None,
     workers: Workers = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
@@ -77,12 +79,13 @@ def run(
             storage=storage,
             sizes=_sizes(sizes),
             trials=trials,
+            repeats=repeats,
             workers=workers,
             out=out,
             seed=seed,
             engine=engine.value,
             address=address,
-        )
+        ).resuming(repeats)
         (estimate if dry_run else run_study)(config, console=Console())
 
 

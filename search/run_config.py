@@ -37,6 +37,7 @@ class RunConfig:
         storage: str | None = None,
         sizes: list[Size] | None = None,
         trials: int | None = None,
+        repeats: int | None = None,
         workers: int = 2,
         out: Path = OUT,
         seed: int | None = None,
@@ -47,8 +48,9 @@ class RunConfig:
         file = find_study_file(study)
         spec = StudySpec.from_file(file)
         search = {key: value for key, value in (("trials", trials), ("seed", seed)) if value is not None}
-        if search:
-            spec = spec.changed(search=search)
+        confirm = {} if repeats is None else {"repeats": repeats}
+        if search or confirm:
+            spec = spec.changed(search=search, confirm=confirm)
         for size in sizes or []:
             if size not in spec.task.sizes:
                 allowed = ", ".join(map(str, spec.task.sizes))
@@ -66,10 +68,24 @@ class RunConfig:
             address=address,
         )
 
+    def resuming(self, repeats: int | None = None) -> Self:
+        """Return these settings with the stored study's repeats, where those are more.
+
+        repeats: asked for on the command line. Raises `SpecError` where the study has more.
+        """
+        stored = self._stored_spec()
+        if stored is None or stored.confirm.repeats <= self.spec.confirm.repeats:
+            return self
+        if repeats is not None:
+            least = stored.confirm.repeats
+            raise SpecError(
+                f"--repeats {repeats}: {self.location.name!r} has {least} already; allowed: {least} or more."
+            )
+        return replace(self, spec=self.spec.changed(confirm={"repeats": stored.confirm.repeats}))
+
     def joining(self) -> Self:
         """Return these settings with the budgets of the stored study, where those are larger."""
-        with connected(self.location.database) as storage:
-            stored = None if storage is None else stored_spec(storage, self.location)
+        stored = self._stored_spec()
         if stored is None:
             return self
         own = self.spec
@@ -79,6 +95,10 @@ class RunConfig:
             confirm={"repeats": max(own.confirm.repeats, stored.confirm.repeats)},
         )
         return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == own.task.sizes else self.sizes)
+
+    def _stored_spec(self) -> StudySpec | None:
+        with connected(self.location.database) as storage:
+            return None if storage is None else stored_spec(storage, self.location)
 
     def stored(self) -> Results | None:
         """Return the stored study, with this run's budgets; None if there is none yet.
