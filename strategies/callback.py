@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from strategies.freeze import set_trainable, trained_parameters
+from strategies.freeze import set_gradients, set_modes, trained_parameters
 from strategies.groups import Groups, LayerGroup, layer_groups
 from strategies.schedule import Schedule
 from strategies.strategy import FreezingStrategy
@@ -23,6 +23,7 @@ from strategies.trainer_checks import (
     rate_indices,
     warn_of_frozen,
     warn_of_missing,
+    warn_of_unfrozen,
 )
 
 
@@ -34,9 +35,12 @@ class FreezingCallback(Callback):
 
     Before every epoch the schedule sets what trains, and before every batch the learning rates, if the strategy moves
     them. So a run that resumes from a checkpoint in any phase is right. Lightning's `BaseFinetuning` loses its state on
-    resume (Lightning #21901) and trains frozen batch norm (#15063). Parameters that other code has frozen stay so, with
-    a warning, unless the strategy has `parameters` = "all". Only L2-SP has state: checkpoints hold the weights at the
-    start of the fit.
+    resume (Lightning #21901) and trains frozen batch norm (#15063). Only L2-SP has state: checkpoints hold the weights
+    at the start of the fit.
+
+    Parameters that other code has frozen stay so, with a warning, unless the strategy has `parameters` = "all". The
+    module's own hooks may do it up to the first batch. For that, all that will ever train requires gradients until
+    then. What its hooks unfreeze is frozen again, with a warning.
 
     Use it with `param_groups`: the optimizer must hold from the start all that will ever train; a warning names what
     it lacks outside the backbone. Without `lr_growth`, `warmup_steps` or `scheduler`, learning rates belong to the
@@ -69,16 +73,20 @@ class FreezingCallback(Callback):
         self._rate_indices: list[list[int]] = []  # of each optimizer's parameter groups, among the factors
         self._pulled: dict[str, nn.Parameter] = {}  # parameters under L2-SP, by name in the backbone
         self._start: dict[str, Tensor] = {}  # their values at the start
+        self._before_first_batch = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
         check_devices(trainer)
         self._start = {}
+        self._before_first_batch = True
         if not isinstance(trainer.strategy, DDPStrategy) and not self._has_parts(pl_module):
             return  # the module builds its parts in a hook of its own; only a wrap needs them now
         self._read(trainer, pl_module)
-        self._set_trainable(pl_module, [unfreeze is not None for unfreeze in self._schedule.unfreeze_epochs])
+        trainable = [unfreeze is not None for unfreeze in self._schedule.unfreeze_epochs]
+        self._set_gradients(pl_module, trainable)
+        self._set_modes(pl_module, trainable)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._start = state_dict["start"]
@@ -90,10 +98,6 @@ class FreezingCallback(Callback):
         self._read(trainer, pl_module)  # again: synchronised batch norm replaces modules in between
         check_wrap(trainer, self._schedule)
         check_averaging(trainer, self._layers, self._schedule, self.strategy)
-        check_parameters(trainer, self._layers, self._schedule, self.strategy)
-        head = pl_module.get_submodule(self.head)
-        warn_of_frozen(pl_module, head, self._layers, self._schedule, self.strategy)
-        warn_of_missing(trainer, pl_module, self._layers)
         if self._schedule.rates_move:
             check_rates(trainer, self.strategy)
             self._rate_indices = [rate_indices(optimizer, self._layers) for optimizer in trainer.optimizers]
@@ -102,7 +106,7 @@ class FreezingCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A checkpoint has restored the epoch by now (one that resumes midway has no epoch start) ...
-        self._set_trainable(pl_module, self._schedule.trainable(trainer.current_epoch))
+        self._set_modes(pl_module, self._schedule.trainable(trainer.current_epoch))
         if self._schedule.rates_move:
             check_length(trainer)
             # ... and the optimizer's groups with their initial rates.
@@ -111,10 +115,23 @@ class FreezingCallback(Callback):
                     group.setdefault("initial_lr", group["lr"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._set_trainable(pl_module, self._schedule.trainable(trainer.current_epoch))
+        if not self._before_first_batch:
+            self._set_gradients(pl_module, self._schedule.trainable(trainer.current_epoch))
+        self._set_modes(pl_module, self._schedule.trainable(trainer.current_epoch))
         self._set_rates(trainer, 0)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._before_first_batch:
+            check_parameters(trainer, self._layers, self._schedule, self.strategy)
+            head = pl_module.get_submodule(self.head)
+            warn_of_frozen(pl_module, head, self._layers, self._schedule, self.strategy)
+            warn_of_missing(trainer, pl_module, self._layers)
+        if self._before_first_batch or batch_idx == 0:  # the module's own hooks came in between
+            trainable = self._schedule.trainable(trainer.current_epoch)
+            if not self._before_first_batch:
+                warn_of_unfrozen(pl_module, self._layers, trainable)
+            self._set_gradients(pl_module, trainable)
+            self._before_first_batch = False
         self._set_rates(trainer, batch_idx)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -139,12 +156,16 @@ class FreezingCallback(Callback):
         endless = trainer.max_epochs is None or trainer.max_epochs < 0
         self._schedule = self.strategy.schedule(len(self._layers), None if endless else trainer.max_epochs)
 
-    def _set_trainable(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
-        strategy, head = self.strategy, pl_module.get_submodule(self.head)
+    def _set_gradients(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
+        strategy = self.strategy
         if strategy.parameters == "all":
-            head.requires_grad_(True)
+            pl_module.get_submodule(self.head).requires_grad_(True)
+        set_gradients(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
+
+    def _set_modes(self, pl_module: LightningModule, trainable: Sequence[bool]) -> None:
+        strategy, head = self.strategy, pl_module.get_submodule(self.head)
         head.train()
-        set_trainable(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
+        set_modes(self._layers, trainable, parameters=strategy.parameters, batch_norm=strategy.batch_norm)
         if head in set(pl_module.get_submodule(self.backbone).modules()):
             head.train()  # a frozen backbone's mode has reached it
 

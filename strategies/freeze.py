@@ -25,14 +25,17 @@ def set_trainable(
     `parameters` and `batch_norm` are a strategy's fields.
 
     Parameters that other code has frozen stay so, with a batch norm's statistics, unless `parameters` = "all".
-
-    Layers of one `nn.LSTM` (GRU, RNN) may be in several groups, but share one dropout rate. While any of them is
-    frozen, that dropout is off. The module stays in `train()` while any layer trains, as cuDNN's backward pass demands.
     """
-    states: dict[nn.Module, list[bool]] = {}
-    still: set[nn.Parameter] = set()
+    set_gradients(groups, trainable, parameters=parameters, batch_norm=batch_norm)
+    set_modes(groups, trainable, parameters=parameters, batch_norm=batch_norm)
+
+
+def set_gradients(
+    groups: Sequence[LayerGroup], trainable: Sequence[bool], *, parameters: Parameters, batch_norm: BatchNorm
+) -> None:
+    """Set `requires_grad` as `set_trainable` does."""
     for group, unfrozen in zip(groups, trainable, strict=True):
-        still |= _frozen_by_hand(group, parameters)
+        still = _frozen_by_hand(group, parameters)
         training = _chosen(group, parameters=parameters, batch_norm=batch_norm) - still if unfrozen else set()
         marked = vars(group.modules[0]).setdefault(_FROZEN, set())
         for name, parameter in zip(group.parameter_names, group.parameters, strict=True):
@@ -43,6 +46,20 @@ def set_trainable(
             parameter.requires_grad_(parameter in training)
             if parameter not in training:
                 parameter.grad = None  # the optimizer would still apply it
+
+
+def set_modes(
+    groups: Sequence[LayerGroup], trainable: Sequence[bool], *, parameters: Parameters, batch_norm: BatchNorm
+) -> None:
+    """Set `train()` or `eval()` as `set_trainable` does.
+
+    Layers of one `nn.LSTM` (GRU, RNN) may be in several groups, but share one dropout rate. While any of them is
+    frozen, that dropout is off. The module stays in `train()` while any layer trains, as cuDNN's backward pass demands.
+    """
+    states: dict[nn.Module, list[bool]] = {}
+    still: set[nn.Parameter] = set()
+    for group, unfrozen in zip(groups, trainable, strict=True):
+        still |= _frozen_by_hand(group, parameters)
         for module in group.modules:
             states.setdefault(module, []).append(unfrozen)
     # `train()` recurses, so containers go first, as their groups list them. Unlike `.training = ...`, it respects

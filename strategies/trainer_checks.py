@@ -91,6 +91,13 @@ def warn_of_frozen(
     _warn_of(still, module, advice)
 
 
+def warn_of_unfrozen(module: nn.Module, groups: Sequence[LayerGroup], trainable: Sequence[bool]) -> None:
+    """Name the parameters of frozen groups that other code has unfrozen since the epoch started."""
+    pairs = zip(groups, trainable, strict=True)
+    free = {p for group, trains in pairs if not trains for p in group.parameters if p.requires_grad}
+    _warn_of(free, module, "were unfrozen by other code and are frozen again: the strategy says when they train.")
+
+
 def warn_of_missing(trainer: Trainer, module: nn.Module, groups: Sequence[LayerGroup]) -> None:
     """Name the parameters outside the layer groups that require gradients, but are in no optimizer."""
     known = _held(trainer).union(*(group.parameters for group in groups))

@@ -91,7 +91,7 @@ def check_fit(spec: StudySpec, *, parts: Parts, groups: list[LayerGroup], exampl
             "[train] class_weight: a LightningModule's own steps have their own loss; weigh the classes there."
         )
     _check_head(parts, example, outputs=outputs)
-    _check_choices(spec, groups)
+    check_choices(spec, groups)
 
 
 def check_own(spec: StudySpec, *, parts: Parts, rebuilt: Parts) -> None:
@@ -132,8 +132,11 @@ def _check_head(parts: Parts, example: Tensors, *, outputs: int) -> None:
         raise TaskError(f"[model] backbone: its {part} must return outputs (N, {outputs}), got {shape}.")
 
 
-def _check_choices(spec: StudySpec, groups: list[LayerGroup]) -> None:
-    # The backbone must have some of the parameters that the space lets train.
+def check_choices(spec: StudySpec, groups: list[LayerGroup], *, where: str = "") -> None:
+    """Check that the backbone has parameters that the space lets train. Raises `TaskError`.
+
+    where: begins the message.
+    """
     if {*ends(spec.space.freeze_depth)} == {len(groups)}:
         return
     for choice, norms in product(
@@ -142,7 +145,7 @@ def _check_choices(spec: StudySpec, groups: list[LayerGroup]) -> None:
         strategy = FreezingStrategy(freeze_depth=0, parameters=choice, batch_norm=norms)
         if not trained_parameters(groups, strategy):
             raise TaskError(
-                f"[space] parameters = {choice!r} with batch_norm = {norms!r} leaves the backbone nothing "
+                f"{where}[space] parameters = {choice!r} with batch_norm = {norms!r} leaves the backbone nothing "
                 "to train; allowed: parameters = 'all', which also trains what was frozen by hand."
             )
 

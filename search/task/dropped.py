@@ -167,19 +167,24 @@ def _of_frozen(spec: StudySpec, parts: Parts) -> Iterator[str]:
     """Yield a line of parameters that the user froze by hand."""
     named = nn.ModuleDict({name: part for name, part in (("backbone", parts.backbone), ("head", parts.head)) if part})
     frozen = [name for name, parameter in named.named_parameters() if not parameter.requires_grad]
-    if not frozen:
-        return
-    choices = ends(spec.space.parameters) or ["trainable"]
-    if "all" in choices:
-        yield (
-            f'its requires_grad = False of {_shown(frozen)} is not taken where parameters = "all"; to have it: '
+    if frozen:
+        yield frozen_line(spec, frozen)
+
+
+def frozen_line(spec: StudySpec, names: Sequence[str], *, place: str = "") -> str:
+    """Return a line on parameters that the user froze by hand.
+
+    place: where in their code, with a blank before it.
+    """
+    if "all" in (ends(spec.space.parameters) or ["trainable"]):
+        return (
+            f'its requires_grad = False of {_shown(names)}{place} is not taken where parameters = "all"; to have it: '
             '[space] parameters = "trainable".'
         )
-    else:
-        yield (
-            f"{_shown(frozen)} with requires_grad = False stay frozen at every freeze depth; to train them: "
-            '[space] parameters = "all".'
-        )
+    return (
+        f"{_shown(names)} with requires_grad = False{place} stay frozen at every freeze depth; to train them: "
+        '[space] parameters = "all".'
+    )
 
 
 def _shown(names: Sequence[str]) -> str:

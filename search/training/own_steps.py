@@ -80,7 +80,7 @@ def check_steps(task: Task) -> list[str]:
         module = task.network.build().module
         if module is None:
             return []
-        examples, size = _few(task), task.spec.train.batch_size
+        examples, size = few(task), task.spec.train.batch_size
         logged = {step: _tried(step, without_checkpoints(module), examples, task, size=size) for step in STEPS}
     metric, scores = task.metric, {step: _named(found, step) for step, found in logged.items()}
     names = sorted({name for found in logged.values() for name in found})
@@ -149,7 +149,7 @@ def _tried(step: str, model: LightningModule, examples: Examples, task: Task, *,
         raise TaskError(f"{_where(task)}: its {step}_step fails: {one_line(error)}") from error
 
 
-def _few(task: Task) -> Examples:
+def few(task: Task) -> Examples:
     """Return some test examples, of all classes where they are as many."""
     test = task.split(repeat=0, size=task.sizes[0]).test
     count = min(len(test), CHECKED_BATCHES * task.spec.train.batch_size)

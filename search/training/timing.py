@@ -13,7 +13,7 @@ from search.spec.study_spec import StudySpec
 from search.study.space import baselines
 from search.task.task import Task
 from search.training.fit import fit
-from search.training.own_steps import check_steps
+from search.training.own_hooks import checked
 from strategies import FreezingStrategy
 
 
@@ -26,8 +26,7 @@ def seconds_per_trial(spec: StudySpec) -> tuple[Task, int, float]:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(spec.train.threads)
     with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
-        task = Task.load(spec, cache=Path(cache))
-        task = task.noted(check_steps(task))
+        task = checked(Task.load(spec, cache=Path(cache)))
         families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
         seconds = {}
         for epochs in (1, 1, 4):  # the first run warms up

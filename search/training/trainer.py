@@ -1,6 +1,7 @@
 """A lean Lightning Trainer, and a user's own module in it."""
 
 from collections.abc import Sequence
+from types import MethodType
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,7 +12,11 @@ from search.spec.tables import Train
 
 
 def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
-    """Give a user's own module the strategy's optimizer; its steps and metrics stay."""
+    """Give a user's own module the strategy's optimizer, and take its `val_dataloader`.
+
+    Lightning would call that where a split has no validation examples. Its steps and metrics stay.
+    """
+    module.val_dataloader = MethodType(LightningModule.val_dataloader, module)  # type: ignore[method-assign]
     module.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
     return without_checkpoints(module)
 

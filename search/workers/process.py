@@ -25,15 +25,14 @@ def load_task(spec: StudySpec, location: StudyLocation) -> "Task":
     import torch
 
     from search.task.task import Task
-    from search.training.own_steps import check_steps
+    from search.training.own_hooks import checked
 
     torch.set_num_threads(spec.train.threads)
     if not torch.cuda.is_available():
         # Every optimizer step looks for an accelerator. Unless this says that there is none, that takes 0.2 ms, and a
         # step of a linear probe on cached features takes 0.5 ms.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    task = Task.load(spec, cache=location.folder / "cache")
-    task = task.noted(check_steps(task))
+    task = checked(Task.load(spec, cache=location.folder / "cache"))
     gc.collect()
     gc.freeze()  # the task stays: the collections after each trial need not look at it
     return task

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 
 from strategies import FreezingCallback, FreezingStrategy, layer_groups, trained_parameters
 from strategies.freeze import set_trainable
-from tests.strategies.learner import EPOCHS, Module, loader, trainer
+from tests.strategies.learner import EPOCHS, Module, Watch, loader, trainer
 
 BY_HAND = ["backbone.1.0.weight", "backbone.2.1.weight", "backbone.2.1.bias", "head.bias"]
 STATISTICS = ["backbone.2.1.running_mean", "backbone.2.1.running_var", "backbone.2.1.num_batches_tracked"]
@@ -30,6 +30,20 @@ class HandFrozen(Module):
     def training_step(self, batch, index):
         torch.manual_seed(self.global_step)
         return super().training_step(batch, index)
+
+
+HOOKS = ["setup", "configure_model", "on_fit_start", "on_train_start", "on_train_epoch_start"]
+
+
+def frozen_in(hook):
+    """Return a module's class whose hook freezes the same, in the first epoch only."""
+
+    def freeze(module, **_):
+        if module.current_epoch == 0:
+            for name in BY_HAND:
+                module.get_parameter(name).requires_grad_(False)
+
+    return type("FrozenInHook", (Module,), {hook: freeze})
 
 
 def moved(module, before):
@@ -61,6 +75,38 @@ def test_all_trains_what_was_frozen_by_hand():
     before = copy.deepcopy(module.state_dict())
     trainer(FreezingCallback(strategy), epochs=3).fit(module, loader())
     assert moved(module, before) == all_of((1, 2), module)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("strategy", [FULL, GRADUAL])
+def test_what_a_hook_freezes_stays_frozen_and_is_named(strategy, hook):
+    """Also in groups that the strategy unfreezes later."""
+    module = frozen_in(hook)(strategy)
+    before = copy.deepcopy(module.state_dict())
+    with pytest.warns(UserWarning, match=WARNING):
+        trainer(FreezingCallback(strategy), epochs=4).fit(module, loader())
+    assert not moved(module, before) & {*BY_HAND}
+    free = all_of(range(strategy.freeze_depth, 3), module) - {*BY_HAND, *STATISTICS}
+    assert moved(module, before) - {*STATISTICS} == free
+
+
+def test_all_trains_what_a_hook_froze():
+    strategy = FreezingStrategy(freeze_depth=0, parameters="all", head_lr=0.05, backbone_lr_ratio=1)
+    module = frozen_in("on_fit_start")(strategy)
+    before = copy.deepcopy(module.state_dict())
+    trainer(FreezingCallback(strategy), epochs=2).fit(module, loader())
+    assert moved(module, before) == all_of((0, 1, 2), module)
+
+
+def test_what_a_hook_unfreezes_is_frozen_again():
+    class Unfreezing(Module):
+        def on_train_epoch_start(self):
+            self.backbone.requires_grad_(True)
+
+    watch = Watch(GRADUAL.schedule(3, 4))
+    with pytest.warns(UserWarning, match=r"parameter.s. \(backbone.0.0.weight, .* frozen again"):
+        trainer(FreezingCallback(GRADUAL), watch, epochs=4).fit(Unfreezing(GRADUAL), loader())
+    assert watch.seen == [(False, False, False), (False, False, True), (False, True, True), (False, True, True)]
 
 
 @pytest.mark.parametrize("fields", [{"freeze_depth": 3}, {"freeze_depth": 1, "parameters": "norm"}])
@@ -109,10 +155,15 @@ def test_a_backbone_frozen_by_hand_is_probed_or_refused():
             super().__init__(strategy)
             self.backbone.requires_grad_(False)
 
-    with pytest.raises(
-        MisconfigurationException, match=r'unless the strategy is a FreezingStrategy\(parameters="all"\)'
-    ):
-        trainer(FreezingCallback(FULL)).fit(Features(FULL), loader())
+    class Late(Module):
+        def on_fit_start(self):
+            self.backbone.requires_grad_(False)
+
+    for module in (Features(FULL), Late(FULL)):
+        with pytest.raises(
+            MisconfigurationException, match=r'unless the strategy is a FreezingStrategy\(parameters="all"\)'
+        ):
+            trainer(FreezingCallback(FULL)).fit(module, loader())
     probing = FreezingStrategy(freeze_depth=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

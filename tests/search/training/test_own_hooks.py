@@ -1,0 +1,155 @@
+"""Parameters that a user's module freezes in its hooks: kept, counted, named at the start, or refused."""
+
+import pytest
+import torch
+
+from search.errors import TaskError
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+from search.training.fit import fit
+from search.training.own_hooks import checked
+from strategies import FreezingStrategy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PROJECT = """
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Data(LightningDataModule):
+    def examples(self, seed, count):
+        x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+        return DataLoader(TensorDataset(x, (x[:, :3] > 0).sum(1)), 32)
+
+    def train_dataloader(self):
+        return self.examples(0, 300)
+
+    def test_dataloader(self):
+        return self.examples(1, 90)
+
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+    def training_step(self, batch, index):
+        return cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", cross_entropy(self(batch[0]), batch[1]))
+
+    def val_dataloader(self):
+        raise NotImplementedError
+
+
+class InSetup(Net):
+    def setup(self, stage):
+        self.backbone[2].weight.requires_grad_(False)
+
+
+class OnFitStart(Net):
+    def on_fit_start(self):
+        self.backbone[2].weight.requires_grad_(False)
+
+
+class FirstEpoch(Net):
+    def on_train_epoch_start(self):
+        if self.current_epoch == 0:
+            self.backbone[2].weight.requires_grad_(False)
+
+
+class Whole(Net):
+    def on_fit_start(self):
+        self.backbone.requires_grad_(False)
+
+
+class Fails(Net):
+    def training_step(self, batch, index):
+        return self.criterion(self(batch[0]), batch[1])
+"""
+FULL = FreezingStrategy(freeze_depth=0, head_lr=0.01, backbone_lr_ratio=1.0)
+LATE = FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, head_lr=0.01, backbone_lr_ratio=1.0)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "own_hooks_project.py").write_text(PROJECT)
+    monkeypatch.chdir(tmp_path)
+
+    def load(module, *, size=100, **space):
+        content = {
+            "task": {"data": "own_hooks_project:Data", "sizes": [size]},
+            "model": {"backbone": f"own_hooks_project:{module}", "weights": "none"},
+            "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
+            "space": {"pretrained": True, **space},
+        }
+        return Task.load(StudySpec.from_dict(content, where="test"))
+
+    return load
+
+
+@pytest.mark.filterwarnings("ignore:.*requires_grad = False before the fit")
+@pytest.mark.parametrize("strategy", [FULL, LATE])
+@pytest.mark.parametrize("module", ["InSetup", "OnFitStart", "FirstEpoch"])
+def test_fit_keeps_what_a_hook_freezes(project, module, strategy):
+    """The study names it before any training, and leaves it out of its counts."""
+    task = project(module)
+    whole = task.trainable_parameters(strategy)
+    task = checked(task)
+    assert task.data.notes[-1] == (
+        f"[model] backbone = 'own_hooks_project:{module}': 1 parameter (backbone.2.weight) with requires_grad = False "
+        'in its hooks stay frozen at every freeze depth; to train them: [space] parameters = "all".'
+    )
+    assert task.trainable_parameters(strategy) == whole - 256
+    before = task.build(strategy, repeat=0)[0].state_dict()
+    after = fit(task, strategy, size=100, repeat=0).model.backbone.state_dict()
+    assert [name for name in after if torch.equal(after[name], before[name])] == ["2.weight"]
+
+
+def test_fit_trains_what_a_hook_froze_where_all_may(project):
+    """The study says so at its start."""
+    task = checked(project("OnFitStart", parameters=["trainable", "all"]))
+    assert (
+        'of 1 parameter (backbone.2.weight) in its hooks is not taken where parameters = "all"' in task.data.notes[-1]
+    )
+    every = FreezingStrategy(freeze_depth=0, parameters="all", head_lr=0.01, backbone_lr_ratio=1.0)
+    before = task.build(every, repeat=0)[0].state_dict()
+    after = fit(task, every, size=100, repeat=0).model.backbone.state_dict()
+    assert not any(torch.equal(after[name], before[name]) for name in after)
+
+
+def test_checked_adds_nothing_where_no_hook_freezes(project):
+    """A module's own loaders are not asked for, and random numbers are left alone."""
+    task, state = project("Net"), torch.get_rng_state()
+    assert checked(task).data.notes == task.data.notes
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_fit_asks_no_module_for_loaders_where_nothing_validates(project):
+    """Its own validation data are none of the study's."""
+    task = project("Net", size="all")
+    assert len(task.split(repeat=1, size=300).validate) == 0
+    assert fit(task, FULL, size=300, repeat=1, test=True).scores["test_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("Whole", r"Whole': \[space\] parameters = 'trainable' with .* leaves the backbone nothing to train; allowed:"),
+        ("Fails", "Fails': training fails: AttributeError: 'Fails' object has no attribute 'criterion'"),
+    ],
+)
+def test_checked_refuses_before_training(project, module, message):
+    """Every trial would fail, or train the head alone."""
+    with pytest.raises(TaskError, match=message) as raised:
+        checked(project(module))
+    assert "\n" not in str(raised.value)
