@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -13,6 +12,7 @@ from unittest import mock
 import pytest
 
 from search.cli import main
+from tests.layouts import polar_snippets
 from tests.postgres import Postgres, programs
 
 TINY = """
@@ -152,13 +152,7 @@ def film_reviews() -> list[tuple[str, float]]:
     sdist = Path(os.environ.get("FROSTLINE_VADER", "vaderSentiment-3.3.2.tar.gz"))
     if not sdist.is_file():
         pytest.skip("FROSTLINE_VADER names no vaderSentiment-3.3.2.tar.gz")
-    with tarfile.open(sdist) as outer:
-        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
-        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
-            name = next(m for m in archive.getnames() if m.endswith("movieReviewSnippets_GroundTruth.txt"))
-            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
-    rated = [(text.strip(), float(rating)) for _, rating, text in (line.split("\t", 2) for line in lines)]
-    return [(text, rating) for text, rating in rated if abs(rating) > 0.5]
+    return polar_snippets(sdist, "movieReviewSnippets")
 
 
 @pytest.fixture(scope="session")

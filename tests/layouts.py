@@ -4,6 +4,7 @@ import csv
 import gzip
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,17 @@ def lay_out_climate(folder: Path) -> None:
         sea = [float(cell) for row in list(csv.reader(rows))[1:] for cell in row[1:]]
     for name, values in (("source", np.diff([np.mean(weeks) for weeks in months.values()])), ("target", sea)):
         (folder / f"{name}.csv").write_text("\n".join(["value", *map(str, values)]))
+
+
+def polar_snippets(sdist: Path, collection: str) -> list[tuple[str, float]]:
+    """Read vaderSentiment's snippets of a clear polarity, each with its mean rating, from its source archive."""
+    with tarfile.open(sdist) as outer:
+        inner = next(member for member in outer if member.name.endswith("hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=outer.extractfile(inner)) as archive:
+            name = next(m for m in archive.getnames() if m.endswith(f"{collection}_GroundTruth.txt"))
+            lines = archive.extractfile(name).read().decode("utf-8", errors="replace").splitlines()
+    rated = [(text.strip(), float(rating)) for _, rating, text in (line.split("\t", 2) for line in lines)]
+    return [(text, rating) for text, rating in rated if abs(rating) > 0.5]
 
 
 def lay_out_reviews(folder: Path, reviews: list[tuple[str, float]]) -> None:

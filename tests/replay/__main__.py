@@ -35,8 +35,8 @@ def replay() -> None:
 def fill_tables(
     task: Annotated[list[str] | None, typer.Option(help="A task; may be given again. All by default.")] = None,
     cells: Annotated[Path, typer.Option(help="Where trained blocks are kept.")] = Path("replay"),
-    repeats: Annotated[int, typer.Option(help="Repeats of the small tasks.")] = 20,
-    dear_repeats: Annotated[int, typer.Option(help="Repeats of the tasks with MobileNetV2.")] = 6,
+    repeats: Annotated[int, typer.Option(help="Repeats of the small tasks.")] = 10,
+    dear_repeats: Annotated[int, typer.Option(help="Repeats of real backbones; 0 packs what is trained.")] = 6,
     workers: int = 2,
 ) -> None:
     """Train what is not trained yet, and pack it into tests/replay/tables."""

@@ -3,11 +3,9 @@
 import gc
 import logging
 import os
-import re
-import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -17,11 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
 from torch import Tensor
 
 from search.activations.frozen_prefix import FrozenPrefix
-from search.data.splits import draw_order
 from search.device import PLAIN, ComputeFormat, eval_batch
 from search.storage.location import StudyLocation
 from search.task.task import Task
@@ -29,17 +25,10 @@ from search.training.fit import fit
 from search.training.module import predict
 from search.training.source_task import with_source_weights
 from strategies import FreezingStrategy
-from tests.layouts import fashion_mnist
+from tests.replay.data import prepare
 from tests.replay.grid import SMALL, Grid, spec_of, stops
 from tests.replay.table import TABLES, Cell, Table, accuracy, joined, stacked
 
-POOL = 5000
-"""Images of Fashion-MNIST's training set to draw from."""
-TESTED = {"fashion.npz": 1000, "fashion-few.npz": 400}
-"""Images of its test set: fewer where a forward pass is expensive."""
-EMOJI_TESTED = 400
-GENDERED = {"man", "men", "male", "woman", "women", "female", "person", "people"}
-"""Words by which the names of emoji that are nearly the same picture differ."""
 Block = tuple[str, int, int]
 """A task, a repeat and a size, of which all strategies are trained together."""
 
@@ -47,12 +36,12 @@ Block = tuple[str, int, int]
 def fill(folder: Path, *, assets: Path, tasks: list[str], repeats: int, dear_repeats: int, workers: int) -> None:
     """Train the blocks that the tables lack, repeat by repeat, then pack them in.
 
-    Each block is a file in `folder`: the same command resumes after a stop. A table of the old way, which trained on
-    four fifths, is filled from its first repeat.
+    Each block is a file in `folder`: the same command resumes after a stop. A table that `current` leaves out is filled
+    from its first repeat.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    prepare(folder, assets)
-    there = {task: table.repeats if (table := stored(task)) and table.trains_all else 0 for task in tasks}
+    prepare(folder, assets, [spec_of(task) for task in tasks])
+    there = {task: table.repeats if (table := current(task)) else 0 for task in tasks}
     wanted = [
         block
         for block in blocks(tasks, repeats, dear_repeats)
@@ -86,53 +75,17 @@ def stored(task: str) -> Table | None:
     return Table.load(task) if (TABLES / f"{task}.npz").is_file() else None
 
 
+def current(task: str) -> Table | None:
+    """Return the table as it is so far, unless it trained on four fifths, or has another grid or other sizes."""
+    table = stored(task)
+    if table is None or not table.trains_all or table.sizes != tuple(spec_of(task).task.sizes):
+        return None
+    return table if len(table.val_loss) == len(table.strategies) else None
+
+
 def file_of(folder: Path, block: Block) -> Path:
     task, repeat, size = block
     return folder / "cells" / f"{task}-{repeat}-{size}.npz"
-
-
-def prepare(folder: Path, assets: Path) -> None:
-    """Put the data that the study files name where they look for them, relative to `folder`."""
-    for source in ("mnist5k.npz", "mobilenet_v2-b0353104.pth"):
-        if not (folder / source).exists():
-            shutil.copy(assets / source, folder / source)
-    if not (folder / "vowels").exists():
-        shutil.copytree(assets / "japanese-vowels", folder / "vowels")
-    for name, tested in TESTED.items():
-        if not (folder / name).exists():
-            (x, y), (x_test, y_test) = fashion_mnist(assets, "train", POOL), fashion_mnist(assets, "t10k", tested)
-            np.savez(folder / name, x=x, y=y, x_test=x_test, y_test=y_test)
-    if not (folder / "emoji.npz").exists():
-        np.savez(folder / "emoji.npz", **emoji(assets))
-
-
-def emoji(assets: Path) -> dict[str, NDArray[Any]]:
-    """Return images and labels, `x` and `y`, and a test set of them; of near copies the first alone."""
-    with np.load(assets / "emoji-google.npz") as file:
-        images, labels, names = file["images"], file["labels"], file["names"].tolist()
-    seen: dict[str, int] = {}
-    for place, key in enumerate(copies(names)):
-        seen.setdefault(key, place)
-    kept = np.array([*seen.values()])
-    order = kept[draw_order(labels[kept], rng=np.random.default_rng(0))]
-    test, pool = order[:EMOJI_TESTED], order[EMOJI_TESTED:]
-    return {"x": images[pool], "y": labels[pool], "x_test": images[test], "y_test": labels[test]}
-
-
-def copies(names: Sequence[str]) -> list[str]:
-    """Return a key for each emoji that near copies share: `woman-running`, `man_running_facing_right`, `runner`.
-
-    The name without sex follows those with it.
-    """
-    keys: list[str] = []
-    follows = False
-    for name in names:
-        words = re.split("[-_]", name.removesuffix("_facing_right"))
-        plain = "-".join(word for word in words if word not in GENDERED)
-        sexed = bool(GENDERED.intersection(words))
-        keys.append(keys[-1] if follows and not sexed else plain or name)
-        follows = sexed
-    return keys
 
 
 # -- in a worker -------------------------------------------------------------------------------------------
@@ -142,7 +95,7 @@ def begin(folder: str) -> None:
     """Make ready a process that trains in that folder, on one thread."""
     os.chdir(folder)
     os.nice(6)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -165,8 +118,9 @@ def loaded(task: str) -> tuple[Task, FrozenPrefix | None]:
 
 
 def format_of(task: str) -> ComputeFormat:
-    """Return the format that is fastest on a CPU: depthwise convolutions want channels last."""
-    return ComputeFormat(channels_last=task not in SMALL)
+    """Return the format that is fastest on a CPU: channels last for depthwise convolutions, bfloat16 for a BERT."""
+    images = spec_of(task).model.image_size is not None
+    return PLAIN if task in SMALL else ComputeFormat(channels_last=images, bfloat16=not images)
 
 
 def train_block(block: Block) -> tuple[Block, float]:
@@ -265,12 +219,10 @@ def train_cell(
 def pack(folder: Path, task: str) -> Table | None:
     """Return the table with the repeats complete at every size; None before there is one.
 
-    A table of the old way is replaced, but for its source task's weights.
+    Of a table that `current` leaves out only the source task's weights stay.
     """
-    table, sizes = stored(task), spec_of(task).task.sizes
-    weights = table.weights if table is not None and table.weights else _weights(folder, task)
-    if table is not None and not table.trains_all:
-        table = None
+    before, table, sizes = stored(task), current(task), spec_of(task).task.sizes
+    weights = before.weights if before is not None and before.weights else _weights(folder, task)
     repeat = table.repeats if table is not None else 0
     while all(file_of(folder, (task, repeat, size)).is_file() for size in sizes):
         read = [np.load(file_of(folder, (task, repeat, size))) for size in sizes]

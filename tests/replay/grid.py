@@ -12,7 +12,7 @@ from strategies import FreezingStrategy
 HERE = Path(__file__).parent
 SMALL = ("digits", "fashion", "vowels")
 """The tasks whose networks are small enough for a full grid and many repeats."""
-TASKS = (*SMALL, "mobilenet", "emoji")
+TASKS = (*SMALL, "emoji", "efficientnet", "minilm", "mobilenet", "efficientnet-emoji", "minilm-tweets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +20,8 @@ class Grid:
     """Levels of each field. `depths` are those short of linear probing; `waits` are values of `epochs_per_group`.
 
     unfreeze_step: unfreeze epochs are its multiples, `unfreeze_steps` of them.
-    crossed: all levels are combined; if not, ratios below 1 come with the highest rate at unfreeze epoch 0 alone,
-        and gradual unfreezing with the ratio 1 there.
+    crossed: all levels are combined; if not, ratios below 1 and gradual unfreezing come at unfreeze epoch 0 alone,
+        and not with each other.
     """
 
     num_groups: int
@@ -62,11 +62,11 @@ class Grid:
         return cls(
             num_groups=num_groups,
             epochs=8,
-            depths=(0, num_groups // 2, num_groups - 2),
+            depths=(0, num_groups // 2, num_groups - 1),
             unfreeze_step=3,
             unfreeze_steps=2,
-            waits=(0, 1) if task == "emoji" else (0,),
-            crossed=task != "emoji",
+            waits=(0, 1),
+            crossed=False,
             ratios=(0.1, 1.0),
             rates=(1e-3, 4e-3),
             probing=(1e-3, 4e-3, 1.6e-2),
@@ -121,11 +121,7 @@ class Grid:
             return strategy
         if strategy.epochs_per_group:
             return replace(strategy, unfreeze_epoch=0, backbone_lr_ratio=1.0)
-        if strategy.backbone_lr_ratio == 1:
-            return strategy
-        if strategy.unfreeze_epoch:
-            return replace(strategy, backbone_lr_ratio=1.0)
-        return replace(strategy, head_lr=self.rates[-1])
+        return replace(strategy, backbone_lr_ratio=1.0) if strategy.unfreeze_epoch else strategy
 
 
 def spec_of(task: str) -> StudySpec:

@@ -11,7 +11,8 @@ from rich.table import Table as Text
 from search.study.space import baselines
 from search.training.fit import fit
 from strategies import FreezingStrategy
-from tests.replay.fill import begin, format_of, loaded, prepare
+from tests.replay.data import prepare
+from tests.replay.fill import begin, format_of, loaded
 from tests.replay.grid import spec_of
 from tests.replay.stops import OTHER_RATE, gap
 
@@ -21,7 +22,7 @@ SCHEDULERS = ("constant", "cosine")
 def report(tasks: Sequence[str], *, folder: Path, assets: Path, repeats: int) -> Iterator[Text]:
     """Train what `folder` lacks at each task's two smaller sizes, and yield a table of paired differences."""
     folder.mkdir(parents=True, exist_ok=True)
-    prepare(folder, assets)
+    prepare(folder, assets, [spec_of(task) for task in tasks])
     begin(str(folder))
     for task in tasks:
         labels = spec_of(task).task.sizes

@@ -121,7 +121,7 @@ def test_judged_stop_is_the_one_that_is_better(table):
 def test_report_prints_a_row_for_each_comparison(table, name):
     names = [one.name for one in fields(Cell)] + ["test_accuracy"]
     few = replace(table, sizes=table.sizes[:3], **{one: getattr(table, one)[:, :3] for one in names})
-    for printed in (few, Table.load("mobilenet")):
+    for printed in (few, Table.load("emoji")):
         texts = [*import_module(f"tests.replay.{name}").report([printed], studies=1)]
         assert texts
         assert all(isinstance(text, str) or text.row_count > 1 for text in texts)

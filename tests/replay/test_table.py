@@ -5,13 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from search.data.texts import texts
 from strategies import Family, FreezingStrategy
 from tests.replay import fill
-from tests.replay.fill import blocks, copies, train_cell
+from tests.replay.data import MAKERS, copies, prepare
+from tests.replay.fill import blocks, train_cell
 from tests.replay.grid import TASKS, Grid, spec_of, stops
 from tests.replay.table import TABLES, VALIDATED, Cell, Table, accuracy
 
-GROUPS = {"digits": 4, "fashion": 4, "vowels": 3, "mobilenet": 19, "emoji": 19}
+GROUPS = {
+    **dict.fromkeys(("digits", "fashion"), 4),
+    "vowels": 3,
+    **dict.fromkeys(("emoji", "mobilenet"), 19),
+    **dict.fromkeys(("efficientnet", "efficientnet-emoji"), 8),
+    **dict.fromkeys(("minilm", "minilm-tweets"), 7),
+}
 FILLED = [task for task in TASKS if (TABLES / f"{task}.npz").is_file()]
 
 
@@ -22,8 +30,7 @@ def test_grid_has_every_family_and_each_strategy_once(task):
     assert len(set(strategies)) == len(strategies)
     assert all(one == one.canonical(GROUPS[task], grid.epochs) for one in strategies)
     families = {one.family(GROUPS[task]) for one in strategies}
-    missing = set(Family) - families
-    assert missing <= ({Family.GRADUAL_UNFREEZING} if task == "mobilenet" else set())
+    assert families == set(Family)
     assert grid.epochs == spec_of(task).train.epochs
 
 
@@ -56,6 +63,29 @@ def test_blocks_come_repeat_by_repeat():
     assert [repeat for task, repeat, _ in order if task == "digits"] == sorted(list(range(20)) * 5)
     halfway = order[: len(order) // 2]
     assert {repeat for task, repeat, _ in halfway if task == "mobilenet"} == {0, 1, 2}
+
+
+def test_prepare_names_the_missing_archive_of_texts(tmp_path, monkeypatch):
+    """Nothing is written."""
+    monkeypatch.setenv("FROSTLINE_VADER", str(tmp_path / "nowhere.tar.gz"))
+    with pytest.raises(SystemExit, match="FROSTLINE_VADER must name"):
+        prepare(tmp_path, tmp_path, [spec_of("minilm")])
+    with pytest.raises(SystemExit, match="FROSTLINE_ASSETS must name"):
+        prepare(tmp_path, tmp_path, [spec_of("efficientnet-emoji"), spec_of("emoji")])
+    assert not [*tmp_path.iterdir()]
+
+
+def test_texts_are_split_without_loss(film_reviews, tmp_path, monkeypatch):
+    """No text is both in the pool and in the test set, and the product reads all."""
+    spec = spec_of("minilm")
+    MAKERS["films.tsv"](tmp_path / "films.tsv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = texts(spec.task.data, text="text", label="label", test=spec.task.test)
+    pool, test = set(data.pool.inputs.rows), set(data.test.inputs.rows)
+    assert (len(pool), len(test)) == (len(data.pool), len(data.test)) == (5000, 400)
+    assert not pool & test
+    assert (pool | test) <= {(" ".join(text.split()),) for text, _ in film_reviews}
+    assert data.classes == ("bad", "good")
 
 
 def test_stops_are_the_ends_of_quarters():
@@ -124,9 +154,12 @@ def test_packed_repeats_stay_to_the_bit_as_more_are_added(tmp_path, monkeypatch)
 
 
 def test_table_of_the_old_way_is_replaced(tmp_path, monkeypatch):
-    """Only its source task's weights stay."""
+    """Only its source task's weights stay; a table of another grid or other sizes goes too."""
     (tmp_path / "cells").mkdir()
     sizes = tuple(spec_of("digits").task.sizes)
+    for other in (made(3), replace(made(3, sizes=sizes), val_loss=np.ones((7, 5, 3, 20), np.float32))):
+        monkeypatch.setattr(fill, "stored", lambda task, other=other: other)
+        assert fill.current("digits") is None
     old, new = made(3, sizes=sizes, trains_all=False), made(2, sizes=sizes)
     monkeypatch.setattr(fill, "stored", lambda task: old)
     assert fill.pack(tmp_path, "digits") is None
@@ -201,7 +234,7 @@ def test_cells_trained_again_are_the_same(assets, tmp_path, monkeypatch):
     from search.task.task import Task
 
     table = Table.load("emoji")
-    fill.prepare(tmp_path, assets)
+    prepare(tmp_path, assets, [spec_of("emoji")])
     monkeypatch.chdir(tmp_path)
     task = Task.load(spec_of("emoji"))
     for place, size, repeat in ((0, 0, 0), (21, 1, 1)):

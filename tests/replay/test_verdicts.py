@@ -54,7 +54,7 @@ def test_simulation_has_the_given_truth_and_spreads():
     assert 0.9 * np.hypot(world.repeat, own) <= twice[:, 0].std() <= 1.1 * np.hypot(world.repeat, own)
 
 
-@pytest.mark.parametrize("task", ["digits", "vowels", "mobilenet", pytest.param("fashion", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("task", ["digits", "vowels", "emoji", pytest.param("fashion", marks=pytest.mark.soak)])
 def test_scores_of_replayed_searches_are_true(task):
     table = Table.load(task)
     rng, judged = np.random.default_rng(0), []
