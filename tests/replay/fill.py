@@ -124,9 +124,12 @@ def format_of(task: str) -> ComputeFormat:
 
 
 def train_block(block: Block) -> tuple[Block, float]:
-    """Train all strategies of a block and write its file."""
+    """Train all strategies of a block and write its file, unless another process wrote it meanwhile."""
     started = time.monotonic()
     task, repeat, size = block
+    file = file_of(Path(), block)
+    if file.is_file():
+        return block, 0.0
     data, frozen_prefix = loaded(task)
     cells = [
         train_cell(
@@ -139,7 +142,6 @@ def train_block(block: Block) -> tuple[Block, float]:
         )
         for strategy in Grid.of(task, data.num_groups).strategies()
     ]
-    file = file_of(Path(), block)
     file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(f".partial-{os.getpid()}")
     with partial.open("wb") as stream:
