@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from search.data.examples import Tensors
+from search.models.network import Parts
 from strategies import LayerGroup
 
 
@@ -18,22 +20,8 @@ def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Ten
     A container's own operations (attention between its layers) count for its group. The layers of an `nn.LSTM`
     share its count by their weights, each of which is used once a time step.
     """
-    counter = FlopCounterMode(display=False)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # fused operations have no formula
-    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-    backbone.requires_grad_(False)  # the counter trips over a module that takes a parameter as its input (PiT's token)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of TF32 on another maker's GPUs, whenever a flag of oneDNN is set
-            with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
-                backbone.eval()(inputs)
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        torch.backends.mha.set_fastpath_enabled(fast)
+    counts, _ = _counted(backbone, inputs)
     root = type(backbone).__name__
-    counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
     result = [0.0] * len(groups)
     for path, module in backbone.named_modules():
         prefix = f"{root}.{path}" if path else root
@@ -47,3 +35,32 @@ def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Ten
         for index, weight in enumerate(weights):
             result[index] += own * weight / max(sum(weights), 1)
     return [round(count) for count in result]
+
+
+def head_flops(parts: Parts, inputs: Tensors) -> int:
+    """Count the operations of one forward pass in the head that comes with a network."""
+    heads = [part for part in (parts.neck, parts.head) if part is not None]
+    total, (_, value) = 0.0, _counted(parts.backbone, inputs)
+    for head in heads:
+        counts, value = _counted(head, value)
+        total += counts.get("Global", 0)
+    return round(total)
+
+
+def _counted(network: nn.Module, inputs: Tensors) -> tuple[dict[str, float], Any]:
+    """Return a forward pass's operations by the module's path, and its output."""
+    counter = FlopCounterMode(display=False)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused operations have no formula
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.requires_grad_(False)  # the counter trips over a module that takes a parameter as its input (PiT's token)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of TF32 on another maker's GPUs, whenever a flag of oneDNN is set
+            with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), counter:
+                output = network.eval()(inputs)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}, output

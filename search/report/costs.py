@@ -17,43 +17,50 @@ def front(verdict: Verdict) -> list[Candidate]:
     """Return the Pareto front, cheapest first: no other is both as cheap and as good."""
     sign = verdict.metric.sign
     best: list[Candidate] = []
-    for candidate in sorted(verdict.every_candidate, key=lambda c: (c.seconds, -sign * c.score)):
+    for candidate in sorted(verdict.every_candidate, key=lambda c: (c.cost, -sign * c.score)):
         if not best or sign * candidate.score > sign * best[-1].score:
             best.append(candidate)
     return best
 
 
 def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
-    """Draw seconds to train against test score, a panel a size, with the Pareto front."""
-    seconds = [c.seconds for verdict in verdicts.values() for c in verdict.every_candidate]
-    axis = value_axis(seconds)
-    low, high = (log10(end) if axis else end for end in (min(seconds), max(seconds)))
+    """Draw each size's training costs against test scores, with the Pareto front."""
+    costs = [c.cost for verdict in verdicts.values() for c in verdict.every_candidate]
+    axis = value_axis(costs)
+    low, high = (log10(end) if axis else end for end in (min(costs), max(costs)))
     room = 0.1 * (high - low) or 0.1 * high
     axis["range"] = [low - room, high + room]  # the same in all, so that sizes can be compared
     return {size: _cost(verdict).update_xaxes(**axis) for size, verdict in sorted(verdicts.items())}
 
 
+def cost_text(candidate: Candidate) -> str:
+    """Return what a candidate takes to train, in words."""
+    seconds = f"{candidate.seconds:.3g} s"
+    return seconds if candidate.gflops is None else f"{candidate.gflops:.3g} GFLOPs ({seconds})"
+
+
 def _cost(verdict: Verdict) -> go.Figure:
     metric, best, figure = verdict.metric, front(verdict), go.Figure()
     figure.add_scatter(
-        x=[c.seconds for c in best], y=scores_of(metric, best)["y"], name="Pareto front", mode="lines",
+        x=[c.cost for c in best], y=scores_of(metric, best)["y"], name="Pareto front", mode="lines",
         line={"color": "#888888", "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
     for c in verdict.every_candidate:
         score = metric.interval(c.score, c.low, c.high)
         figure.add_scatter(
-            x=[c.seconds], **scores_of(metric, [c]), name=c.family, mode="markers",
+            x=[c.cost], **scores_of(metric, [c]), name=c.family, mode="markers",
             marker=marker(c.family, filled=[c.contends]),
-            hovertemplate=f"{c.family}: {score} in {c.seconds:.2f} s<extra></extra>",
+            hovertemplate=f"{c.family}: {score} for {cost_text(c)}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
-        x=[verdict.recommended.seconds], y=scores_of(metric, [verdict.recommended])["y"], name="recommended",
+        x=[verdict.recommended.cost], y=scores_of(metric, [verdict.recommended])["y"], name="recommended",
         mode="markers", marker={"symbol": "circle-open", "size": 22, "color": "#000000", "line": {"width": 2}},
         hoverinfo="skip",
     )  # fmt: skip
     figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
-    figure.update_xaxes(title_text="seconds to train")
+    counted = verdict.recommended.gflops is not None
+    figure.update_xaxes(title_text="GFLOPs to train" if counted else "seconds to train")
     return figure.update_yaxes(**score_axis(metric, verdict.every_candidate))
 
 

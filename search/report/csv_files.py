@@ -24,7 +24,7 @@ VERDICT_COLUMNS = (
 )  # fmt: skip
 
 
-CANDIDATE_COLUMNS = ("score", "low", "high", "p_within_margin", "expected_loss", "p_best", "seconds", "mean")
+CANDIDATE_COLUMNS = ("score", "low", "high", "p_within_margin", "expected_loss", "p_best", "gflops", "seconds", "mean")
 """Columns that are fields of a judged candidate."""
 
 
@@ -41,7 +41,7 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
 
     score, low, high, expected_loss: in the metric's own unit; mean: that of its runs, uncorrected.
     failed_to_train: runs without a finite score. A candidate with one is not judged.
-    gflops: not counted yet.
+    gflops, seconds: of one run; the former is empty where the network's operations are unknown.
     """
     rows: list[dict[str, object]] = []
     for _, verdict in sorted(verdicts.items()):

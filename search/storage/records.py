@@ -42,6 +42,7 @@ class StudyAttributes(_Attributes):
     kind: Literal["classification", "regression"] = "classification"
     own_metric: bool = False
     groups: list[Text] = []
+    flops: Annotated[list[Natural], Field(max_length=10_001)] = []
     labels: Natural = 0
     all: Natural = 0
     cross_validated: bool = False

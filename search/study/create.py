@@ -24,6 +24,7 @@ def create_studies(
     kind: str = "classification",
     own_metric: bool = False,
     groups: Sequence[str] = (),
+    flops: Sequence[int] = (),
     data: str = "",
     all: int = 0,
     labels: int = 0,
@@ -34,6 +35,7 @@ def create_studies(
 
     num_groups, groups: number and names of the backbone's layer groups.
     kind: "classification" or "regression".
+    flops: as in `Results`.
     own_metric: the user's own module logs the scores.
     data: digest of the data, "" if unknown.
     all, labels, cross_validated, unexplored: as in `Results`.
@@ -45,6 +47,7 @@ def create_studies(
         "kind": kind,
         "own_metric": own_metric,
         "groups": list(groups),
+        "flops": list(flops),
         "data": data,
         "all": all,
         "labels": labels,

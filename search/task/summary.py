@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from search.data.examples import tensors_of
-from search.models.flops import forward_flops
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from strategies import FreezingStrategy
@@ -16,7 +14,7 @@ from strategies import FreezingStrategy
 class GroupRow:
     """A layer group, or the head, which is the last one.
 
-    share: of the forward FLOPs.
+    share: of the forward FLOPs; 0 where they are unknown.
     trained: how many parameters train at the freeze depth that equals its index.
     """
 
@@ -30,13 +28,11 @@ def summarize(spec: StudySpec) -> list[GroupRow]:
     """Return the layer groups of a study's backbone, then the head. Raises `FrostlineError`."""
     task = Task.inspect(spec)
     groups = task.groups
-    flops = forward_flops(task.parts.backbone, groups, task.example)
+    flops = task.flops or [0] * (len(groups) + 1)
     trained = [task.trainable_parameters(FreezingStrategy(freeze_depth=depth)) for depth in range(len(groups) + 1)]
-    # A linear head's share is the rest of the whole.
-    total = sum(flops) + 2 * trained[-1] * len(tensors_of(task.example)[0])
     names = [*(group.name for group in groups), "head"]
     sizes = [*(sum(parameter.numel() for parameter in group.parameters) for group in groups), trained[-1]]
-    rows = zip(names, sizes, [*flops, total - sum(flops)], trained, strict=True)
+    total, rows = max(sum(flops), 1), zip(names, sizes, flops, trained, strict=True)
     return [GroupRow(name=name, parameters=size, share=cost / total, trained=left) for name, size, cost, left in rows]
 
 

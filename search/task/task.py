@@ -14,13 +14,14 @@ from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from search.data.examples import Examples, TaskData, Tensors
+from search.data.examples import Examples, TaskData, Tensors, tensors_of
 from search.data.images import rotations
 from search.data.load import load_data
 from search.data.split_checks import check_sizes, missing_classes, untested_classes
 from search.data.splits import Split, Splits
 from search.errors import TaskError
 from search.models.checks import check_order, feature_width
+from search.models.flops import forward_flops, head_flops
 from search.models.network import Network, Parts
 from search.models.registry import find_network
 from search.models.weights import load_weights
@@ -142,12 +143,28 @@ class Task:
             "kind": self.data.kind,
             "own_metric": self.metric.own,
             "groups": [group.name for group in self.groups],
+            "flops": self.flops,
             "data": self.data.fingerprint,
             "all": self.splits.all,
             "unexplored": [size for size in self.sizes if not self.splits.explores(size)],
             "cross_validated": self.data.cross_validated,
             "labels": len(self.data.pool),
         }
+
+    @property
+    def flops(self) -> list[int]:
+        """Operations of one example's forward pass in each layer group, then in the head.
+
+        [] where the counter fails on the user's own network, or sees none.
+        """
+        count = len(tensors_of(self.example)[0])
+        try:
+            backbone = forward_flops(self.parts.backbone, self.groups, self.example)
+            brought = head_flops(self.parts, self.example)
+        except Exception:
+            return []
+        linear = 0 if self.parts.head is not None else 2 * self.features * self.data.outputs
+        return [*(flops // count for flops in backbone), brought // count + linear] if sum(backbone) else []
 
     @property
     def sizes(self) -> list[int]:

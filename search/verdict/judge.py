@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from search.verdict.cost import gflops
 from search.verdict.metric import Metric
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
@@ -16,7 +17,7 @@ from search.verdict.trivial import Trivial
 from strategies import FreezingStrategy
 
 SAME_COST = 0.1
-"""Costs that differ by a smaller share count as the same: seconds are noisy."""
+"""Costs that differ by a smaller share count as the same."""
 NORMAL_90 = 1.645
 """Half of a 90 % interval, in standard deviations."""
 
@@ -30,6 +31,7 @@ class Candidate:
     p_best: the probability that it is the best.
     p_within_margin: the probability that it is within the margin of the best.
     expected_loss: its mean distance to the best, in the metric's own unit.
+    gflops: billions of operations that a run takes; None where they are unknown.
     seconds: its fastest run. Other work on the machine and a cache that is still empty only add to that.
     mean: of its runs, uncorrected.
     contends: it may still be best.
@@ -51,6 +53,12 @@ class Candidate:
     contends: bool
     as_good: bool
     repeats: int
+    gflops: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Its operations where they are known, else its seconds."""
+        return self.seconds if self.gflops is None else self.gflops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +197,7 @@ def _candidates(
             seconds=min((row.seconds for row in runs[i] if row.seconds is not None), default=0.0),
             mean=float(np.mean([row.test_score(metric) for row in runs[i]])),
             contends=bool(found.contends[i]), as_good=bool(found.as_good[i]), repeats=len(runs[i]),
+            gflops=gflops(results, runs[i][0].strategy, runs[i][0].size),
         )
         for i in np.argsort(-found.means, kind="stable")
     )  # fmt: skip
@@ -256,5 +265,5 @@ def _recommended(candidates: Sequence[Candidate], trivial: Trivial | None, metri
 
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:
     """Return the first, so the best, that costs about as little as the cheapest."""
-    least = min(contender.seconds for contender in contenders)
-    return next(contender for contender in contenders if contender.seconds <= (1 + SAME_COST) * least)
+    costs = [contender.cost for contender in contenders]
+    return next(c for c, cost in zip(contenders, costs, strict=True) if cost <= (1 + SAME_COST) * min(costs))

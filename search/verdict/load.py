@@ -50,6 +50,7 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
     return Results(
         location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
         own_metric=stored.own_metric, groups=tuple(stored.groups), labels=stored.labels, all=stored.all,
+        flops=tuple(stored.flops),
         cross_validated=stored.cross_validated, unexplored=frozenset(stored.unexplored),
         baselines=_baselines(stored, spec, name=name),
     )  # fmt: skip

@@ -20,6 +20,7 @@ class Results:
     kind: "classification" or "regression".
     own_metric: the user's own module logs the scores.
     groups: the layer groups' names, input side first; empty where they are not stored.
+    flops: operations of one example's forward pass in each layer group, then in the head; empty if unknown.
     labels: that repeats draw from; 0 where that is not known.
     all: "all" as a number; 0 where that is not known.
     cross_validated: the labels in turn are the test set.
@@ -34,6 +35,7 @@ class Results:
     kind: str = "classification"
     own_metric: bool = False
     groups: tuple[str, ...] = ()
+    flops: tuple[int, ...] = ()
     labels: int = 0
     all: int = 0
     cross_validated: bool = False

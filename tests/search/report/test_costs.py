@@ -51,6 +51,15 @@ def test_cost_has_a_panel_a_size():
         assert drawn["recommended"].x == (VERDICTS[size].recommended.seconds,)
 
 
+def test_cost_is_in_operations_where_they_are_known():
+    counted = tuple(replace(c, gflops=10.0 * c.seconds) for c in VERDICTS[50].candidates)
+    (panel,) = cost({50: replace(VERDICTS[50], every_candidate=counted, recommended=counted[0])}).values()
+    drawn = {trace.name: trace for trace in panel.data}
+    assert [drawn[c.family].x for c in counted] == [(c.gflops,) for c in counted]
+    assert panel.layout.xaxis.title.text == "GFLOPs to train"
+    assert f"for {counted[0].gflops:.3g} GFLOPs (" in drawn[counted[0].family].hovertemplate
+
+
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])
 def test_cost_panels_share_an_axis(dear, kind):
     far = replace(VERDICTS[200], recommended=candidate("full fine-tuning", 0.8, seconds=dear))

@@ -102,7 +102,7 @@ def test_verdict_rows_are_every_candidate(results):
     every = [(size, c) for size in sorted(verdicts) for c in verdicts[size].every_candidate]
     for record, (size, c) in zip(table, every, strict=True):
         assert (record["size"], record["family"]) == (str(size), c.family)
-        for name in ("score", "low", "high", "p_best", "p_within_margin", "expected_loss", "seconds"):
+        for name in ("score", "low", "high", "p_best", "p_within_margin", "expected_loss", "gflops", "seconds"):
             assert float(record[name]) == getattr(c, name)
         assert record["status"] == status(verdicts[size], c)
         assert (record["runs"], record["failed_to_train"]) == (str(c.repeats), "0")

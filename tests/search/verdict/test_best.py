@@ -30,7 +30,7 @@ def test_best_is_the_recommended_strategy_with_its_budget(results, finished, mon
         least = max(map(np.mean, scores.values())) - results.spec.confirm.margin - 1e-9
         as_good = [c for c in verdict.every_candidate if c.contends and np.mean(scores[c.strategy]) >= least]
         assert verdict.recommended in as_good
-        assert verdict.recommended.seconds <= 1.1 * min(c.seconds for c in as_good)
+        assert verdict.recommended.gflops <= 1.1 * min(c.gflops for c in as_good)
 
 
 def test_command_prints_a_file_that_loads(finished, search, tmp_path):

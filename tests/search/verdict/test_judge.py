@@ -159,6 +159,11 @@ def test_cheapest_ignores_a_saving_that_is_noise(seconds, recommended):
     assert found.family == recommended
 
 
+def test_cheapest_is_by_operations_where_they_are_known():
+    slow = candidate("leads", 0.9, seconds=9.0, gflops=1.0)
+    assert _cheapest([slow, candidate("looks cheap", 0.89, seconds=1.0, gflops=2.0)]) is slow
+
+
 def test_judge_takes_the_cost_of_the_fastest_run():
     results = regression(squared_errors(np.random.default_rng(0), truth=[0.3, 0.3]))
     loads = np.random.default_rng(1).choice([1.0, 4.0], size=len(results.rows))
