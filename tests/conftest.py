@@ -4,16 +4,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from unittest import mock
+from unittest.mock import patch
 
 import pytest
+from hypothesis import settings
 
 from search.cli import main
+from tests.forks import fork_workers
 from tests.layouts import polar_snippets
 from tests.postgres import Postgres, programs
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
 
 TINY = """
 [task]
@@ -111,14 +116,18 @@ Search = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def search() -> Search:
-    """`python -m search ...`; only commands that train or serve get a process of their own, which takes seconds."""
+    """`python -m search ...` in this process, where its start takes no seconds; workers get processes of their own."""
 
     def call(*arguments: str, cwd: Path | None = None, timeout: float = 600) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "search", *arguments]
-        if arguments and arguments[0] in ("run", "worker", "dashboard") and "--help" not in arguments:
+        if arguments and arguments[0] == "worker" and "--help" not in arguments:
             return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
         out, err = StringIO(), StringIO()
-        with redirect_stdout(out), redirect_stderr(err), chdir(cwd or "."), mock.patch("sys.argv", command[2:]):
+        with ExitStack() as stack:
+            for one in (redirect_stdout(out), redirect_stderr(err), chdir(cwd or "."), patch("sys.argv", command[2:])):
+                stack.enter_context(one)
+            if arguments[:1] == ("run",):
+                fork_workers(stack.enter_context(pytest.MonkeyPatch.context()))
             try:
                 main()
             except SystemExit as ended:
@@ -128,11 +137,12 @@ def search() -> Search:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, search: Search) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the tiny study to its end by the command; read the folder, don't write."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.toml").write_text(TINY)
-    done = search("run", "tiny.toml", cwd=folder)
+    command = [sys.executable, "-m", "search", "run", "tiny.toml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder

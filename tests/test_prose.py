@@ -76,38 +76,32 @@ def place(file: Path, line: int) -> str:
     return f"{file.relative_to(ROOT)}:{line}"
 
 
-def each(files: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("file", files, ids=lambda file: str(file.relative_to(ROOT)))
-
-
-@each([*SOURCES, *TESTS])
-def test_docstrings_open_plainly(file):
+def test_docstrings_open_plainly():
     wrong = []
-    for line, text in docstrings(file):
-        first = text.partition("\n")[0]
-        if OPENERS.match(first):
-            wrong.append(f"{place(file, line)} begins with {first.split()[0]}")
-        if file in SOURCES and len(first.split()) > MAX_FIRST_LINE_WORDS:
-            wrong.append(f"{place(file, line)} has a first line of {len(first.split())} words")
+    for file in [*SOURCES, *TESTS]:
+        for line, text in docstrings(file):
+            first = text.partition("\n")[0]
+            if OPENERS.match(first):
+                wrong.append(f"{place(file, line)} begins with {first.split()[0]}")
+            if file in SOURCES and len(first.split()) > MAX_FIRST_LINE_WORDS:
+                wrong.append(f"{place(file, line)} has a first line of {len(first.split())} words")
     assert wrong == []
 
 
-@each(SOURCES)
-def test_docstrings_have_short_sentences(file):
-    found = [(line, sentence) for line, text in docstrings(file) for sentence in sentences(text)]
-    long = [(line, len(sentence.split()), sentence) for line, sentence in found]
-    assert [f"{place(file, n)}: {k} words: {s[:60]}..." for n, k, s in long if k > MAX_SENTENCE_WORDS] == []
+def test_docstrings_have_short_sentences():
+    found = ((f, line, s) for f in SOURCES for line, text in docstrings(f) for s in sentences(text))
+    long = [(file, line, s) for file, line, s in found if len(s.split()) > MAX_SENTENCE_WORDS]
+    assert [f"{place(file, line)}: {len(s.split())} words: {s[:60]}..." for file, line, s in long] == []
 
 
-@each([*SOURCES, *PAGES])
-def test_words_of_the_glossary_are_used(file):
-    found = [(line + text.count("\n", 0, m.start()), m[0]) for line, text in words(file) for m in UNUSED.finditer(text)]
-    assert [f"{place(file, line)}: {word}" for line, word in found] == []
+def test_words_of_the_glossary_are_used():
+    found = ((f, line, text, m) for f in [*SOURCES, *PAGES] for line, text in words(f) for m in UNUSED.finditer(text))
+    assert [f"{place(f, line + text.count(chr(10), 0, m.start()))}: {m[0]}" for f, line, text, m in found] == []
 
 
-@each(TESTS)
-def test_names_of_tests_are_short(file):
-    names = [node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+def test_names_of_tests_are_short():
+    nodes = (node for file in TESTS for node in ast.walk(ast.parse(file.read_text())))
+    names = (node.name for node in nodes if isinstance(node, ast.FunctionDef))
     assert [name for name in names if name.startswith("test_") and len(name) > MAX_TEST_NAME] == []
 
 

@@ -1,5 +1,6 @@
 """Every study file in `studies/` runs, on real data laid out as a user has it, at a small budget."""
 
+import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from torchvision.models import get_model
 
 from search.run import run_study
 from search.run_config import RunConfig
+from tests.forks import fork_workers
 from tests.layouts import (
     MY_AUTOENCODER,
     lay_out,
@@ -89,6 +91,7 @@ def world(laid_out, monkeypatch):
     monkeypatch.chdir(laid_out)
     monkeypatch.setenv("TORCH_HOME", str(laid_out / "torch"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fork_workers(monkeypatch)
     return laid_out
 
 
@@ -172,8 +175,4 @@ def to_toml(content: dict[str, dict[str, object]]) -> str:
 def value(entry: object) -> str:
     if isinstance(entry, dict):
         return "{ " + ", ".join(f"{key} = {value(inner)}" for key, inner in entry.items()) + " }"
-    if isinstance(entry, bool):
-        return str(entry).lower()
-    if isinstance(entry, list):
-        return "[" + ", ".join(value(inner) for inner in entry) + "]"
-    return repr(entry) if not isinstance(entry, str) else f'"{entry}"'
+    return json.dumps(entry)

@@ -1,6 +1,5 @@
 """Workers to start, kill and stop, and the rules that hold after all faults."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -17,9 +16,7 @@ from search.verdict.load import read_results
 from search.verdict.results import Results
 from tests.faults import worker
 from tests.faults.worker import Work
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.faults.worker", "alembic.command", "psycopg"])
+from tests.forks import FORKS
 
 
 class Crew:
@@ -32,7 +29,7 @@ class Crew:
         self.codes: Counter[int] = Counter()
 
     def _start(self, work: Work) -> BaseProcess:
-        process = _FORKS.Process(target=worker.main, args=(work,), daemon=True)
+        process = FORKS.Process(target=worker.main, args=(work,), daemon=True)
         process.start()
         return process
 

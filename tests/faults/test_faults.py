@@ -64,7 +64,7 @@ def wait_for(crew, what, *, by=None, within=300, after=0.0):
     raise AssertionError(f"no line {what!r}: {crew.log()[-5:]}")
 
 
-@pytest.mark.parametrize("workers", [1, 4, *(pytest.param(many, marks=pytest.mark.soak) for many in (2, 8, 16))])
+@pytest.mark.parametrize("workers", [4, *(pytest.param(many, marks=pytest.mark.soak) for many in (1, 2, 8, 16))])
 def test_workers_on_an_empty_database_run_exactly_the_budget(work, workers, tell):
     with crew_of(*[work] * workers) as crew:
         crew.finish(within=600)
@@ -136,8 +136,8 @@ def test_worker_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgre
 @pytest.mark.parametrize(
     ("mode", "seconds"),
     [
-        ("fast", 0),
         ("immediate", 3),
+        pytest.param("fast", 0, marks=pytest.mark.soak),
         pytest.param("fast", 60, marks=pytest.mark.soak),
         pytest.param("fast", 300, marks=pytest.mark.soak),
     ],
@@ -230,6 +230,9 @@ def test_workers_wait_for_a_full_disk(tmp_path, tell):
     tell("the disk of the database is full", "waited for room; no worker and no trial lost")
 
 
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)], indirect=["database"]
+)
 def test_trial_that_always_hangs_fails_with_the_reason(tmp_path, database, tell):
     spec = json.dumps({**STUDY, "train": {"epochs": 4, "timeout": 3}})
     work = work_in(tmp_path, database, spec=spec, hangs=True)

@@ -62,19 +62,24 @@ repeats = 1
 """
 
 
-def run(folder, faults):
-    (folder / "bad.py").write_text(BAD.replace("{FAULTS}", faults))
-    (folder / "bad.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "search", "run", "bad.toml", "--workers", "1"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    return load_results(StudyLocation.of("bad", out=folder / OUT, storage=None)).explored(40)
+@pytest.fixture
+def run(tmp_path, search):
+    """Return a function: run the study with these faults, and return its exploring trials."""
+
+    def run(faults):
+        (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", faults))
+        (tmp_path / "bad.toml").write_text(STUDY)
+        done = search("run", "bad.toml", "--workers", "1", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return load_results(StudyLocation.of("bad", out=tmp_path / OUT, storage=None)).explored(40)
+
+    return run
 
 
 @pytest.mark.slow
-def test_trial_fails_by_an_error_and_runs_again_after_a_crash(tmp_path, tell):
+def test_trial_fails_by_an_error_and_runs_again_after_a_crash(run, tell):
     # The first begins as the first trial; one that comes back has one more beginning.
-    rows = run(tmp_path, "{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
+    rows = run("{2: nan, 3: error, 4: memory, 5: crashes, 7: hangs}")
     reasons = {row.number: row.reason for row in rows if row.state == "FAIL"}
     assert [*reasons] == [1, 2, 3]
     assert reasons[1] == "accuracy was not finite at the end of training"
@@ -90,21 +95,21 @@ def test_trial_fails_by_an_error_and_runs_again_after_a_crash(tmp_path, tell):
 
 
 @pytest.mark.soak
-def test_trial_that_hangs_with_the_gil_is_killed(tmp_path, tell):
-    rows = run(tmp_path, "{3: hangs_hard}")
+def test_trial_that_hangs_with_the_gil_is_killed(run, tell):
+    rows = run("{3: hangs_hard}")
     assert [row.state for row in rows] == ["COMPLETE"] * 12
     tell("a trial hangs with Python's lock in hand, once", "its process was killed; it ran again, complete")
 
 
 @pytest.mark.soak
-def test_study_whose_first_trials_all_crash_stops(tmp_path, tell):
+def test_study_whose_first_trials_all_crash_stops(run, tell):
     with pytest.raises(AssertionError, match="and 3 killed their process; trial 2: its process died 3"):
-        run(tmp_path, "{number: crashes for number in range(1, 10)}")
+        run("{number: crashes for number in range(1, 10)}")
     tell("the first trials all crash", "the study stops with the reason after three of them, three times each")
 
 
 @pytest.mark.slow
-def test_ctrl_c_works_while_the_database_is_suspended(tmp_path, postgres, monkeypatch, tell):
+def test_ctrl_c_works_while_the_database_is_suspended(tmp_path, postgres, monkeypatch, search, tell):
     (tmp_path / "bad.py").write_text(BAD.replace("{FAULTS}", "{number: lambda: time.sleep(1) for number in (1, 2)}"))
     (tmp_path / "bad.toml").write_text(STUDY.replace("trials = 12", "trials = 6"))
     monkeypatch.setenv("DATABASE", postgres.url())
@@ -121,7 +126,7 @@ def test_ctrl_c_works_while_the_database_is_suspended(tmp_path, postgres, monkey
         finally:
             postgres.resume()
         assert session.text().splitlines()[-1].startswith("Stopped; nothing is lost. To resume: python -m search run")
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        done = search(*command[3:], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     location = StudyLocation.of("bad", out=tmp_path / OUT, storage="env:DATABASE")
     assert not [*location.locks.iterdir()], "a lock file was left behind"
