@@ -81,7 +81,7 @@ def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -
 
 def write_images(folder: Path, images: np.ndarray, *, ending: str = "png") -> None:
     """Write each image to a file of its own."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(images, start=1):
         Image.fromarray(pixels).convert("RGB").save(folder / f"image_{number:04}.{ending}")
 

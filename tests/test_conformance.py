@@ -135,14 +135,15 @@ STRATEGIES: dict[str, Callable[[int], FreezingStrategy]] = {
 }
 
 
-def is_quick(backbone: str, strategy: str) -> bool:
-    return backbone in SMALL or (strategy == "all at once" and backbone != "EfficientNet-B0")
-
-
+FEW = ("norms", "still batch norm", "all at once")
+"""Strategies under which large backbones run outside `soak`."""
 CASES = [
-    pytest.param(backbone, strategy, marks=() if is_quick(backbone, strategy) else pytest.mark.slow)
-    for backbone in BACKBONES
-    for strategy in STRATEGIES
+    *((backbone, strategy) for backbone in SMALL for strategy in STRATEGIES),
+    *(
+        pytest.param(backbone, strategy, marks=pytest.mark.slow if strategy in FEW else pytest.mark.soak)
+        for backbone in LARGE
+        for strategy in STRATEGIES
+    ),
 ]
 
 
@@ -321,7 +322,7 @@ def test_a_second_fit_starts_clean(backbone):
     assert once.first == again.first
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["norms and dropout", "LSTM"]),
     st.fixed_dictionaries(

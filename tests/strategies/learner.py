@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LambdaLR, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from strategies import layer_groups, param_groups
@@ -81,9 +81,6 @@ class Watch(Callback):
 SCHEDULERS = {
     "LambdaLR": lambda optimizer: LambdaLR(optimizer, lambda step: 0.9**step),
     "OneCycleLR": lambda optimizer: OneCycleLR(optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=13),
-    "CyclicLR": lambda optimizer: CyclicLR(optimizer, 1e-4, 1e-2, step_size_up=3),
-    "CosineAnnealingWarmRestarts": lambda optimizer: CosineAnnealingWarmRestarts(optimizer, 4),
-    "StepLR": lambda optimizer: StepLR(optimizer, 2),
 }
 
 

@@ -111,22 +111,6 @@ def test_rate_monitor_shows_each_steps_rates(tmp_path):
 # -- what Lightning's BackboneFinetuning gets wrong ----------------------------------
 
 
-def test_frozen_batch_norm_is_constant():
-    # Lightning #15063, #21531. The features of a frozen part are a constant of the example, in training as well.
-    strategy = FreezingStrategy(freeze_depth=2, head_lr=0.05)
-    module = Module(strategy)
-    frozen = module.backbone[:2]
-    inputs = torch.randn(8, 4)
-    expected = frozen.eval()(inputs)
-
-    class Compare(Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, index):
-            assert torch.equal(frozen(inputs), expected)
-
-    trainer(FreezingCallback(strategy), Compare(), epochs=2).fit(module, loader())
-    assert torch.equal(frozen(inputs), expected)
-
-
 def test_parameters_of_equal_values_stay_apart():
     # Lightning compares by value, so an equal bias or norm of a later group would never train.
     strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, epochs_per_group=1, head_lr=0.05)

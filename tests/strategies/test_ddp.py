@@ -72,7 +72,12 @@ def run(folder, kind, **fields):
     ("kind", "fields", "unfreezes"),
     [
         ("ddp_find_unused_parameters_true", {"unfreeze_epoch": 1, "epochs_per_group": 1, "l2_sp": 0.1}, [3, 2, 1]),
-        ("ddp", {"freeze_depth": 1, "lr_growth": 2, "scheduler": "cosine"}, [None, 0, 0]),
+        pytest.param(
+            "ddp",
+            {"freeze_depth": 1, "lr_growth": 2, "scheduler": "cosine"},
+            [None, 0, 0],
+            marks=pytest.mark.soak,
+        ),
     ],
     ids=["unfreezes midway", "one set of parameters"],
 )

@@ -34,13 +34,6 @@ def test_freezing_drops_old_gradients():
     assert [p.grad is None for p in backbone.parameters()] == [True] * 4 + [False] * 4
 
 
-def test_dropout_belongs_to_the_group_before_it():
-    backbone = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4))
-    set_trainable(layer_groups(backbone), (False, True))
-    assert [m.training for m in backbone] == [False, False, True]
-    assert backbone.training, "a container trains while any of its parts does"
-
-
 # -- which parameters of an unfrozen group train -----------------------------------------------------------
 
 
@@ -94,13 +87,6 @@ def test_parameters_and_batch_norm_choose_what_trains(fields, expected):
     assert set(trained_parameters(groups, halved)) == {name for name in expected if name.startswith("1.")}
 
 
-def test_only_frozen_batch_norm_is_in_eval_mode():
-    backbone = mixed()
-    set_trainable(layer_groups(backbone, groups=["*"]), (True,), batch_norm="frozen")
-    modes = {name: module.training for name, module in backbone.named_modules()}
-    assert [name for name, training in modes.items() if not training] == ["0.1"]
-
-
 # -- layers of one recurrent network ---------------------------------------------------------------------
 
 
@@ -125,13 +111,3 @@ def test_a_partly_frozen_lstm_has_no_dropout(phases):
         assert (rnn.dropout if rnn.training else 0.0) == (0.4 if all(trainable) else 0.0)
     set_trainable(rnn_groups(rnn), (True, True, True))
     assert rnn.dropout == 0.4
-
-
-def test_frozen_layers_of_an_rnn_are_constant():
-    rnn = nn.GRU(3, 4, num_layers=2, dropout=0.9, batch_first=True)
-    set_trainable(rnn_groups(rnn), (False, True))
-    inputs = torch.randn(2, 5, 3)
-    once, again = rnn(inputs)[0], rnn(inputs)[0]
-    assert torch.equal(once, again)
-    once.sum().backward()
-    assert [p.grad is not None for p in rnn.parameters()] == [False] * 4 + [True] * 4

@@ -147,10 +147,6 @@ def test_a_network_called_an_embedding_is_a_network():
     assert names(nn.Sequential(rnn)) == ["words", "model.layer0", "model.layer1", "last"]
 
 
-def test_sequential_stages_are_groups_in_order():
-    assert names(small_cnn()) == ["block1", "block2", "block3", "linear"]
-
-
 class ChannelNorm(nn.Module):
     def __init__(self):
         super().__init__()
@@ -185,19 +181,6 @@ def layer(channels=4):
 )
 def test_convolutions_between_two_poolings_make_one_group(chain, expected):
     assert names(nn.Sequential(*chain)) == expected
-
-
-def test_sequential_with_poolings_is_always_opened():
-    class LeNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.features = nn.Sequential(layer(), nn.ReLU(), nn.MaxPool2d(2), layer(), nn.ReLU(), nn.MaxPool2d(2))
-            self.fc1, self.fc2, self.fc3 = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
-
-        def forward(self, x):
-            return self.fc3(self.fc2(self.fc1(self.features(x).flatten(1))))
-
-    assert names(LeNet()) == ["features.0", "features.3", "fc1", "fc2", "fc3"]
 
 
 class UNet(nn.Module):
@@ -269,15 +252,6 @@ def test_each_layer_of_an_rnn_is_a_group(kind, bidirectional, bias):
         assert group.modules == (rnn,)
 
 
-def test_an_lstms_layer_has_five_tensors_with_a_projection():
-    lstm = nn.LSTM(3, 4, num_layers=2, proj_size=2, bidirectional=True)
-    assert held(lstm)[1] == {
-        f"{name}_l1{side}"
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        for side in ("", "_reverse")
-    }
-
-
 def test_an_rnn_is_split_wherever_it_stands():
     many = nn.Sequential(
         *(nn.Linear(3, 3) for _ in range(5)), Wrapper(nn.LSTM(3, 3, num_layers=2), out=nn.Linear(3, 3))
@@ -305,12 +279,6 @@ def test_patterns_reach_into_an_rnn():
 def test_patterns_that_do_not_fit_are_named(patterns, message):
     with pytest.raises(ValueError, match=message):
         layer_groups(small_cnn(), groups=patterns)
-
-
-def test_a_layer_that_stands_in_two_places_is_one():
-    layer = nn.Linear(3, 3)
-    assert names(nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3))) == ["0", "3"]
-    assert names(nn.Sequential(nn.Sequential(layer), nn.Linear(3, 3), nn.Sequential(layer))) == ["0", "1"]
 
 
 def test_weights_without_a_shape_are_refused():

@@ -120,22 +120,6 @@ def test_params_spell_every_field_that_is_known(case):
     assert (short.keys() == {"freeze_depth", "head_lr"}) == (strategy == replace(strategy, **DEFAULTS))
 
 
-def test_canonical_keeps_the_heads_scheduler():
-    assert FreezingStrategy(freeze_depth=4, scheduler="cosine").canonical(4, 20).scheduler == "cosine"
-
-
-def test_canonical_drops_l2_sp_of_random_weights():
-    strategy = FreezingStrategy(freeze_depth=0, pretrained=False, l2_sp=0.1)
-    assert not strategy.pulls_back
-    assert strategy.canonical(4, 20).l2_sp == 0.0
-
-
-def test_groups_that_would_unfreeze_too_late_count_as_frozen():
-    strategy = FreezingStrategy(freeze_depth=0, unfreeze_epoch=5, epochs_per_group=10)
-    assert strategy.canonical(4, 20).freeze_depth == 2
-    assert strategy.canonical(4, 6) == FreezingStrategy(freeze_depth=3, unfreeze_epoch=5)
-
-
 @given(cases())
 def test_canonical_is_idempotent_and_fits_from_params(case):
     strategy, num_groups, epochs = case

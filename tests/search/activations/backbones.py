@@ -239,23 +239,10 @@ FAST = {
     ),
 }
 """How a backbone is made, and inputs for it."""
-SLOW = {
-    name: (torchvision(name), images(64))
-    for name in ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "densenet121", "swin_t")
-}
+SLOW = {name: (torchvision(name), images(64)) for name in ("resnet18", "mobilenet_v3_small", "densenet121")}
+MORE = "resnet50 efficientnet_b0 swin_t vgg11_bn mobilenet_v2 convnext_tiny regnet_y_400mf googlenet shufflenet_v2_x1_0"
 SOAK = {
-    **{
-        name: (torchvision(name), images(64))
-        for name in (
-            "resnet50",
-            "vgg11_bn",
-            "mobilenet_v2",
-            "convnext_tiny",
-            "regnet_y_400mf",
-            "googlenet",
-            "shufflenet_v2_x1_0",
-        )
-    },
+    **{name: (torchvision(name), images(64)) for name in MORE.split()},
     "inception_v3": (torchvision("inception_v3"), images(96)),
     "vit_b_16": (torchvision("vit_b_16", image_size=64), images(64)),
     **{f"timm/{name}": (timm(name), images(64)) for name in ("resnet18", "convnext_atto", "efficientnet_b0")},

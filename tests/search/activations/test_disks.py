@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search.activations.store import ActivationStore
-from tests.search.activations.counted import BOTH, DISK, MB, Block, layout_of, left_in
+from tests.search.activations.counted import BOTH, DISK, Block, layout_of, left_in
 
 
 def _flipped(at: int):
@@ -59,16 +59,6 @@ def test_a_damaged_file_goes_even_where_nothing_is_filled(tmp_path, said):
     (tmp_path / "a.npy").write_text("damaged")
     assert Block().of(ActivationStore(tmp_path, DISK, say=said.append), fill=False) is None
     assert (left_in(tmp_path), len(said)) == (set(), 1)
-
-
-@pytest.mark.parametrize("budget", [BOTH, DISK])
-def test_a_folder_in_a_files_place_is_removed(tmp_path, said, budget):
-    (tmp_path / "a.npy").mkdir()
-    block, store = Block(), ActivationStore(tmp_path, budget, say=said.append)
-    assert [block.is_in(store) for _ in range(2)] == [True] * 2
-    assert block.computed == 1
-    assert len(said) == 1
-    assert (tmp_path / "a.npy").is_file()
 
 
 def test_no_flipped_bit_is_ever_read(tmp_path):
@@ -131,16 +121,6 @@ def test_a_full_disk_makes_room_of_its_own_old_blocks(tiny_disk):
     for key in "abc":
         assert Block(key, width=1400).is_in(ActivationStore(tiny_disk, DISK))
     assert left_in(tiny_disk) == {"b.npy", "c.npy"}
-
-
-def test_a_disk_that_is_full_when_it_is_written_to(tiny_disk, said, monkeypatch):
-    # As with a quota: there seems to be room.
-    monkeypatch.setattr(
-        "search.activations.block_folder.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10 * MB})
-    )
-    assert Block("large", width=10_000).of(ActivationStore(tiny_disk, DISK, say=said.append)) is None
-    assert left_in(tiny_disk) == set()
-    assert len(said) == 1
 
 
 def test_a_read_only_folder_is_read(tiny_disk, said):

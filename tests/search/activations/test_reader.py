@@ -48,9 +48,7 @@ VALIDATE = 120
 PROBING = FreezingStrategy(freeze_depth=4, head_lr=0.01)
 STRATEGIES = {
     "linear probing": PROBING,
-    "last group": FreezingStrategy(freeze_depth=3, head_lr=0.01),
     "last group, unfreezing": FreezingStrategy(freeze_depth=3, unfreeze_epoch=2, head_lr=0.01),
-    "two groups": FreezingStrategy(freeze_depth=2, unfreeze_epoch=1, head_lr=0.01),
     "freeze, then unfreeze": FreezingStrategy(freeze_depth=0, unfreeze_epoch=2, head_lr=0.01),
     "gradual": FreezingStrategy(freeze_depth=0, epochs_per_group=1, head_lr=0.01),
     "full": FreezingStrategy(freeze_depth=0, head_lr=0.01),

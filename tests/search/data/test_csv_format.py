@@ -23,21 +23,16 @@ BACKSLASHES = rows("text,label", '"a \\"film\\", take {n}",{label}')
 REFUSED = {
     "semicolons": (SEMICOLONS, ["line 2: 2 cells under a header of 1 (12 such lines)", 'set option delimiter = ";".']),
     "tabs": (TABS, [r'set option delimiter = "\t".']),
-    "bars": (TABS.replace("\t", "|"), ['set option delimiter = "|".']),
-    "R's write.csv2": (R_CSV2, ['set option delimiter = ";".']),
     "single quotes": (R_TABLE.replace('"', "'").replace("\t", ","), ["set option quote = \"'\"."]),
     "plain quotes": (COMMAS.replace("film", '"Great" film'), ["line 2:", 'set option quote = "".']),
     "backslashes": (BACKSLASHES, [r"line 2:", r"is written twice, not as \""]),
     "no header": (COMMAS[11:], ['if its first line is no header, set option header = ["text", "label"].']),
-    "no header and semicolons": (SEMICOLONS[11:], ['delimiter = ";", header = ["text", "label"].']),
     "a title": ("Films of 2024\n\n" + COMMAS, ["line 3 is the header: delete the lines above it."]),
-    "a title and semicolons": ("Films;\n;\n" + SEMICOLONS, ['line 3 is the header', 'set option delimiter = ";".']),
     "a header twice": (COMMAS + COMMAS, ["line 14: it is the header again; delete that line."]),
     "row names": (rows("text,label", "{n},film {n},{label}"), ["add a name for the first or last column"]),
     "a plain comma": (COMMAS + "well, well,1\n", ["line 14: 3 cells under a header of 2; quote cells that hold ','."]),
     "an open quote": (COMMAS + '"film,1\n' + COMMAS[11:], ["line 14: unexpected end of data"]),
     "an empty row": (COMMAS + ",\nfilm,1\n", ["line 14: column 'text' is empty."]),
-    "no rows": ("", ["needs a header and at least one row below it."]),
 }  # fmt: skip
 
 
@@ -52,11 +47,8 @@ def test_table_of_another_form_names_options_to_set(tmp_path, kind):
 
 
 READ = {
-    "semicolons": (SEMICOLONS, {"delimiter": ";"}),
-    "Windows' line ends": (SEMICOLONS.replace("\n", "\r\n"), {"delimiter": ";"}),
     "old line ends": (SEMICOLONS.replace("\n", "\r"), {"delimiter": ";"}),
     "sep=": ("sep=;\r\n" + SEMICOLONS, {}),
-    "tabs": (TABS, {"delimiter": "\t"}),
     "R's write.csv2": (R_CSV2, {"delimiter": ";"}),
     "empty columns and rows": (SEMICOLONS.replace("\n", ";;\n") + ";;;\n;;;\n\n", {"delimiter": ";"}),
     "no header": (SEMICOLONS[11:], {"delimiter": ";", "header": ["text", "label"]}),
@@ -158,7 +150,7 @@ LETTERS = st.characters(codec="ascii", exclude_characters="\0") | st.sampled_fro
 CELLS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # it writes files
+@settings(suppress_health_check=[HealthCheck.too_slow])  # it writes files
 @given(
     cells=st.lists(CELLS.filter(lambda cell: cell not in ("", "nan", "NaN", "text")), min_size=2, max_size=8),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),

@@ -110,15 +110,6 @@ class TestTwice(Module):
         self.setup("test")
         return self.test_dataloader()
 
-class FacesTwice(LightningDataModule):
-    """The same with images."""
-    faces = Faces()
-    def train_dataloader(self):
-        return DataLoader(Subset(self.faces, range(6)))
-    def val_dataloader(self):
-        return DataLoader(Subset(self.faces, range(6, 10)))
-    test_dataloader = val_dataloader
-
 class TrainTwice(Module):
     """It validates on its training data, and has no test data."""
     def val_dataloader(self):
@@ -179,9 +170,6 @@ def floats():
 def one_set():
     return numbers(0, 9), numbers(0, 9)
 
-def other_labels(modulus=2):
-    return TensorDataset(torch.arange(40.0)[:, None], torch.arange(40) % modulus), None
-
 def with_part(part):
     data = Examples(torch.arange(8.0)[:, None], torch.arange(8) % 2)
     return TaskData(pool=data.subset(torch.arange(part)), test=data, classes=("a", "b"))
@@ -240,11 +228,10 @@ def test_what_samplers_choose_is_what_counts(load):
     assert data.test.inputs[:, 0].tolist() == list(range(20, 30))
 
 
-@pytest.mark.parametrize(("name", "pool", "other"), [("TestTwice", 24, "test"), ("FacesTwice", 6, "test")])
-def test_validation_data_that_test_stay_out_of_the_pool(load, name, pool, other):
-    data = load(name)
-    assert len(data.pool) == pool
-    assert f"its validation data are its {other} data; they count once" in data.notes[0]
+def test_validation_data_that_test_stay_out_of_the_pool(load):
+    data = load("TestTwice")
+    assert len(data.pool) == 24
+    assert "its validation data are its test data; they count once" in data.notes[0]
     assert not len(shared(data.test, data.pool))
 
 
@@ -257,14 +244,6 @@ def test_validation_data_that_are_the_training_data_count_once(load):
 def test_decimal_targets_get_a_note(load):
     assert "the targets are decimal numbers, to be predicted" in load("floats").notes[0]
     assert not load("Padded").notes
-
-
-def test_parts_share_nothing_whatever_the_labels(load):
-    one = load("other_labels", part=[0, 0.5])
-    other = load("other_labels", part=[0.5, 1], modulus=5)
-    seen, rest = ({*data.pool.inputs[:, 0].tolist(), *data.test.inputs[:, 0].tolist()} for data in (one, other))
-    assert not seen & rest
-    assert len(seen | rest) == 40
 
 
 def test_without_a_test_loader_its_data_are_cross_validated(load):

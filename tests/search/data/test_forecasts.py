@@ -64,11 +64,6 @@ def test_the_test_set_may_be_a_file(tmp_path):
     assert (len(data.pool), len(data.test)) == (6, 4)
 
 
-def test_without_a_test_set_every_step_is_in_the_pool(tmp_path):
-    data = load(write(tmp_path / "a.csv", 31), window=3, horizon=6, test=0)
-    assert (len(data.pool), len(data.test)) == (4, 0)
-
-
 def test_scaling_is_exact_for_numbers_that_are_far_from_zero(tmp_path):
     far = "".join(f"{n},{1_700_000_000 + n}\n" for n in range(100))
     (tmp_path / "far.csv").write_text("day,value\n" + far)

@@ -47,7 +47,7 @@ def sides(split, whose):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     ward=WARDS,
     order=st.randoms(use_true_random=False),
@@ -72,7 +72,7 @@ def test_no_patient_is_on_two_sides(kind, ward, order, test, part):
             assert sum(map(len, sides(split, whose))) == len(set().union(*sides(split, whose)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ward=WARDS, order=st.randoms(use_true_random=False), at=st.floats(0.1, 0.9))
 def test_slices_share_no_group(ward, order, at):
     """Disjoint slices of the same data: one can be the source of the other."""

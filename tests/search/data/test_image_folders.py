@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.data.duplicates import shared
 from search.data.images import ImageFormat
 from search.data.load import load_data
 from search.errors import TaskError
@@ -71,14 +70,6 @@ def test_a_moved_folder_keeps_its_fingerprint(tmp_path):
     assert load(str(tmp_path / "moved")).fingerprint == before
     (tmp_path / "moved" / "a" / "0.PNG").write_bytes(b"other")
     assert load(str(tmp_path / "moved")).fingerprint != before
-
-
-def test_disjoint_parts_share_no_image_with_and_without_labels(tmp_path):
-    name = write(tmp_path, {"a": 30, "b": 50})
-    source, target = load(name, labels=False, part=[0, 0.5], test=0), load(name, part=[0.5, 1])
-    assert len(source.pool) + len(target.pool) + len(target.test) == 80
-    assert not len(shared(source.pool, target.pool))
-    assert not len(shared(source.pool, target.test))
 
 
 def test_validation_stays_apart_beside_a_test_folder(tmp_path):

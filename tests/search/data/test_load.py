@@ -50,21 +50,6 @@ def test_changed_data_have_another_fingerprint(tmp_path, change):
     assert now() != before
 
 
-def test_your_own_data_come_from_a_function(tmp_path, monkeypatch):
-    (tmp_path / "my_data.py").write_text(
-        "import torch\nfrom search.data.examples import Examples, TaskData\n"
-        "def build():\n    part = Examples(torch.randn(6, 3), torch.arange(6) % 2)\n"
-        "    return TaskData(pool=part, test=part.subset(torch.arange(2)), classes=('a', 'b'))\n"
-        "def wrong():\n    return 3\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    assert len(load_data("my_data:build", where="test").pool) == 6
-    with pytest.raises(
-        TaskError, match=r"\[task\] data = 'my_data:wrong': it returned a int; it must return a TaskData"
-    ):
-        load_data("my_data:wrong", where="[task] data")
-
-
 @pytest.mark.parametrize(
     "name", ["digitz", "no_such_module:f", "search.spec.study_spec:no_such_function", "search.spec.study_spec:NAME"]
 )

@@ -28,17 +28,6 @@ def test_real_digits(assets):
     assert np.array_equal(found, np.sort(whole["images"][data.pool.inputs.rows[:10]].reshape(10, -1), axis=0))
 
 
-def test_halves_of_one_file_with_other_classes_share_no_image(assets):
-    name = str(assets / "mnist5k.npz")
-    source = load(name, part=[0, 0.5], test=0)
-    target = load(name, part=[0.5, 1], classes={"even": [0, 2, 4, 6, 8], "odd": [1, 3, 5, 7, 9]})
-    seen = set(source.pool.inputs.rows.tolist())
-    rest = set(target.pool.inputs.rows.tolist()) | set(target.test.inputs.rows.tolist())
-    assert not seen & rest
-    assert len(seen | rest) == 5000
-    assert len(target.pool) == 2000
-
-
 @pytest.mark.parametrize("shape", [(6, 5, 5), (6, 5, 5, 1), (6, 5, 5, 3), (6, 5, 5, 4), (6, 3, 5, 5)])
 def test_bytes_are_images(tmp_path, shape):
     data = load(save(tmp_path / "a.npz", x=np.zeros(shape, np.uint8), y=np.arange(6) % 2), test=0)

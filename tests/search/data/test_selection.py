@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.data.examples import Examples, RawData
-from search.data.labels import class_indices
 from search.data.selection import select
 from search.errors import TaskError
 
@@ -86,13 +85,6 @@ def test_classes_of_numbers_are_refused():
     part = Examples(torch.zeros(3, 1), torch.zeros(3))
     with pytest.raises(TaskError, match="option classes is for classification"):
         select(RawData(pool=part, test=part, classes=()), classes={"a": [0], "b": [1]})
-
-
-def test_labels_sort_by_number_if_all_are_whole_numbers():
-    assert class_indices(["10", "9", "10"])[1] == ("9", "10")
-    indices, names = class_indices(["b", "10", "a"])
-    assert names == ("10", "a", "b")
-    assert indices.tolist() == [2, 0, 1]
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 2)), min_size=4, max_size=30), st.floats(0.05, 0.6))

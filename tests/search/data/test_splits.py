@@ -88,20 +88,6 @@ def test_cross_validation_tests_each_label_once(counts, seed):
         assert {*labels[split.train]} == {*range(len(counts))}
 
 
-@given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 2)), min_size=8, max_size=30), st.booleans(), st.data())
-def test_no_group_is_on_two_sides(groups, cross_validated, data):
-    """Of any split, at any size, with groups of several labels."""
-    names = np.repeat(np.arange(len(groups)), [size for size, _ in groups])
-    labels = np.concatenate([(np.arange(size) % (1 + mixed)) for size, mixed in groups])
-    splits = splits_of(labels, cross_validated=cross_validated, groups=names)
-    size = data.draw(st.integers(1, splits.all))
-    for repeat in range(4):
-        split = splits.split(repeat=repeat, size=size)
-        sides = [{*names[part]} for part in (split.train, split.validate, split.test)]
-        assert len(split.train) == size
-        assert sum(map(len, sides)) == len(set().union(*sides))
-
-
 def test_own_validation_data_validate_and_never_train():
     """A data set's own validation part takes the place of labels that were not drawn."""
     part = Examples(torch.zeros(60, 2), torch.arange(60) % 2)

@@ -13,6 +13,7 @@ from search.data.images import ImageFormat
 from search.data.load import load_data
 from search.data.torchvision_sets import lost_bits
 from search.errors import TaskError
+from tests.layouts import write_idx, write_images
 from tests.search.data.pictures import prepare_one
 
 FORMAT = ImageFormat(size=28, resize=28, mean=(0.0,), std=(1.0,))
@@ -62,23 +63,14 @@ def test_other_images_in_the_same_place_are_decoded(tmp_path, name):
 
     def write(pieces):
         if name == "FashionMNIST":
+            grey = np.stack([np.resize(piece[..., 0], (28, 28)) for piece in pieces])
             for part in ("train", "t10k"):
-                raw = tmp_path / "FashionMNIST" / "raw"
-                raw.mkdir(parents=True, exist_ok=True)
-                grey = np.stack([np.resize(piece[..., 0], (28, 28)) for piece in pieces])
-                header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in grey.shape)
-                (raw / f"{part}-images-idx3-ubyte").write_bytes(header + grey.tobytes())
-                labels = np.arange(len(grey), dtype=np.uint8) % 10
-                (raw / f"{part}-labels-idx1-ubyte").write_bytes(
-                    b"\0\0\x08\x01" + len(grey).to_bytes(4, "big") + labels.tobytes()
-                )
+                write_idx(tmp_path / "FashionMNIST" / "raw", part, grey, np.arange(len(grey)) % 10)
             return
         base, sub = {"Caltech101": ("caltech101", "101_ObjectCategories"), "DTD": ("dtd/dtd", "images")}[name]
         (tmp_path / base / sub / "BACKGROUND_Google").mkdir(parents=True, exist_ok=True)
         for label in ("ant", "bee"):
-            (tmp_path / base / sub / label).mkdir(parents=True, exist_ok=True)
-            for number, piece in enumerate(pieces, start=1):
-                Image.fromarray(piece).save(tmp_path / base / sub / label / f"image_{number:04}.jpg")
+            write_images(tmp_path / base / sub / label, pieces, ending="jpg")
         if name == "DTD":
             (tmp_path / base / "labels").mkdir(exist_ok=True)
             for part, numbers in (("train", range(1, 9)), ("test", range(9, 11))):
@@ -113,10 +105,7 @@ def test_cifar10_is_read_from_its_files(tmp_path, monkeypatch):
 
 def test_caltech101_has_no_test_part_so_one_is_held_out(tmp_path):
     for label in ("BACKGROUND_Google", "Faces", "ant", "beaver"):
-        folder = tmp_path / "caltech101" / "101_ObjectCategories" / label
-        folder.mkdir(parents=True)
-        for number, tile in enumerate(tiles(10), start=1):
-            Image.fromarray(tile).save(folder / f"image_{number:04}.jpg")
+        write_images(tmp_path / "caltech101" / "101_ObjectCategories" / label, tiles(10), ending="jpg")
     data = load("Caltech101", root=str(tmp_path), test=0.3)
     assert data.classes == ("Faces", "ant", "beaver")
     assert data.pool.targets.bincount().tolist() == [7, 7, 7]

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -36,13 +37,7 @@ PLACES = {
     "in rows": np.arange(60)[:, None],
     "absent": None,
 }
-GROUPS = {
-    **ARRAYS,
-    "of fewer": np.arange(59),
-    "decimal": np.arange(60) / 1,
-    "in rows": np.arange(60)[:, None],
-    "absent": None,
-}
+GROUPS = [*ARRAYS, "of fewer", "decimal", "in rows", "absent"]
 CHANGES = {
     "shown beyond": {"shown": np.array([0, 1, 10**6])},
     "targets beyond": {"targets": np.full(60, -1)},
@@ -80,17 +75,9 @@ def test_predictions_that_are_no_arrays_are_missing(study, sandbox, attack):
     sandbox.check()
 
 
-@pytest.mark.parametrize("attack", ARRAYS)
-def test_scores_of_another_kind_are_missing(study, sandbox, attack):
-    study.rewrite("0*.npz", example_scores=ARRAYS[attack])
-    sandbox.arm()
-    assert are_missing(study)
-    sandbox.check()
-
-
-@pytest.mark.parametrize("attack", PLACES)
-def test_scores_of_no_test_examples_are_missing(study, sandbox, attack):
-    study.rewrite("0*.npz", tested=PLACES[attack])
+@pytest.mark.parametrize(("name", "attack"), [*product(["example_scores"], ARRAYS), *product(["tested"], PLACES)])
+def test_scores_of_another_kind_are_missing(study, sandbox, name, attack):
+    study.rewrite("0*.npz", **{name: PLACES[attack]})
     sandbox.arm()
     assert are_missing(study)
     sandbox.check()
@@ -98,7 +85,7 @@ def test_scores_of_no_test_examples_are_missing(study, sandbox, attack):
 
 @pytest.mark.parametrize("attack", GROUPS)
 def test_groups_that_do_not_fit_are_missing(study, sandbox, attack):
-    study.rewrite("test-*.npz", groups=GROUPS[attack])
+    study.rewrite("test-*.npz", groups=PLACES[attack])
     sandbox.arm()
     results = study.results
     assert all(row.example_scores is not None and row.test_groups is None for row in results.rows if row.judged)

@@ -58,10 +58,8 @@ OF_STUDIES = {
 }
 IGNORED = {
     "no labels": {"labels": 0, "all": 0},
-    "one label": {"labels": 1, "all": 1},
     "as many labels as atoms": {"labels": 2**63 - 1, "all": 2**63 - 1},
     "every size unexplored": {"unexplored": [20, 40, 80]},
-    "sizes unexplored that are not there": {"unexplored": [1, 2**31 - 1]},
     "no baselines": {"baselines": []},
     "the same baseline twice": {"baselines": [{"freeze_depth": 0, "head_lr": 0.003}] * 2},
     "cross-validated": {"cross_validated": True},
@@ -143,7 +141,7 @@ def test_study_with_attributes_that_do_not_fit_is_read(study, sandbox, frostline
     for key, content in IGNORED[change].items():
         study.studies(key, content)
     sandbox.arm()
-    for command in ("report", "list", "best"):
+    for command in ("list", "best"):
         frostline(*READERS[command])
     assert frostline("report", "tiny").code == 0
     sandbox.check(written=True)

@@ -85,7 +85,6 @@ def test_a_hub_model_without_a_network_says_what_to_do(tmp_path):
     ("family", "options"),
     [
         ("Albert", {**SMALL, "embedding_size": 4}),
-        ("Electra", {**SMALL, "embedding_size": 4}),
         ("DebertaV2", {**SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
         ("T5", T5),
         ("XLNet", XLNET),

@@ -71,14 +71,6 @@ def test_an_error_is_one_line_that_names_the_key(tmp_path, old, new, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["a b.toml", "ü.toml", "a'b.toml", f"{'x' * 101}.toml", "<b>.toml", "...toml", "-x.toml"]
-)
-def test_harmful_names_are_refused(tmp_path, name):
-    with pytest.raises(SpecError, match="a study is named by its file"):
-        read(tmp_path, DIGITS, name)
-
-
 def test_studies_are_found_by_file_and_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_study_file("digits") == EMBEDDED / "digits.toml"

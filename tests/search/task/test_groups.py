@@ -128,7 +128,7 @@ def patients(task, part):
     return (task.take(part).inputs.pixels_of(torch.arange(len(part))).float().mean((1, 2, 3)) / 10).int().tolist()
 
 
-@pytest.mark.parametrize("test", ["", "test = 0.3", 'test = "cv"\nshuffle_labels = true'])
+@pytest.mark.parametrize("test", ["test = 0.3", 'test = "cv"\nshuffle_labels = true'])
 def test_no_patient_is_on_two_sides_of_a_trial(ward, test):
     """As its network sees the images, skipped ones apart, with labels shuffled or not."""
     task = load(ward, task=test)
@@ -142,8 +142,7 @@ def test_no_patient_is_on_two_sides_of_a_trial(ward, test):
             assert len(sides[2]) >= 2
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1"])
-@pytest.mark.parametrize("test", ["cv", 0.3])
+@pytest.mark.parametrize(("metric", "test"), [("accuracy", "cv"), ("f1", 0.3)])
 def test_judge_resamples_whole_patients(ward, one_thread, test, metric):
     """Test examples' groups get from the task through the predictions' files to the judge."""
     task = load(ward, task=f"test = {test!r}\nmetric = {metric!r}")

@@ -65,39 +65,6 @@ def test_twelve_bit_scans_keep_their_levels(tmp_path, monkeypatch):
     assert "60 of 60 images have more than 8 bits a channel: 0 to 4095 become 0 to 1" in data.notes[-1]
 
 
-def test_the_study_file_overrules_the_range(tmp_path, monkeypatch):
-    """`[task] pixel_range` spreads the levels that matter."""
-    monkeypatch.chdir(tmp_path)
-    scans(tmp_path)
-    data = load(study(pixel_range=[700, 1100]))
-    inputs, targets = data.pool.take(torch.arange(len(data.pool)))
-    middles = inputs.flatten(1).median(1).values
-    assert middles[targets == 0].mean() == pytest.approx(0.25, abs=0.01)
-    assert middles[targets == 1].mean() == pytest.approx(0.75, abs=0.01)
-    assert inputs.max() == pytest.approx((4095 - 700) / 400)
-
-
-def test_one_broken_image_is_skipped_wherever_it_is(tmp_path, monkeypatch):
-    """Each of twelve files of 160, in pool or test set, is skipped and named."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "scans" / name).mkdir(parents=True)
-        for number in range(80):
-            pixels = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
-            pixels.save(tmp_path / "scans" / name / f"{number:02}.png")
-    skipped_of = set()
-    for number in range(12):
-        file = tmp_path / "scans" / "dog" / f"{number:02}.png"
-        whole = file.read_bytes()
-        file.write_bytes(whole[: len(whole) // 2])
-        data = load(study(test=0.2))
-        skipped_of.add((len(data.pool), len(data.test)))
-        assert f"1 of 160 images can't be read: scans/dog/{file.name} (" in data.notes[-1]
-        file.write_bytes(whole)
-    assert skipped_of == {(127, 32), (128, 31)}
-
-
 def test_a_class_that_the_test_set_loses_is_named(tmp_path, monkeypatch):
     """The only test image of a class is skipped, and the note says which class has none."""
     monkeypatch.chdir(tmp_path)
@@ -128,14 +95,3 @@ def test_validation_images_count_and_are_prepared(tmp_path, monkeypatch):
     assert highest == {"pool": 1, "validation": 2, "test": 0.5}
     assert "1 of 220 images can't be read: val/dog/0.png" in data.notes[-2]
     assert "values from 0 to 8000 occur and are not clipped" in data.notes[-1]
-
-
-def test_own_code_that_clips_scans_is_named(tmp_path, monkeypatch):
-    """A study of the user's own `ImageFolder` starts with the note that its loader clips."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    scans(tmp_path)
-    code = "from torchvision.datasets import ImageFolder\n\n\ndef sets():\n    return ImageFolder('scans'), None\n"
-    (tmp_path / "own_scans.py").write_text(code)
-    notes = load(study(data="own_scans:sets")).notes
-    assert any("0.png has more than 8 bits a channel, of which torchvision's loader keeps 8" in note for note in notes)

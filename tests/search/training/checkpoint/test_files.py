@@ -1,7 +1,6 @@
 """When checkpoints are written, which of them are resumed, and when they are removed."""
 
 import os
-import pickle
 import resource
 import sys
 import zipfile
@@ -122,20 +121,15 @@ def replaced_by_a_folder(file):
 BROKEN = {
     "empty": lambda file: file.write_bytes(b""),
     "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "without its last byte": lambda file: os.truncate(file, file.stat().st_size - 1),
     "one bit flipped": flipped,
     "text": lambda file: file.write_text("a checkpoint\n" * 1000),
     "a folder": replaced_by_a_folder,
     "a pipe": replaced_by_a_pipe,
     "packed zeros": packed,
-    "no dictionary": lambda file: torch.save([1, 2, 3], file),
     "nobody's": lambda file: torch.save({}, file),
     "pickled code": lambda file: torch.save(Bomb(file.parent / "executed"), file),
-    "pickled code within": changed(epoch=Bomb("executed")),
-    "an old pickle": lambda file: file.write_bytes(pickle.dumps(Bomb(file.parent / "executed"))),
     "of other code, or another run": changed(frostline__made_by="0" * 32),
     "without its seconds": changed(frostline__seconds=None),
-    "seconds of no time": changed(frostline__seconds=float("nan")),
     "without its callbacks": changed(callbacks=None),
     "without the optimizer": changed(optimizer_states=None),
     "without a weight": changed(**{"state_dict__head.weight": None}),

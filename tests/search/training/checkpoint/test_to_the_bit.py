@@ -26,7 +26,6 @@ AUGMENTED = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu", "
 
 CASES = {
     "linear probing, cached": ({}, FreezingStrategy(freeze_depth=3, head_lr=0.01), {"frozen_prefix": True}),
-    "gradual unfreezing": ({}, GRADUAL, {}),
     "gradual unfreezing, cached": ({}, GRADUAL, {"frozen_prefix": True}),
     "batch norm still, from scratch": (
         {},
@@ -43,7 +42,6 @@ CASES = {
         FreezingStrategy(freeze_depth=1, unfreeze_epoch=1, scheduler="cosine", l2_sp=0.1, head_lr=0.01),
         {},
     ),
-    "momentum": ({"train": {**AUGMENTED, "augment": [], "optimizer": "sgd"}}, GRADUAL, {}),
     "bfloat16, channels last": ({}, GRADUAL, {"compute_format": ComputeFormat(bfloat16=True, channels_last=True)}),
     "fresh views": ({"train": {**AUGMENTED, "views": float("inf")}, "images": True}, GRADUAL, {"frozen_prefix": True}),
     "views that take turns": ({"train": {**AUGMENTED, "views": 3}, "images": True}, GRADUAL, {"frozen_prefix": True}),
@@ -91,7 +89,7 @@ def test_a_trial_that_dies_every_epoch_ends_the_same_to_the_bit(case, nets, tmp_
     assert queue.files == []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_trial_may_die_at_any_batch(seed, task, whole, tmp_path, always, capfd):
     queue, chance = Queue(tmp_path, task), np.random.default_rng(seed)
     claim, deaths, dies = queue.claim(GRADUAL), 0, True
