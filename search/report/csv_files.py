@@ -8,6 +8,7 @@ from search.report.winners import status
 from search.spec.tables import Space
 from search.verdict.judge import Verdict
 from search.verdict.metric import METRICS, score_names
+from search.verdict.provenance import provenance
 from search.verdict.results import Results
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
@@ -18,9 +19,11 @@ TRIAL_COLUMNS = (
     "value", *SCORES, "test_examples", "seconds", "trainable_parameters", "seed", "warm_started_from", "source_trial",
     "reason",
 )  # fmt: skip
+ORIGIN_COLUMNS = ("data", "metric", "backbone", "weights", "date", "version")
+"""Columns that say what a verdict was found with."""
 VERDICT_COLUMNS = (
     "size", "family", "strategy", "score", "low", "high", "p_within_margin", "expected_loss", "p_best", "status",
-    "gflops", "seconds", "runs", "failed_to_train", "mean",
+    "gflops", "seconds", "runs", "failed_to_train", "mean", *ORIGIN_COLUMNS,
 )  # fmt: skip
 
 
@@ -41,14 +44,16 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
 
     score, low, high, expected_loss: in the metric's own unit; mean: that of its runs, uncorrected.
     failed_to_train: runs without a finite score. A candidate with one is not judged.
+    date: when the last of the size's judged trials ended, in UTC.
     gflops, seconds: of one run; the former is empty where the network's operations are unknown.
     """
     rows: list[dict[str, object]] = []
     for _, verdict in sorted(verdicts.items()):
+        origin = provenance(results, results.confirmed(verdict.size))
         judged = {candidate.strategy: candidate for candidate in verdict.every_candidate}
         for strategy in dict.fromkeys([*judged, *results.candidates(verdict.size)]):
             runs = [row for row in results.confirmed(verdict.size) if row.strategy == strategy and row.is_finished]
-            known = {
+            known: dict[str, object] = {
                 "size": verdict.size,
                 "family": str(strategy.family(results.num_groups)),
                 "strategy": _spelled(strategy),
@@ -60,7 +65,7 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
                 candidate = judged[strategy]
                 known |= {name: getattr(candidate, name) for name in CANDIDATE_COLUMNS}
                 known |= {"status": status(verdict, candidate), "runs": candidate.repeats}
-            rows.append(known)
+            rows.append(known | origin)
     return _text(VERDICT_COLUMNS, ([row.get(name) for name in VERDICT_COLUMNS] for row in rows))
 
 

@@ -1,5 +1,6 @@
 """The strategy to take at a size, and its provenance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from search.errors import StudyError
 from search.spec.study_spec import NAME, NAMES
 from search.spec.values import Size
 from search.storage.location import OUT, StudyLocation
-from search.verdict.judge import judge, judge_all
+from search.verdict.judge import Candidate, judge, judge_all
 from search.verdict.load import load_results
 from search.verdict.other_sizes import estimate
+from search.verdict.provenance import provenance
 from search.verdict.results import Results
+from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 
@@ -68,11 +71,15 @@ def find_best(results: Results, wanted: Size | str, *, unconfirmed: bool = False
     scores = {
         metric.attribute: metric.rounded(chosen.score),
         "interval_90": [metric.rounded(chosen.low), metric.rounded(chosen.high)],
+        "p_within_margin": round(chosen.p_within_margin, 3),
+        "expected_loss": metric.rounded(chosen.expected_loss),
         "p_best": round(chosen.p_best, 3),
-        "seconds_to_train": round(chosen.seconds, 2),
+        **_costs(chosen),
         "repeats": chosen.repeats,
+        "failed_to_train": chosen.failed_to_train,
     }
-    return _best(results, size, chosen.strategy, family=chosen.family, status=verdict.sentence, facts=scores)
+    rows = results.confirmed(size)
+    return _best(results, size, chosen.strategy, rows, family=chosen.family, status=verdict.sentence, facts=scores)
 
 
 def _unconfirmed(results: Results, size: int, *, allowed: bool) -> Best:
@@ -87,7 +94,7 @@ def _unconfirmed(results: Results, size: int, *, allowed: bool) -> Best:
     choose = max if results.metric.higher_is_better else min
     found = choose(complete, key=lambda row: row.final_value or 0.0)
     status = "unconfirmed: the best exploring trial, whose own score is too high (winner's curse)"
-    return _best(results, size, found.strategy, family=found.family, status=status, facts={})
+    return _best(results, size, found.strategy, complete, family=found.family, status=status, facts={})
 
 
 def _estimated(results: Results, size: int) -> Best:
@@ -104,14 +111,27 @@ def _estimated(results: Results, size: int) -> Best:
             f"near_optimal_{name}": [end if isinstance(end, int) else float(f"{end:.3g}") for end in band]
             for name, band in found.bands.items()
         },
-        "seconds_to_train": round(chosen.seconds, 2),
+        **_costs(chosen),
         "sizes": list(found.sizes),
     }
-    return _best(results, size, chosen.strategy, family=chosen.family, status=status, facts=scores)
+    rows = [row for other in found.sizes for row in results.confirmed(other)]
+    return _best(results, size, chosen.strategy, rows, family=chosen.family, status=status, facts=scores)
+
+
+def _costs(candidate: Candidate) -> dict[str, float]:
+    counted = {} if candidate.gflops is None else {"gflops_to_train": float(f"{candidate.gflops:.4g}")}
+    return {**counted, "seconds_to_train": round(candidate.seconds, 2)}
 
 
 def _best(
-    results: Results, size: int, strategy: FreezingStrategy, *, family: str, status: str, facts: dict[str, Any]
+    results: Results,
+    size: int,
+    strategy: FreezingStrategy,
+    rows: Sequence[Row],
+    *,
+    family: str,
+    status: str,
+    facts: dict[str, Any],
 ) -> Best:
     # With what its rates were found with: they mean little under another optimizer.
     train = results.spec.train
@@ -124,6 +144,7 @@ def _best(
             "family": family,
             "status": status,
             **facts,
+            **provenance(results, rows),
             "layer_groups": results.num_groups,
             **({"layer_group_names": list(results.groups)} if results.groups else {}),
             "optimizer": train.optimizer,

@@ -37,6 +37,7 @@ class Candidate:
     contends: it may still be best.
     as_good: it contends, and its observed mean is within the margin of the leader's.
     repeats: how many it has run; one that can't win any more gets no more.
+    failed_to_train: how many of those did not train.
     """
 
     family: str
@@ -53,6 +54,7 @@ class Candidate:
     contends: bool
     as_good: bool
     repeats: int
+    failed_to_train: int = 0
     gflops: float | None = None
 
     @property

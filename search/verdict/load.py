@@ -143,6 +143,7 @@ def _row(
         scores=_scores(trial.user_attrs, metric=metric, where=where),
         number=trial.number, state=trial.state.name, strategy=strategy, family=str(strategy.family(num_groups)),
         value=value, curve=tuple(sorted(trial.intermediate_values.items())),
+        ended=trial.datetime_complete,  # processes that write them keep their clocks at UTC
     )  # fmt: skip
 
 

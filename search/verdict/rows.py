@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from math import isfinite, nan
 from typing import Any
 
@@ -20,6 +21,7 @@ class Row:
     value: the search's validation metric over the last quarter of epochs; of a judged trial its test score.
     curve: (epoch, the validation metric so far) of every epoch.
     warm_started_from: the smaller size whose best trial of this family had the strategy, if it was taken from there.
+    ended: when, in UTC.
     source_trial: of a judged trial, the number of the first exploring trial of its strategy at that size.
     scores: "val_<metric>" and "test_<metric>" of a judged trial, for the metrics that are defined.
     test_se: the standard error of the study's metric over the test examples.
@@ -44,6 +46,7 @@ class Row:
     curve: tuple[tuple[int, float], ...]
     baseline: bool
     judged: bool = False
+    ended: datetime | None = None
     warm_started_from: int | None = None
     source_trial: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.report.csv_files import TRIAL_COLUMNS, VERDICT_COLUMNS, trials_csv, verdict_csv
+from search.report.csv_files import ORIGIN_COLUMNS, TRIAL_COLUMNS, VERDICT_COLUMNS, trials_csv, verdict_csv
 from search.report.winners import status
 from search.storage.location import StudyLocation
+from search.verdict.best import find_best
 from search.verdict.judge import judge_all
 from search.verdict.load import load_results
 from tests.search.verdict.test_judge import TWICE, regression, squared_errors
@@ -20,7 +21,7 @@ from tests.search.verdict.test_judge import TWICE, regression, squared_errors
 ASKED_OF_TRIALS = {"repeat", "judged", "baseline", "epochs", "test_accuracy", "test_auroc", "val_f1", "test_rmse"}
 ASKED_OF_VERDICTS = (
     "size", "family", "strategy", "score", "low", "high", "p_within_margin", "expected_loss", "p_best", "status",
-    "gflops", "seconds", "runs", "failed_to_train",
+    "gflops", "seconds", "runs", "failed_to_train", "data", "metric", "backbone", "weights", "date", "version",
 )  # fmt: skip
 
 
@@ -106,6 +107,8 @@ def test_verdict_rows_are_every_candidate(results):
             assert float(record[name]) == getattr(c, name)
         assert record["status"] == status(verdicts[size], c)
         assert (record["runs"], record["failed_to_train"]) == (str(c.repeats), "0")
+        origin = find_best(results, size).provenance
+        assert all(record[name] == origin[name] for name in ORIGIN_COLUMNS)
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])

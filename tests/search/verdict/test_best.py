@@ -1,9 +1,13 @@
+import sqlite3
+import tomllib
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
 from search import StudyError, best_strategy
+from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.verdict.best import find_best
 from search.verdict.judge import judge
@@ -105,6 +109,42 @@ def test_command_without_confirm_trials_asks_for_unconfirmed(tiny, search, finis
     assert done.returncode == 0
     assert 'status = "unconfirmed' in done.stdout
     assert (tiny.parent / "studies" / "tiny" / "report.html").is_file()
+
+
+def test_provenance_has_the_verdict_and_its_origin(results, finished, search, tmp_path, monkeypatch):
+    """As numbers and words that the strategy's file keeps, and the date of the last judged trial."""
+    chosen, text = judge(results, 20).recommended, search("best", "tiny", "--size", "20", cwd=finished).stdout
+    (tmp_path / "best.toml").write_text(text)
+    assert load_strategy(tmp_path / "best.toml") == find_best(results, 20).strategy
+    found = tomllib.loads(text)["provenance"]
+    for key in ("p_within_margin", "expected_loss", "p_best", "failed_to_train", "repeats"):
+        assert found[key] == pytest.approx(getattr(chosen, key), abs=6e-4)
+    assert found["gflops_to_train"] == pytest.approx(chosen.gflops, rel=1e-3)
+    spec = results.spec
+    assert (found["data"], found["backbone"], found["metric"]) == (spec.task.data, spec.model.backbone, "accuracy")
+    assert (found["weights"], found["version"]) == (f"trained on {spec.source.data}", version("frostline"))
+    with sqlite3.connect(finished / "studies" / "tiny" / "study.db") as database:
+        (last,) = database.execute(
+            "SELECT max(datetime_complete) FROM trials JOIN trial_user_attributes USING (trial_id) "
+            "JOIN studies USING (study_id) WHERE study_name = 'tiny/confirm' AND key = 'size' AND value_json = '20'"
+        ).fetchone()
+    assert found["date"] == f"{last[:19].replace(' ', 'T')}Z"
+    assert find_best(results, 30).provenance["date"] >= found["date"], "of the two sizes"
+
+
+def test_provenance_names_weights_from_a_file(results):
+    """And no database."""
+    weights = {"checkpoint": "ae.ckpt", "module": "encoder"}
+    spec = StudySpec.from_dict(
+        {**results.spec.model_dump(mode="json", exclude_none=True, exclude={"source"}),
+         "model": {"backbone": "small_cnn", "weights": weights}}, where="the test",
+    )  # fmt: skip
+    location = replace(results.location, storage="postgresql+psycopg://user:hush@host/studies")
+    found = find_best(replace(results, spec=spec, location=location), 20, unconfirmed=True).provenance
+    assert found["weights"] == "ae.ckpt, module encoder"
+    assert not any(word in str(found) for word in ("hush", "postgresql", "host/"))
+    old = tuple(replace(row, ended=None) for row in results.rows)
+    assert "date" not in find_best(replace(results, rows=old), 20).provenance
 
 
 def test_provenance_has_the_metric_and_the_layer_groups(results):
