@@ -192,18 +192,9 @@ def timm(name: str, **options) -> Callable[[], nn.Module]:
     return lambda: pytest.importorskip("timm").create_model(name, num_classes=0, **options)
 
 
-def last(rnn, x):
-    return rnn(x)[0][:, -1]
-
-
 def top(rnn, x):
     _, (h, c) = rnn(x)
     return torch.cat([h[-1], c[0]], 1)
-
-
-def given(rnn, x):
-    state = x.new_ones(3, x.size(0), 6)
-    return torch.cat(tuple(rnn(x, (state, state * 2))[1][0]), 1)
 
 
 def time_first(rnn, x):
@@ -222,9 +213,7 @@ FAST = {
     "lstm": (lambda: StackedLSTM(input_size=3, dropout=0.3), cut_series),
     "lstm, both ways": (lambda: StackedLSTM(input_size=3, bidirectional=True, proj_size=5), series),
     "rnns in a row": (OneByOne, cut_series),
-    "rnn, last output": (lambda: Recurrent(last, nn.RNN, batch_first=True, bias=False), series),
     "lstm, last state": (lambda: Recurrent(top, batch_first=True, dropout=0.3), series),
-    "lstm, first state": (lambda: Recurrent(given, batch_first=True), series),
     "gru, time first": (lambda: Recurrent(time_first, nn.GRU, bidirectional=True), series),
     "vit": (lambda: _headless(models.VisionTransformer(16, 8, 3, 2, 8, 16, dropout=0.1, num_classes=2)), images(16)),
     "convnext": (

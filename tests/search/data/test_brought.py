@@ -4,18 +4,12 @@ import pytest
 
 from search.data.load import load_data
 from search.errors import TaskError
+from tests.search.projects import PROJECT
 
-PROJECT = """
+MIXING = """
 import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule
 from torch.nn.functional import one_hot
-from torch.utils.data import DataLoader, TensorDataset, default_collate
-
-
-def examples(seed, count):
-    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
-    return TensorDataset(x, (x[:, :3] > 0).sum(1))
+from torch.utils.data import default_collate
 
 
 def mixup(items):
@@ -46,10 +40,10 @@ def hot(items):
     return x, one_hot(y, 4).float()
 
 
-class Data(LightningDataModule):
-    def __init__(self, collate, tested=True):
+class Mixing(Data):
+    def __init__(self, collate):
         super().__init__()
-        self.collate, self.tested = globals()[collate], tested
+        self.collate = globals()[collate]
 
     def train_dataloader(self):
         return DataLoader(examples(0, 301), 32, shuffle=True, collate_fn=self.collate)
@@ -58,7 +52,7 @@ class Data(LightningDataModule):
         return DataLoader(examples(1, 90), 32, collate_fn=self.collate if self.collate is hot else None)
 
 
-class Untested(Data):
+class Untested(Mixing):
     def test_dataloader(self):
         return None
 """
@@ -66,19 +60,19 @@ class Untested(Data):
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    (tmp_path / "mixing.py").write_text(PROJECT)
+    (tmp_path / "mixing.py").write_text(PROJECT + MIXING)
     monkeypatch.chdir(tmp_path)
-    return lambda collate, name="Data": load_data(f"mixing:{name}", {"collate": collate}, where="[task] data")
+    return lambda collate, name="Mixing": load_data(f"mixing:{name}", {"collate": collate}, where="[task] data")
 
 
 @pytest.mark.parametrize(
     ("collate", "name", "message"),
     [
-        ("mixup", "Data", r"collate_fn 'mixup' .*soft targets \(301, 4\) of class indices, as mixup.*training_step"),
+        ("mixup", "Mixing", r"collate_fn 'mixup' .*soft targets \(301, 4\) of class indices, as mixup.*training_step"),
         ("mixup", "Untested", r"collate_fn 'mixup' .*soft targets \(301, 4\)"),
-        ("pairs", "Data", "are no numbers.*its collate_fn 'pairs' makes it.*training_step"),
-        ("three", "Data", "must be a pair.*its collate_fn 'three' makes it"),
-        ("even", "Data", "should be even; its collate_fn 'even' makes it"),
+        ("pairs", "Mixing", "are no numbers.*its collate_fn 'pairs' makes it.*training_step"),
+        ("three", "Mixing", "must be a pair.*its collate_fn 'three' makes it"),
+        ("even", "Mixing", "should be even; its collate_fn 'even' makes it"),
     ],
 )
 def test_collate_that_mixes_is_named_as_the_cause(load, collate, name, message):

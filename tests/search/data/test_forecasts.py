@@ -83,17 +83,13 @@ def test_a_gap_in_the_series_is_one_line(tmp_path):
     ("options", "message"),
     [
         ({"window": 0}, "option window = 0 must be greater than or equal to 1"),
-        ({"window": 2.5}, "option window = 2.5 must be a valid integer"),
         ({"horizon": 2}, "needs the option window"),
         ({"window": 3, "target": "price"}, "has no column 'price'; its columns: day, value, other"),
         ({"window": 3, "target": "day"}, "line 2: column 'day' has 'day 0'"),
         ({"window": 3, "channels": "value"}, "option channels = 'value' must be a list of columns"),
         ({"window": 24}, "are too few for window = 24 and horizon = 1; at least 25"),
         ({"window": 3, "target": []}, "option target = \\[\\] must be a column, or a list of columns"),
-        ({"window": 3, "delimiter": ";;"}, "option delimiter = ';;' must be one character"),
-        ({"window": 3, "part": [0.5, 0.5]}, "has no examples"),
         ({"window": 3, "part": [0, 0.05]}, "are too few"),
-        ({"window": 3, "classes": {}}, "option classes = {} is not known"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(tmp_path, options, message):

@@ -4,16 +4,13 @@ import pytest
 
 from search.spec.study_spec import StudySpec
 from search.task.task import Task
+from tests.search.projects import PROJECT
 
-PROJECT = """
-import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+DROPPING = """
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
-from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import Dataset, WeightedRandomSampler
 
 
 class Jittered(Dataset):
@@ -28,25 +25,12 @@ class Jittered(Dataset):
         return x + 0.1 * torch.randn(6), y
 
 
-def examples(seed, count):
-    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
-    return TensorDataset(x, (x[:, :3] > 0).sum(1))
-
-
 def noisy(items):
     x, y = torch.utils.data.default_collate(items)
     return x + torch.randn_like(x), y
 
 
-class Plain(LightningDataModule):
-    def train_dataloader(self):
-        return DataLoader(examples(0, 300), 32, shuffle=True)
-
-    def test_dataloader(self):
-        return DataLoader(examples(1, 90), 32)
-
-
-class Rich(Plain):
+class Rich(Data):
     def train_dataloader(self):
         rare = WeightedRandomSampler([1.0] * 300, 300)
         return DataLoader(Jittered(examples(0, 300)), 16, sampler=rare, drop_last=True, collate_fn=noisy)
@@ -58,26 +42,12 @@ class Rich(Plain):
         return batch[0] * 2, batch[1]
 
 
-class Net(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
-
-    def training_step(self, batch, index):
-        return cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch, index):
-        self.log("val_loss", cross_entropy(self(batch[0]), batch[1]))
-
+class Usual(Net):
     def configure_optimizers(self):
         return AdamW(self.parameters(), lr=2e-3, weight_decay=0.01)
 
 
-class Full(Net):
+class Full(Usual):
     def train_dataloader(self):
         raise NotImplementedError
 
@@ -90,23 +60,23 @@ class Full(Net):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": CosineAnnealingLR(optimizer, 9)}}
 
 
-class Momentum(Net):
+class Momentum(Usual):
     def configure_optimizers(self):
         return [SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=0.05)], []
 
 
-class Odd(Net):
+class Odd(Usual):
     def configure_optimizers(self):
         optimizer = RMSprop(self.parameters())
         return [optimizer], [OneCycleLR(optimizer, 0.1, 50)]
 
 
-class Broken(Net):
+class Broken(Usual):
     def configure_optimizers(self):
         return self.trainer.model.optimizer
 
 
-class Frozen(Net):
+class Frozen(Usual):
     def __init__(self):
         super().__init__()
         self.backbone[0].bias.requires_grad_(False)
@@ -124,36 +94,30 @@ class Lossy(nn.Sequential):
 def plain():
     return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16))
 """
-CONTENT = {
-    "task": {"data": "dropping:Plain", "sizes": [100]},
-    "model": {"backbone": "dropping:Net", "weights": "none"},
-    "train": {"epochs": 2, "steps_per_epoch": 2, "accelerator": "cpu"},
-    "space": {"pretrained": True},
-}
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    (tmp_path / "dropping.py").write_text(PROJECT)
+    (tmp_path / "dropping.py").write_text(PROJECT + DROPPING)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def lines(project):
-    def notes(data="Plain", network="Net", train=None, space=None):
+    def notes(data="Data", network="Usual", train=None, space=None):
         content = {
             "task": {"data": f"dropping:{data}", "sizes": [100]},
             "model": {"backbone": f"dropping:{network}", "weights": "none"},
-            "train": CONTENT["train"] | (train or {}),
-            "space": CONTENT["space"] | (space or {}),
+            "train": {"epochs": 2, "steps_per_epoch": 2, "accelerator": "cpu", **(train or {})},
+            "space": {"pretrained": True, **(space or {})},
         }
         return [*Task.load(StudySpec.from_dict(content, where="test")).data.notes]
 
     return notes
 
 
-@pytest.mark.parametrize("network", ["Net", "plain"])
+@pytest.mark.parametrize("network", ["Usual", "plain"])
 def test_dropped_is_empty_where_all_is_taken(lines, network):
     """A learning rate is searched, so it is not lost."""
     assert lines(network=network) == []

@@ -9,70 +9,38 @@ from search.task.task import Task
 from search.training.fit import fit
 from search.training.own_hooks import checked
 from strategies import FreezingStrategy
+from tests.search.projects import PROJECT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PROJECT = """
-import torch
-from lightning.pytorch import LightningDataModule, LightningModule
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
-
-
-class Data(LightningDataModule):
-    def examples(self, seed, count):
-        x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
-        return DataLoader(TensorDataset(x, (x[:, :3] > 0).sum(1)), 32)
-
-    def train_dataloader(self):
-        return self.examples(0, 300)
-
-    def test_dataloader(self):
-        return self.examples(1, 90)
-
-
-class Net(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
-
-    def training_step(self, batch, index):
-        return cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch, index):
-        self.log("val_loss", cross_entropy(self(batch[0]), batch[1]))
-
+HOOKS = """
+class Own(Net):
     def val_dataloader(self):
         raise NotImplementedError
 
 
-class InSetup(Net):
+class InSetup(Own):
     def setup(self, stage):
         self.backbone[2].weight.requires_grad_(False)
 
 
-class OnFitStart(Net):
+class OnFitStart(Own):
     def on_fit_start(self):
         self.backbone[2].weight.requires_grad_(False)
 
 
-class FirstEpoch(Net):
+class FirstEpoch(Own):
     def on_train_epoch_start(self):
         if self.current_epoch == 0:
             self.backbone[2].weight.requires_grad_(False)
 
 
-class Whole(Net):
+class Whole(Own):
     def on_fit_start(self):
         self.backbone.requires_grad_(False)
 
 
-class Fails(Net):
+class Fails(Own):
     def training_step(self, batch, index):
         return self.criterion(self(batch[0]), batch[1])
 """
@@ -82,7 +50,7 @@ LATE = FreezingStrategy(freeze_depth=0, unfreeze_epoch=1, head_lr=0.01, backbone
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    (tmp_path / "own_hooks_project.py").write_text(PROJECT)
+    (tmp_path / "own_hooks_project.py").write_text(PROJECT + HOOKS)
     monkeypatch.chdir(tmp_path)
 
     def load(module, *, size=100, **space):
@@ -129,14 +97,14 @@ def test_fit_trains_what_a_hook_froze_where_all_may(project):
 
 def test_checked_adds_nothing_where_no_hook_freezes(project):
     """A module's own loaders are not asked for, and random numbers are left alone."""
-    task, state = project("Net"), torch.get_rng_state()
+    task, state = project("Own"), torch.get_rng_state()
     assert checked(task).data.notes == task.data.notes
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_fit_asks_no_module_for_loaders_where_nothing_validates(project):
     """Its own validation data are none of the study's."""
-    task = project("Net", size="all")
+    task = project("Own", size="all")
     assert len(task.split(repeat=1, size=300).validate) == 0
     assert fit(task, FULL, size=300, repeat=1, test=True).scores["test_loss"] > 0
 

@@ -10,71 +10,29 @@ from search.task.task import Task
 from search.training.fit import fit
 from search.training.own_steps import check_steps, own_scores
 from strategies import FreezingStrategy
+from tests.search.projects import PROJECT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PROJECT = '''
-import torch
-from lightning.pytorch import LightningDataModule, LightningModule
-from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+STEPS = '''
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 
-def examples(seed, count, kind):
-    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
-    labels = (x[:, :3] > 0).float()
-    return TensorDataset(x, labels if kind == "tags" else labels.sum(1).long())
-
-
-class Data(LightningDataModule):
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = kind
-
-    def train_dataloader(self):
-        return DataLoader(examples(0, 300, self.kind), 32)
-
-    def test_dataloader(self):
-        return DataLoader(examples(1, 90, self.kind), 32)
-
-
-class Net(LightningModule):
+class Tags(Net):
     """Several labels an example, and binary cross entropy."""
 
     outputs = 3
 
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
-        self.head = nn.Linear(16, self.outputs)
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
-
     def loss(self, batch):
         return binary_cross_entropy_with_logits(self(batch[0]), batch[1])
 
-    def training_step(self, batch, index):
-        return self.loss(batch)
 
-    def validation_step(self, batch, index):
-        self.log("val_loss", self.loss(batch))
-
-
-class Tested(Net):
+class Tested(Tags):
     def test_step(self, batch, index):
         self.log("test_loss", 2 * self.loss(batch))
 
 
-class Classes(Net):
-    outputs = 4
-
-    def loss(self, batch):
-        return cross_entropy(self(batch[0]), batch[1])
-
-
-class Ends(Classes):
+class Ends(Net):
     def validation_step(self, batch, index):
         return self.loss(batch)
 
@@ -82,17 +40,17 @@ class Ends(Classes):
         self.log("val_f1", 0.75)
 
 
-class Percent(Classes):
+class Percent(Net):
     def validation_step(self, batch, index):
         self.log("val_accuracy", 60.0)
 
 
-class Other(Net):
+class Other(Tags):
     def validation_step(self, batch, index):
         self.log("val_right", 0.5)
 
 
-class OnlyTested(Classes):
+class OnlyTested(Net):
     def validation_step(self, batch, index):
         pass
 
@@ -100,12 +58,12 @@ class OnlyTested(Classes):
         self.log("test_loss", self.loss(batch))
 
 
-class Fails(Net):
+class Fails(Tags):
     def test_step(self, batch, index):
         raise KeyError("weights")
 
 
-class Noisy(Net):
+class Noisy(Tags):
     def test_step(self, batch, index):
         self.log("test_loss", self.loss(batch) - torch.rand(()) - 9)
 '''
@@ -114,12 +72,12 @@ STRATEGY = FreezingStrategy(freeze_depth=0, head_lr=0.01, backbone_lr_ratio=1.0)
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    (tmp_path / "own_steps_project.py").write_text(PROJECT)
+    (tmp_path / "own_steps_project.py").write_text(PROJECT + STEPS)
     monkeypatch.chdir(tmp_path)
 
-    def load(module, *, kind="tags", **table):
+    def load(module, *, tags=True, **table):
         content = {
-            "task": {"data": "own_steps_project:Data", "options": {"kind": kind}, "sizes": [100], **table},
+            "task": {"data": "own_steps_project:Data", "options": {"tags": tags}, "sizes": [100], **table},
             "model": {"backbone": f"own_steps_project:{module}", "weights": "none"},
             "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
             "space": {"pretrained": True},
@@ -136,7 +94,7 @@ def outputs_of(task, result):
         return result.model(test.inputs), test.targets
 
 
-@pytest.mark.parametrize(("module", "factor"), [("Net", 1), ("Tested", 2)])
+@pytest.mark.parametrize(("module", "factor"), [("Tags", 1), ("Tested", 2)])
 def test_fit_judges_several_labels_by_the_modules_own_loss(project, module, factor):
     """Its test step comes before its validation step; mean squared error judges nothing."""
     task = project(module)
@@ -151,7 +109,7 @@ def test_fit_judges_several_labels_by_the_modules_own_loss(project, module, fact
 
 def test_fit_keeps_example_scores_that_give_the_logged_one(project):
     """Cross entropy of classes is one of the metrics here."""
-    result = fit(task := project("Classes", kind="sum"), STRATEGY, size=100, repeat=1, test=True)
+    result = fit(task := project("Net", tags=False), STRATEGY, size=100, repeat=1, test=True)
     own = cross_entropy(*outputs_of(task, result)).item()
     assert result.value == pytest.approx(own, rel=1e-5)
     assert result.predictions["example_scores"].mean() == pytest.approx(own, rel=1e-5)
@@ -160,7 +118,7 @@ def test_fit_keeps_example_scores_that_give_the_logged_one(project):
 
 def test_fit_takes_a_metric_that_the_user_names(project):
     """Accuracy is computed from logits, while exploring too, if no step logs it."""
-    task = project("Classes", kind="sum", metric="accuracy")
+    task = project("Net", tags=False, metric="accuracy")
     check_steps(task)
     explored = fit(task, STRATEGY, size=100, repeat=0)
     judged = fit(task, STRATEGY, size=100, repeat=1, test=True)
@@ -175,7 +133,7 @@ def test_fit_takes_a_metric_that_the_user_names(project):
 
 def test_fit_takes_what_is_logged_at_the_end_of_an_epoch(project):
     """A module's own F1 counts, whatever the kind of task."""
-    task = project("Ends", kind="sum", metric="f1")
+    task = project("Ends", tags=False, metric="f1")
     check_steps(task)
     result = fit(task, STRATEGY, size=100, repeat=1, test=True)
     assert (result.value, result.predictions) == (0.75, None)
@@ -207,10 +165,10 @@ def test_fit_raises_if_the_metric_is_not_logged(project):
             {},
             r"log no test_loss and no val_loss \(logged: val_right\).*self.log\('val_loss', ...\).*metric = ",
         ),
-        ("Net", {"metric": "f1"}, r"log no test_f1 and no val_f1 \(logged: val_loss\)"),
-        ("OnlyTested", {"kind": "sum"}, r"log no val_loss \(logged: test_loss\)"),
+        ("Tags", {"metric": "f1"}, r"log no test_f1 and no val_f1 \(logged: val_loss\)"),
+        ("OnlyTested", {"tags": False}, r"log no val_loss \(logged: test_loss\)"),
         ("Fails", {}, "its test_step fails: KeyError: 'weights'"),
-        ("Percent", {"kind": "sum", "metric": "accuracy"}, "logs val_accuracy = 60; allowed: 0 to 1"),
+        ("Percent", {"tags": False, "metric": "accuracy"}, "logs val_accuracy = 60; allowed: 0 to 1"),
     ],
 )
 def test_check_steps_refuses_before_training(project, module, table, message):
