@@ -1,15 +1,13 @@
 """The store: each block computed once, by whichever process, and nothing kept of a failure."""
 
-import os
-import signal
-import subprocess
-import sys
+import time
 
 import pytest
 import torch
 
 from search.activations.block_folder import BlockFolder
 from search.activations.store import ActivationStore, Budget, NotFinite, to_float16
+from tests.forks import FORKS
 from tests.search.activations.counted import BOTH, DISK, MB, MEMORY, ROWS, Block, in_memory, layout_of, left_in
 
 
@@ -61,67 +59,57 @@ def test_compute_may_ask_for_another_block(tmp_path):
         assert in_memory(store) <= budget.memory
 
 
-RACER = """
-import sys, time, torch
-from pathlib import Path
-from search.activations.store import ActivationStore, Budget
-from tests.search.activations.counted import layout_of
-folder, memory = Path(sys.argv[1]), int(sys.argv[2])
-def compute():
-    with open(folder.parent / "log", "a") as log: log.write("computed\\n")
-    for part in range(20):
-        time.sleep(0.02)
-        yield (torch.full((1, 1000), part),)
-store = ActivationStore(folder, Budget(memory=memory, disk=10**6))
-print("ready", flush=True)
-sys.stdin.readline()
-found, = store.get("a", layout_of(torch.full((20, 1000), 0)), compute)
-assert torch.equal(found, torch.arange(20)[:, None].expand(20, 1000))
-print("right", flush=True)
-"""
+def race(folder, memory, barrier):
+    """Get a block that takes a while, together with another process."""
+
+    def compute():
+        with (folder / "log").open("a") as log:
+            log.write("computed\n")
+        for part in range(20):
+            time.sleep(0.02)
+            yield (torch.full((1, 1000), part),)
+
+    store = ActivationStore(folder / "store", Budget(memory=memory, disk=10**6))
+    barrier.wait(300)
+    (found,) = store.get("a", layout_of(torch.full((20, 1000), 0)), compute)
+    assert torch.equal(found, torch.arange(20)[:, None].expand(20, 1000))
 
 
 def test_of_two_processes_one_computes_and_the_other_waits(tmp_path):
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, tmp_path / "store", memory],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for memory in ("0", "1000000")
-    ]  # fmt: skip
+    barrier = FORKS.Barrier(2)
+    racers = [FORKS.Process(target=race, args=(tmp_path, memory, barrier)) for memory in (0, 10**6)]
     for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
+        racer.start()
     for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    assert [racer.communicate(timeout=300)[0] for racer in racers] == ["right\n", "right\n"]
+        racer.join(300)
+    assert [racer.exitcode for racer in racers] == [0, 0]
     assert (tmp_path / "log").read_text() == "computed\n"
 
 
-WRITER = """
-import sys, time, torch
-from pathlib import Path
-from search.activations.store import ActivationStore, Budget
-from tests.search.activations.counted import layout_of
-def compute():
-    yield (torch.ones(10, 1000),)
-    yield (torch.ones(10, 1000),)
-    print("half", flush=True)
-    time.sleep(60)
-ActivationStore(Path(sys.argv[1]), Budget(memory=0, disk=10**6)).get("a", layout_of(torch.ones(30, 1000)), compute)
-"""
+def write_half(folder, half):
+    """Write a part of a block, and hang."""
+
+    def compute():
+        yield (torch.ones(10, 1000),)
+        yield (torch.ones(10, 1000),)
+        half.set()
+        time.sleep(60)
+
+    ActivationStore(folder, DISK).get("a", layout_of(torch.ones(30, 1000)), compute)
 
 
 def test_a_killed_writer_leaves_nothing_that_is_read_or_stays(tmp_path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout.readline() == "half\n"
+    half = FORKS.Event()
+    writer = FORKS.Process(target=write_half, args=(tmp_path, half))
+    writer.start()
+    assert half.wait(300)
     other, store = Block("other"), ActivationStore(tmp_path, DISK)
     assert other.is_in(store)
     names = left_in(tmp_path)
     assert len(names) == 3, "a living writer's file and lock stay"
     assert {"other.npy", "a.lock"} < names
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.communicate()
+    writer.kill()
+    writer.join()
     later = ActivationStore(tmp_path, DISK)
     assert left_in(tmp_path) == {"other.npy"}
     assert Block("a").is_in(later)

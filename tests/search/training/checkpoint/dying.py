@@ -1,4 +1,4 @@
-"""Trials whose process dies: code to train, and a queue; as a program, a process that is killed."""
+"""Trials whose process dies: code to train, a queue, and a process that is killed."""
 
 import os
 import signal
@@ -167,7 +167,9 @@ def come_to(queue, claim):
     return stored.state, stored.values, stored.intermediate_values, attributes
 
 
-def be_killed(folder, database):
+def be_killed(nets, folder, database):
+    """Train a trial whose process is killed while it writes its third checkpoint."""
+    sys.path.insert(0, str(nets))
     task, save, saved = task_of(), torch.save, []
 
     def half(content, stream):
@@ -182,10 +184,3 @@ def be_killed(folder, database):
     torch.save, checkpoint.INTERVAL_SECONDS, checkpoint.MAX_TIME_SHARE = half, 0.0, float("inf")
     queue = Queue(folder, task, storage=database)
     run_trial(queue, queue.claim(GRADUAL), task)
-
-
-if __name__ == "__main__":
-    from pathlib import Path
-
-    sys.path.insert(0, sys.argv[1])
-    be_killed(Path(sys.argv[2]), sys.argv[3])

@@ -1,8 +1,6 @@
 """A trial resumed from its checkpoint ends as if its process had not died."""
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +13,8 @@ from search.activations.frozen_prefix import FrozenPrefix
 from search.device import PLAIN, ComputeFormat
 from search.workers.trial import run_trial
 from strategies import FreezingStrategy
-from tests.search.training.checkpoint import dying
-from tests.search.training.checkpoint.dying import EPOCHS, GRADUAL, STEPS, Died, Queue, come_to, task_of
+from tests.forks import FORKS
+from tests.search.training.checkpoint.dying import EPOCHS, GRADUAL, STEPS, Died, Queue, be_killed, come_to, task_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,8 +163,10 @@ def test_seconds_are_those_of_all_processes(task, tmp_path, always):
 @pytest.mark.slow
 def test_a_kill_during_a_save_leaves_the_checkpoint_before(nets, task, whole, tmp_path, always, capfd, tell):
     database = f"sqlite:///{tmp_path / 'study.db'}"
-    done = subprocess.run([sys.executable, dying.__file__, nets, tmp_path, database], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = FORKS.Process(target=be_killed, args=(nets, tmp_path, database))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
     queue = Queue(tmp_path, task, storage=database)
     stored = queue.study.trials[0]
     name = stored.user_attrs["checkpoint"]
