@@ -92,14 +92,6 @@ def test_impossible_tables_are_refused_in_one_line(tmp_path, text, options, mess
     assert "\n" not in str(caught.value)
 
 
-def test_text_that_is_not_utf8_is_named_by_line(tmp_path):
-    name = write(tmp_path / "a.csv", "sentence,label\nplain,x\ncafé,y\n", encoding="latin-1")
-    with pytest.raises(
-        TaskError, match=r"a.csv, line 3: it is not UTF-8 text; set option encoding = \"cp1252\" if .* 'café,y'"
-    ):
-        load(name)
-
-
 def test_a_test_file_with_a_label_of_its_own_is_refused(tmp_path):
     name, test = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", ROWS.replace("good", "great"))
     with pytest.raises(TaskError, match="the test data have the label 'great'"):

@@ -12,6 +12,7 @@ from search.spec.study_spec import StudySpec, find_study_file
 from search.task.summary import GroupRow, summarize, table
 from search.task.task import Task
 from strategies import layer_groups
+from tests.search.projects import PROJECT
 
 
 def counted(backbone, inputs):
@@ -97,27 +98,6 @@ def test_each_freeze_depth_trains_what_is_left():
 
 
 OWN = """
-import torch
-from lightning.pytorch import LightningModule
-from torch import nn
-
-
-def data():
-    x = torch.randn(90, 6)
-    return torch.utils.data.TensorDataset(x[:60], (x[:60, 0] > 0).long()), torch.utils.data.TensorDataset(
-        x[60:], (x[60:, 0] > 0).long())
-
-
-class Net(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8))
-        self.head = nn.Sequential(nn.Tanh(), nn.Linear(8, 2))
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
-
-
 class Scales(nn.Module):
     def __init__(self):
         super().__init__()
@@ -128,20 +108,20 @@ class Scales(nn.Module):
 
 
 def bare():
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8))
+    return Net().backbone
 """
 
 
 @pytest.mark.parametrize(
     ("backbone", "expected"),
-    [("Net", [2 * 6 * 16, 2 * 16 * 8, 2 * 8 * 2]), ("bare", [2 * 6 * 16, 2 * 16 * 8, 2 * 8 * 2]), ("Scales", [])],
+    [("Net", [2 * 6 * 16, 2 * 16 * 16, 2 * 16 * 4]), ("bare", [2 * 6 * 16, 2 * 16 * 16, 2 * 16 * 4]), ("Scales", [])],
 )
 def test_flops_of_a_task_are_an_examples(tmp_path, monkeypatch, backbone, expected):
     """The head's come last; a network without a counted operation has none."""
-    (tmp_path / "own_flops.py").write_text(OWN)
+    (tmp_path / "own_flops.py").write_text(PROJECT + OWN)
     monkeypatch.chdir(tmp_path)
     content = {
-        "task": {"data": "own_flops:data", "sizes": [20]},
+        "task": {"data": "own_flops:Data", "sizes": [20]},
         "model": {"backbone": f"own_flops:{backbone}", "weights": "none"},
         "train": {"accelerator": "cpu"},
         "space": {"pretrained": True},
