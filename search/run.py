@@ -143,8 +143,8 @@ def _print_verdicts(console: Console, results: Results, verdicts: Mapping[int, V
     options = (f" --storage {quote(storage)}" if storage else "") + (f" --out {quote(str(out))}" if out != OUT else "")
     arguments = (f", storage={storage!r}" if storage else "") + (f", out={str(out)!r}" if out != OUT else "")
     width = console.width if console.is_terminal else None
-    for size in sorted(verdicts):
-        console.print(answer(verdicts[size], width=width), soft_wrap=True, highlight=False, markup=False)
+    if verdicts:
+        console.print(answer(results, verdicts, width=width), soft_wrap=True, highlight=False, markup=False)
     if not any(row.state == "COMPLETE" for row in results.rows):
         raise StudyError(f"Study {name!r} has no complete trial; {page} shows why.")
     if not verdicts:

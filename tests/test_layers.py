@@ -38,7 +38,7 @@ HEAVY = {"torch", "lightning", "optuna", "plotly", "pydantic", "numpy", "sqlalch
 NO_LIBRARY = (
     ("strategies", {"search", "optuna"}, ()),
     ("search/report", {"torch", "lightning", "optuna"}, ("search/report/dashboard.py",)),
-    ("search/verdict", {"torch", "lightning", "optuna"}, ("search/verdict/load.py",)),
+    ("search/verdict", {"torch", "lightning", "optuna"}, ("search/verdict/load.py", "search/verdict/importances.py")),
 )
 """Libraries that no file of a folder names, and the files that may name optuna all the same."""
 LOADED = {

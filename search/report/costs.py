@@ -7,7 +7,8 @@ from math import log10
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.report.style import LAYOUT, STYLES, beside, marker, score_axis, scores_of, size_axis, two_lines, value_axis
+from search.report.score_axis import informative, mark_worse, score_axis
+from search.report.style import LAYOUT, STYLES, beside, marker, scores_of, size_axis, two_lines, value_axis
 from search.verdict.judge import Candidate, Verdict
 from search.verdict.metric import Metric
 from search.verdict.results import Results
@@ -34,34 +35,40 @@ def cost(verdicts: Mapping[int, Verdict]) -> dict[int, go.Figure]:
 
 
 def cost_text(candidate: Candidate) -> str:
-    """Return what a candidate takes to train, in words."""
-    seconds = f"{candidate.seconds:.3g} s"
-    return seconds if candidate.gflops is None else f"{candidate.gflops:.3g} GFLOPs ({seconds})"
+    """Return what a candidate takes to train: "12.3 GFLOPs", or seconds where those are unknown."""
+    if candidate.gflops is None:
+        return f"{candidate.seconds:.3g} s"
+    return f"{candidate.gflops:.3g} GFLOPs" if candidate.gflops < 1000 else f"{candidate.gflops / 1000:,.3g} TFLOPs"
 
 
 def _cost(verdict: Verdict) -> go.Figure:
-    metric, best, figure = verdict.metric, front(verdict), go.Figure()
+    metric, figure = verdict.metric, go.Figure()
+    shown = informative(verdict, verdict.every_candidate)
+    axis, best = score_axis(metric, shown), [c for c in front(verdict) if c in shown]
     figure.add_scatter(
         x=[c.cost for c in best], y=scores_of(metric, best)["y"], name="Pareto front", mode="lines",
         line={"color": "#888888", "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
-    for c in verdict.every_candidate:
+    for c in shown:
         score = metric.interval(c.score, c.low, c.high)
         figure.add_scatter(
             x=[c.cost], **scores_of(metric, [c]), name=c.family, mode="markers",
             marker=marker(c.family, filled=[c.contends]),
-            hovertemplate=f"{c.family}: {score} for {cost_text(c)}<extra></extra>",
+            hovertemplate=f"{c.family}: {score} for {cost_text(c)}, {c.seconds:.3g} s<extra></extra>",
         )  # fmt: skip
+    for c in verdict.every_candidate:
+        if c not in shown:
+            mark_worse(figure, metric, axis, [(c.cost, c)])
     figure.add_scatter(
         x=[verdict.recommended.cost], y=scores_of(metric, [verdict.recommended])["y"], name="recommended",
         mode="markers", marker={"symbol": "circle-open", "size": 22, "color": "#000000", "line": {"width": 2}},
         hoverinfo="skip",
     )  # fmt: skip
-    figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280, showlegend=False)
+    figure.update_layout(**{**LAYOUT, "margin": {"l": 55, "r": 10, "t": 35, "b": 45}}, height=280)
     figure.update_layout(title={"text": f"<b>{verdict.size} labels</b>", "font": {"size": 14}, "x": 0.02, "y": 0.96})
     counted = verdict.recommended.gflops is not None
     figure.update_xaxes(title_text="GFLOPs to train" if counted else "seconds to train")
-    return figure.update_yaxes(**score_axis(metric, verdict.every_candidate))
+    return figure.update_yaxes(**{**axis, "title_text": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +127,7 @@ def gains_figure(info: Sequence[Gain], metric: Metric) -> go.Figure:
             x=[size for size, _ in kind], y=[family for _, family in kind], mode="markers", marker=look,
             showlegend=False, hoverinfo="skip", row=2, col=1,
         )  # fmt: skip
-    figure.update_layout(**LAYOUT, height=380 + below)
+    figure.update_layout(**LAYOUT, height=340 + below)
     drawn = [c for gain in info for c in (gain.baseline, gain.found) if c is not None]
     figure.update_yaxes(**score_axis(metric, drawn), row=1, col=1)
     order = {"categoryorder": "array", "categoryarray": [two_lines(family) for family in reversed(families)]}

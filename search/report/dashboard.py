@@ -13,6 +13,8 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object, wsgi
 
 from search.errors import StorageError
 from search.report import winners
+from search.report.frost import frost
+from search.report.sentences import answers, more_labels
 from search.report.style import params_text
 from search.storage.database import connected, open_storage
 from search.storage.location import StudyLocation
@@ -92,7 +94,9 @@ def publish(results: Results, verdicts: Mapping[int, Verdict]) -> None:
     with connected(location.database) as storage:
         assert storage is not None
         notes = {location.explore_name(size): _note(verdict) for size, verdict in sorted(verdicts.items())}
-        for name, text in {**notes, location.confirm_name: "\n\n".join(notes.values())}.items():
+        lines = [f"**{answer.labels}**: {answer.advice}. {answer.loss}" for answer in answers(results, verdicts)]
+        whole = "\n\n".join([*lines, more_labels(results, verdicts), *notes.values()])
+        for name, text in {**notes, location.confirm_name: whole}.items():
             study = optuna.load_study(study_name=name, storage=storage)
             if get_note(study) == text:
                 continue
@@ -106,8 +110,9 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, go.
     figures = {
         "who-wins-where": winners.strategy_map(verdicts),
         "how-good": winners.scores(verdicts),
-        "frost-line": winners.frost(results, verdicts),
     }
+    if (line := frost(results, verdicts)) is not None:
+        figures["frost-line"] = line
     # Stored in pieces of 2 kB, a transaction each: a template alone would be four.
     return {name: figure.update_layout(template=None) for name, figure in figures.items()}
 
@@ -116,7 +121,6 @@ def _note(verdict: Verdict) -> str:
     lines = [f"**{verdict.size} labels: {verdict.sentence}**", ""]
     for candidate in verdict.candidates:
         score = verdict.metric.interval(candidate.score, candidate.low, candidate.high)
-        status = "contends" if candidate.contends else "ruled out"
-        lines.append(f"- {candidate.family}: {score}, P(best) {candidate.p_best:.2f}, {status}")
+        lines.append(f"- {candidate.family}: {score}, {winners.status(verdict, candidate)}")
     best = verdict.recommended
     return "\n".join([*lines, "", f"Recommended: {best.family}, {params_text(best.strategy)}"])

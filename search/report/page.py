@@ -10,9 +10,13 @@ from plotly.offline import get_plotlyjs
 from search.files import replacing
 from search.report import costs, test_examples, trials, winners
 from search.report.csv_files import trials_csv, verdict_csv
+from search.report.frost import frost, frost_sentence
 from search.report.judging import judging
-from search.report.markup import fill, to_html
-from search.report.style import legend, params_text
+from search.report.knobs import knob_sentence, knobs
+from search.report.markup import fill, legend, to_html, without_legend
+from search.report.sentences import answers, difference, more_labels
+from search.report.style import params_text
+from search.verdict.importances import importances
 from search.verdict.judge import Candidate, Verdict
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
@@ -38,6 +42,8 @@ def write_report(results: Results, verdicts: Mapping[int, Verdict]) -> Path:
 def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
     """Return the page as HTML."""
     verdicts = dict(sorted(verdicts.items()))
+    panels = list(costs.cost(verdicts).values()) if verdicts else []
+    found = importances(results)
     page = fill(
         "page.html.jinja",
         results=results,
@@ -45,6 +51,11 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         metric=results.metric,
         verdicts=verdicts,
         judging=judging(results),
+        answers=answers(results, verdicts),
+        more_labels=more_labels(results, verdicts),
+        frost_sentence=frost_sentence(results, verdicts) if verdicts else "",
+        knobs=knob_sentence(found, trials=len([row for row in results.rows if not row.judged])) if found else "",
+        knobs_figure=to_html(knobs(found)) if found else "",
         version=version("frostline"),
         plotly_js=Markup(get_plotlyjs()),
         minutes=sum(row.seconds or 0.0 for row in results.rows) / 60,
@@ -53,14 +64,16 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         repeats=max((verdict.repeats for verdict in verdicts.values()), default=0),
         least_repeats=LEAST_REPEATS,
         figures=_figures(results, verdicts) if verdicts else {},
-        panels=[to_html(figure) for figure in costs.cost(verdicts).values()] if verdicts else [],
-        legend=legend(winners.families_of(verdicts)),
+        panels=[without_legend(figure) for figure in panels],
+        panels_legend=legend(*panels),
         test_examples=test_examples.section(results, verdicts[max(verdicts)]) if verdicts else "",
         sizes=[_tried(results, size) for size in results.sizes],
         explores=any(results.explored(size) for size in results.sizes),
         unexplored=[size for size in results.sizes if size in results.unexplored],
         params_text=params_text,
         status=winners.status,
+        difference=difference,
+        cost_text=costs.cost_text,
         listed=_listed,
         frozen=lambda candidate: _frozen(results, candidate),
     )
@@ -71,9 +84,10 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, Mar
     figures = {
         "strategy_map": winners.strategy_map(verdicts),
         "scores": winners.scores(verdicts),
-        "frost": winners.frost(results, verdicts),
         "trends": winners.trends(results, verdicts),
     }
+    if (line := frost(results, verdicts)) is not None:
+        figures["frost"] = line
     if any(results.explored(size) for size in results.sizes):
         figures["gains"] = costs.gains(results, verdicts)
     return {name: to_html(figure) for name, figure in figures.items()}

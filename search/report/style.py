@@ -23,10 +23,9 @@ LOG = {"type": "log", "tickvals": [d * 10.0**p for p in range(-12, 13) for d in 
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13},
-    "margin": {"l": 60, "r": 15, "t": 40, "b": 50},
+    "margin": {"l": 60, "r": 15, "t": 25, "b": 50},
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
 }
-_SIGNS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "triangle-down": "▼", "x": "✖"}
 
 
 def size_axis(sizes: Sequence[int]) -> dict[str, Any]:
@@ -52,23 +51,17 @@ def value_axis(values: Iterable[float]) -> dict[str, Any]:
     return dict(LOG) if known and 0 < 5 * min(known) < max(known) else {}
 
 
-def score_axis(metric: Metric, candidates: Iterable[Candidate]) -> dict[str, Any]:
-    """Return an axis of these candidates' scores, with its title."""
-    kind = value_axis(metric.scale * c.score for c in candidates) if metric.relative else {}
-    return {"title_text": metric.title, **kind}
-
-
-def scores_of(metric: Metric, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Return the candidates' scores and 90 % intervals, as a scatter's `y` and `error_y`."""
+def scores_of(metric: Metric, candidates: Sequence[Candidate | None]) -> dict[str, Any]:
+    """Return scores and intervals as a scatter's `y` and `error_y`; None leaves a gap."""
     error = {
         "type": "data",
         "symmetric": False,
-        "array": [metric.scale * (c.high - c.score) for c in candidates],
-        "arrayminus": [metric.scale * (c.score - c.low) for c in candidates],
+        "array": [c and metric.scale * (c.high - c.score) for c in candidates],
+        "arrayminus": [c and metric.scale * (c.score - c.low) for c in candidates],
         "thickness": 1.2,
         "width": 3,
     }
-    return {"y": [metric.scale * c.score for c in candidates], "error_y": error}
+    return {"y": [c and metric.scale * c.score for c in candidates], "error_y": error}
 
 
 def marker(family: str, *, filled: Sequence[bool], size: int = 11) -> dict[str, Any]:
@@ -81,11 +74,6 @@ def marker(family: str, *, filled: Sequence[bool], size: int = 11) -> dict[str, 
 def two_lines(family: str) -> str:
     """Break a family's name into two lines, for narrow screens."""
     return family.replace("-", "-<br>", 1) if family.startswith("freeze") else family.replace(" ", "<br>", 1)
-
-
-def legend(families: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return (colour, sign, family) of each family, for a legend outside the figures."""
-    return [(STYLES[family][0], _SIGNS[STYLES[family][2]], family) for family in families]
 
 
 def params_text(strategy: FreezingStrategy) -> str:

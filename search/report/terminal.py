@@ -1,9 +1,10 @@
 """Progress while a study runs, and the answer when it ends."""
 
 import time
+from collections.abc import Mapping
 from textwrap import fill
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -11,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.report.sentences import advises, answers, more_labels
 from search.spec.values import Size
 from search.verdict.judge import Verdict, judge
 from search.verdict.predictions import with_example_scores
@@ -87,26 +89,19 @@ class Progress:
         return f"{results.location.name}: trial {done} of about {total}, {_clock(elapsed)}{left}"
 
 
-def answer(verdict: Verdict, *, width: int | None = None) -> str:
-    """Return the answer at one size in a few lines, wrapped to a width."""
-    best, shown = verdict.recommended, verdict.metric.interval
-    params = ", ".join(f"{name}={_short(value)}" for name, value in best.strategy.to_params(defaults=False).items())
-    entries = {
-        label: ", ".join(f"{c.family} {shown(c.score, c.low, c.high, unit=False)}" for c in candidates)
-        for label, candidates in (("contenders", verdict.contenders), ("ruled out", verdict.ruled_out))
-    }
-    if verdict.failed:
-        entries["failed"] = ", ".join(verdict.failed)
-    entries["recommended"] = f"{best.family}: {params}"
-    lines = [f"{verdict.size} labels: {verdict.sentence}"]
-    lines += [f"  {label:<12} {text or 'none'}" for label, text in entries.items()]
+def answer(results: Results, verdicts: Mapping[int, Verdict], *, width: int | None = None) -> str:
+    """Return the answer in sentences, then the verdict at each size, wrapped to a width."""
+    lines = [one.text for one in answers(results, verdicts)]
+    lines += filter(None, [more_labels(results, verdicts)])
+    for size, verdict in sorted(verdicts.items()):
+        if not advises(verdict):  # its sentence is said above
+            continue
+        best, failed = verdict.recommended, f"; failed: {', '.join(verdict.failed)}" if verdict.failed else ""
+        score = verdict.metric.interval(best.score, best.low, best.high)
+        lines.append(f"  {size:>6}  {score}, {verdict.sentence}{failed}")
     if width is not None:
-        lines = [fill(line, width, subsequent_indent=" " * 15, break_on_hyphens=False) for line in lines]
+        lines = [fill(line, width, subsequent_indent=" " * 10, break_on_hyphens=False) for line in lines]
     return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _counts(results: Results, size: int) -> tuple[int, int, int, int]:

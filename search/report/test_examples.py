@@ -12,6 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from search.report.confusion import matrix, worst_pairs
 from search.report.markup import fill, plain, to_html
 from search.report.style import LAYOUT
 from search.verdict.judge import Verdict
@@ -41,11 +42,15 @@ def section(results: Results, verdict: Verdict) -> Markup:
     judged = [row for row in results.confirmed(verdict.size) if row.strategy == verdict.recommended.strategy]
     rows = sorted(judged, key=lambda row: row.repeat)
     found = read_predictions(results.location, rows)
+    classes = found is not None and bool(found.test.classes)
+    drawn = matrix(found) if found is not None and classes else None
     return fill(
         "test_examples.html.jinja", results=results, verdict=verdict, rows=rows,
         scores=_scores(rows, verdict, kind=results.kind), heading=HEADINGS[results.kind], found=found,
         figure=None if found is None else to_html(_figure(found)),
-        gallery=gallery(found) if found is not None and found.test.classes else [], max_classes=MAX_CLASSES_DRAWN,
+        gallery=gallery(found) if found is not None and classes else [],
+        pairs=worst_pairs(found) if found is not None and classes else [],
+        matrix=None if drawn is None else to_html(drawn), max_classes=MAX_CLASSES_DRAWN,
         max_points=MAX_POINTS_DRAWN,
     )  # fmt: skip
 
@@ -120,7 +125,7 @@ def precision_recall(found: Predictions) -> go.Figure:
             x=_RECALLS, y=curve.precision, name=f"{plain(short)}, AP {curve.average_precision:.3f}", mode="lines",
             line={"color": _COLOURS[index], "dash": _DASHES[index % len(_DASHES)], "width": 1.5},
         )  # fmt: skip
-    figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0}}, height=560)
+    figure.update_layout(**LAYOUT, height=400)
     figure.update_xaxes(title_text="recall", range=[0, 1.01])
     return figure.update_yaxes(title_text="precision", range=[0, 1.03])
 
@@ -173,7 +178,7 @@ def predicted_against_true(predicted: NDArray[np.float32], truth: NDArray[np.flo
         x=truth[some], y=predicted[some], mode="markers", marker={"color": "#0072B2", "size": 7, "opacity": 0.55},
         hovertemplate="true %{x:.4g}, predicted %{y:.4g}<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(**LAYOUT, height=460, showlegend=False)
+    figure.update_layout(**LAYOUT, height=460)
     return figure.update_xaxes(title_text="true").update_yaxes(title_text="predicted")
 
 
@@ -192,5 +197,5 @@ def forecasts(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> go.
                 mode="lines+markers", line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 6},
                 row=row, col=1,
             )  # fmt: skip
-    figure.update_layout(**{**LAYOUT, "legend": {"orientation": "h", "y": 1.09, "x": 0}}, height=620)
+    figure.update_layout(**LAYOUT, height=580)
     return figure.update_xaxes(title_text="output", row=3, col=1)

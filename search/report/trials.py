@@ -35,7 +35,7 @@ def history(rows: Sequence[Row], *, metric: Metric) -> go.Figure:
         x=[number for number, _ in best], y=[value for _, value in best], name="best so far", mode="lines",
         line={"color": "#888888", "width": 1.2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
-    figure.update_layout(**LAYOUT, height=360)
+    figure.update_layout(**LAYOUT, height=330)
     figure.update_xaxes(title_text="trial (open: pruned)")
     axis = value_axis(row.value for row in rows if row.value is not None) if metric.relative else {}
     return figure.update_yaxes(title_text=metric.axis("validation"), **axis)
@@ -54,7 +54,7 @@ def curves(rows: Sequence[Row], *, metric: Metric) -> go.Figure:
             hovertemplate=f"trial {row.number}, {row.family}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
         named.add(row.family)
-    figure.update_layout(**LAYOUT, height=360)
+    figure.update_layout(**LAYOUT, height=330)
     figure.update_xaxes(title_text="epoch (faint: pruned)")
     axis = value_axis(value for row in rows for _, value in row.curve) if metric.relative else {}
     return figure.update_yaxes(title_text=metric.axis("validation"), **axis)

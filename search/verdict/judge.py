@@ -116,7 +116,7 @@ class Verdict:
             unlike = any(_beats(c, self.trivial, metric) for c in self.every_candidate)
             clearly = "clearly " if self.trivial.is_below(best.score) else ""
             return (
-                f"{'no contender' if unlike else 'nothing'} {clearly}beats {self.trivial.text}: "
+                f"nothing {'as good as the best ' if unlike else ''}{clearly}beats {self.trivial.text}: "
                 f"the best, {best.family}, has {metric.interval(best.score, best.low, best.high)}"
             )
         if self.winner is not None:
@@ -125,7 +125,7 @@ class Verdict:
             return f"{self.candidates[0].family} is the only one that was confirmed"
         if len(self.contenders) == 1:
             return f"no clear winner: {self.contenders[0].family} leads (P = {self.contenders[0].p_best:.2f})"
-        return f"no clear winner: {', '.join(c.family for c in self.contenders)}"
+        return f"no clear winner: {', '.join(c.family for c in self.contenders)} are as good as the best"
 
 
 def judge_all(results: Results) -> dict[int, Verdict]:

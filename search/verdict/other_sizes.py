@@ -1,6 +1,6 @@
 """Answers at sizes that were not run, from those that were."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import exp, hypot, log, sqrt
 
@@ -53,7 +53,6 @@ class FrostLine:
     """The best freeze depth against the size, one entry a confirmed size, in ascending order.
 
     lowest, highest: the least and the greatest depth among near-optimal strategies.
-    line: (size, depth) on a grid that is even on the logarithm of the size; empty below two sizes.
     """
 
     num_groups: int
@@ -61,7 +60,36 @@ class FrostLine:
     recommended: tuple[int, ...]
     lowest: tuple[int, ...]
     highest: tuple[int, ...]
-    line: tuple[tuple[float, float], ...]
+
+    @property
+    def covered(self) -> tuple[bool, ...]:
+        """True at sizes where every depth is near-optimal."""
+        ends = zip(self.lowest, self.highest, strict=True)
+        return tuple(low == 0 and high == self.num_groups for low, high in ends)
+
+    @property
+    def pieces(self) -> list[list[int]]:
+        """The places of sizes that a line may join.
+
+        It leaves out covered sizes. It does not join neighbours whose depths differ while each is near-optimal at
+        the other.
+        """
+        pieces: list[list[int]] = []
+        for place, covered in enumerate(self.covered):
+            if covered:
+                continue
+            if pieces and pieces[-1][-1] == place - 1 and self._apart(place - 1, place):
+                pieces[-1].append(place)
+            else:
+                pieces.append([place])
+        return pieces
+
+    def _apart(self, one: int, other: int) -> bool:
+        """Check that two depths are the same, or that the noise can't make them so."""
+        depths = self.recommended
+        return depths[one] == depths[other] or not all(
+            self.lowest[here] <= depths[there] <= self.highest[here] for here, there in ((one, other), (other, one))
+        )
 
 
 def estimate(results: Results, verdicts: Mapping[int, Verdict], *, size: int) -> Estimate:
@@ -162,29 +190,11 @@ def _bend(curves: Mapping[int, Mapping[str, tuple[float, float]]]) -> float | No
 
 
 def frost_line(verdicts: Mapping[int, Verdict], *, num_groups: int) -> FrostLine:
-    """Return the recommended and the near-optimal freeze depths, and a smooth fit.
-
-    The fit is local linear (Cleveland, 1979) over the mean near-optimal depth of each size. It may rise with the size.
-    """
+    """Return the recommended and the near-optimal freeze depths."""
     sizes = sorted(verdicts)
     depths = {size: [s.freeze_depth for s in verdicts[size].near_optimal] for size in sizes}
     return FrostLine(
         num_groups=num_groups, sizes=tuple(sizes),
         recommended=tuple(verdicts[size].recommended.strategy.freeze_depth for size in sizes),
         lowest=tuple(min(depths[size]) for size in sizes), highest=tuple(max(depths[size]) for size in sizes),
-        line=_line(sizes, [float(np.mean(depths[size])) for size in sizes], num_groups),
     )  # fmt: skip
-
-
-def _line(sizes: Sequence[int], depths: Sequence[float], num_groups: int) -> tuple[tuple[float, float], ...]:
-    if len(sizes) < 2:
-        return ()
-    places = np.log(sizes)
-    width = (places[-1] - places[0]) / (len(sizes) - 1)  # of a normal kernel: the mean step from size to size
-    line = []
-    for place in np.linspace(places[0], places[-1], 101):
-        away = places - place
-        weight = np.exp(-((away / width) ** 2) / 4)  # the root of the kernel: polyfit squares it
-        depth = float(np.polyfit(away, depths, 1, w=weight)[1])
-        line.append((float(np.exp(place)), min(max(depth, 0.0), float(num_groups))))
-    return tuple(line)

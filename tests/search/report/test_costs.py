@@ -57,7 +57,7 @@ def test_cost_is_in_operations_where_they_are_known():
     drawn = {trace.name: trace for trace in panel.data}
     assert [drawn[c.family].x for c in counted] == [(c.gflops,) for c in counted]
     assert panel.layout.xaxis.title.text == "GFLOPs to train"
-    assert f"for {counted[0].gflops:.3g} GFLOPs (" in drawn[counted[0].family].hovertemplate
+    assert f"for {counted[0].gflops:.3g} GFLOPs, {counted[0].seconds:.3g} s" in drawn[counted[0].family].hovertemplate
 
 
 @pytest.mark.parametrize(("dear", "kind"), [(2.0, None), (100.0, "log")])

@@ -58,7 +58,7 @@ def test_page_lists_every_candidate():
     page = Page(render(results, verdicts))
     for c in verdicts[50].every_candidate:
         assert results.metric.interval(c.score, c.low, c.high) in page.text
-    rows = page.text.split("their mean strategy")[1].split("How to read this")[0]
+    rows = page.text.split("their mean strategy")[1].split("What the search tried")[0]
     assert rows.count("linear probing") == rows.count("partial freezing") == 2
     assert rows.count("full fine-tuning") == 1
     assert "fresh" not in page.text

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,15 @@ from search.verdict.load import load_results
 from search.verdict.predictions import read_predictions, save_predictions
 
 SCRIPT = "<script>alert(1)</script>"
+MEASURE = """<script>onload = () => setTimeout(() => {
+  document.querySelectorAll("details").forEach(details => { details.open = true; });
+  const height = element => element?.matches(".legend") ? element.offsetHeight : 0;
+  const figures = [...document.querySelectorAll(".plotly-graph-div")].map(
+    figure => [height(figure.parentElement.previousElementSibling), figure.offsetHeight]);
+  parent.postMessage(JSON.stringify({
+    errors, figures, window: innerWidth, width: document.documentElement.scrollWidth}), "*");
+}, 2000)</script>"""
+"""A script that reports a page's errors, its width and the heights of its figures and their legends."""
 
 
 class Page(HTMLParser):
@@ -166,23 +176,31 @@ def test_page_of_one_size_without_group_names(results):
 
 
 @pytest.mark.slow
-def test_page_opens_offline_without_an_error(named, tmp_path):
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_fits_its_screen_offline_and_without_an_error(named, tmp_path, width):
+    """On a phone, too, nothing scrolls sideways and no legend is higher than its figure."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium: install the package to look at the page")
     # A page's errors do not reach the exit code, so the page counts them itself; an alert is one, too.
     counter = "<script>window.errors = 0; window.onerror = window.alert = () => { window.errors++; };</script>"
-    figures = "document.querySelectorAll('.main-svg').length"
-    tail = f"<script>document.body.append(`errors=${{errors}} figures=${{{figures}}}`)</script>"
-    file = tmp_path / "page.html"
-    file.write_text(named(SCRIPT).replace("<script>", counter + "<script>", 1).replace("</body>", tail + "</body>"))
+    html = named(SCRIPT).replace("<script>", counter + "<script>", 1).replace("</body>", f"{MEASURE}</body>")
+    (tmp_path / "page.html").write_text(html)
+    frame = tmp_path / "frame.html"  # a window of chromium's is never as narrow as a phone
+    frame.write_text(
+        f"<iframe src=page.html width={width} height=900></iframe><p></p>"
+        "<script>onmessage = message => { document.querySelector('p').textContent = message.data; }</script>"
+    )
     done = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'user'}",
-         "--dump-dom", file.as_uri()],
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=9000", f"--user-data-dir={tmp_path / 'user'}",
+         "--window-size=1400,900", "--dump-dom", frame.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    found = re.search(r"errors=(\d+) figures=(\d+)", done.stdout)
+    found = re.search(r"<p>(\{.*?\})</p>", done.stdout)
     assert found is not None, done.stderr
-    assert int(found[1]) == 0
-    assert int(found[2]) >= 8
+    seen = json.loads(found[1])
+    assert seen["errors"] == 0
+    assert len(seen["figures"]) >= 8
+    assert seen["width"] <= seen["window"] == width
+    assert all(legend < figure for legend, figure in seen["figures"])

@@ -9,18 +9,19 @@ from search.report.style import STYLES, size_axis, two_lines
 from search.report.winners import Cell, strategy_map_info
 from search.verdict.judge import Verdict
 from search.verdict.metric import metric_of
-from search.verdict.other_sizes import FrostLine
+from search.verdict.trivial import Trivial
 from strategies import FreezingStrategy
 from tests.search.verdict.rows import candidate
 
 
 def verdict(size, shares, *, wins=False, recommended=0, failed=(), kind="classification"):
-    """Return a verdict on the first families, with these P(best); where one wins, the rest are ruled out."""
+    """Return a verdict on the first families, with these probabilities; where one wins, the rest are worse."""
     found = tuple(
         candidate(
             family,
             0.8 - 0.05 * place,
             p_best=share,
+            p_within_margin=share,
             contends=share >= 0.05,
             seconds=1.0 + place,
             strategy=FreezingStrategy(freeze_depth=0, head_lr=1e-3 * (1 + place)),
@@ -39,8 +40,8 @@ VERDICTS = {
 }
 
 
-def cell(text, p_best=None, *, status="", recommended=False):
-    return Cell(p_best=p_best, text=text, status=status, recommended=recommended)
+def cell(text, p_within_margin=None, *, status="", recommended=False):
+    return Cell(p_within_margin=p_within_margin, text=text, status=status, recommended=recommended)
 
 
 def test_map_info_has_every_family_at_every_size():
@@ -48,12 +49,12 @@ def test_map_info_has_every_family_at_every_size():
     info = strategy_map_info({**VERDICTS, 800: verdict(800, [1.0])})
     assert info["linear probing"] == {
         50: cell("<b>98</b><br>★", 0.98, status="winner", recommended=True),
-        200: cell("<b>50</b><br>●", 0.5, status="contender"),
-        800: cell("<b>100</b><br>●", 1.0, status="contender, recommended", recommended=True),
+        200: cell("<b>50</b><br>●", 0.5, status="as good as the best"),
+        800: cell("<b>100</b><br>●", 1.0, status="as good as the best, recommended", recommended=True),
     }
     assert info["partial freezing"] == {
-        50: cell("<b>1</b><br>○", 0.01, status="ruled out"),
-        200: cell("<b>50</b><br>●", 0.5, status="contender, recommended", recommended=True),
+        50: cell("<b>1</b><br>○", 0.01, status="worse"),
+        200: cell("<b>50</b><br>●", 0.5, status="as good as the best, recommended", recommended=True),
         800: cell("-"),
     }
     assert [one.text for one in info["full fine-tuning"].values()] == ["<b>1</b><br>○", "✗", "-"]
@@ -62,7 +63,7 @@ def test_map_info_has_every_family_at_every_size():
 def test_map_draws_all_cells_on_one_scale():
     figure = winners.strategy_map(VERDICTS)
     for trace, (family, cells) in zip(figure.data, strategy_map_info(VERDICTS).items(), strict=True):
-        assert (trace.name, list(trace.z[0])) == (family, [one.p_best for one in cells.values()])
+        assert (trace.name, list(trace.z[0])) == (family, [one.p_within_margin for one in cells.values()])
         assert trace.colorscale[-1][1] == STYLES[family][0]
         assert (trace.zmin, trace.zmax) == (0, 1), "equal shares are equally strong, in every row"
     assert {((s.x0 + s.x1) / 2, (s.y0 + s.y1) / 2) for s in figure.layout.shapes} == {(0, 0), (1, 1)}
@@ -102,43 +103,6 @@ def test_only_errors_that_span_much_have_a_log_axis(kind, scale, axis):
     assert figure.layout.yaxis.type == axis
 
 
-def frost_line(num_groups=4, sizes=(50, 100, 400)):
-    depths = [num_groups, num_groups // 2, 0][: len(sizes)]
-    return FrostLine(
-        num_groups=num_groups,
-        sizes=sizes,
-        recommended=tuple(depths),
-        lowest=tuple(max(0, depth - 1) for depth in depths),
-        highest=tuple(min(num_groups, depth + 1) for depth in depths),
-        line=tuple((float(n), float(d)) for n, d in zip(sizes, depths, strict=True)) if len(sizes) > 1 else (),
-    )
-
-
-@pytest.mark.parametrize("sizes", [(50, 100, 400), (50,)])
-def test_ice_ends_at_the_recommended_depth(sizes):
-    line = frost_line(sizes=sizes)
-    figure = winners.frost_figure(line, ["stem", "one", "two", "three"])
-    named = {trace.name: trace for trace in figure.data if trace.name}
-    assert (named["recommended"].x, named["recommended"].y) == (line.sizes, line.recommended)
-    assert named["frozen throughout"].y[1:-1] == line.recommended
-    assert named["near-optimal"].y[1:-1] == line.highest
-    before = figure.data[figure.data.index(named["near-optimal"]) - 1]
-    assert before.y[1:-1] == line.lowest, "it is filled to the trace before it"
-    assert ("their middle" in named) == (len(sizes) > 1)
-    assert figure.layout.yaxis.range == (5, 0), "the input is on top, the head below all groups"
-
-
-def test_frost_axis_names_groups_where_there_is_room():
-    def names(line, groups):
-        return list(winners.frost_figure(line, groups).layout.yaxis.ticktext)
-
-    assert names(frost_line(), ["stem", "one", "two", "three"]) == ["stem", "one", "two", "three", "<b>head</b>"]
-    assert names(frost_line(), ())[:2] == ["group 1", "group 2"]
-    many = names(frost_line(50), [f"encoder.blocks.layer_{index}" for index in range(50)])
-    assert len(many) == len(set(many)) <= 13, "a name is cut where it is the same as the others"
-    assert max(map(len, many)) <= 15
-
-
 @pytest.mark.parametrize("sizes", [[7], [50, 100, 200], [10, 20, 50, 75, 100, 110, 111, 112, 10_000]])
 def test_size_axis_shows_all_and_names_them_apart(sizes):
     axis = size_axis(sizes)
@@ -158,7 +122,31 @@ def test_only_the_winning_candidate_of_a_family_is_a_winner():
     first = VERDICTS[50].candidates[0]
     other = replace(first, strategy=FreezingStrategy(freeze_depth=4), contends=False)
     both = replace(VERDICTS[50], every_candidate=(*VERDICTS[50].candidates, other))
-    assert [winners.status(both, c) for c in (first, other)] == ["winner", "ruled out"]
+    assert [winners.status(both, c) for c in (first, other)] == ["winner", "worse"]
     cheap = replace(other, contends=True)
-    assert winners.status(replace(both, recommended=cheap), cheap) == "contender, recommended"
+    assert winners.status(replace(both, recommended=cheap), cheap) == "as good as the best, recommended"
     assert strategy_map_info({50: replace(both, recommended=cheap)})["linear probing"][50].recommended
+
+
+def test_a_familys_cell_has_its_likeliest_candidate():
+    first = VERDICTS[200].candidates[0]
+    likelier = replace(first, strategy=FreezingStrategy(freeze_depth=4), p_within_margin=0.7)
+    both = replace(VERDICTS[200], every_candidate=(*VERDICTS[200].candidates, likelier))
+    assert strategy_map_info({200: both})["linear probing"][200].p_within_margin == 0.7
+
+
+def test_what_is_near_guessing_is_named_at_the_edge():
+    """The axis holds the intervals of all others, and no more than some room beyond."""
+    v = verdict(50, [0.5, 0.4, 0.1])
+    far = replace(v.candidates[2], score=0.13, low=0.1, high=0.2, mean=0.13)
+    every = (*v.candidates[:2], far)
+    v = replace(v, candidates=every, every_candidate=every, trivial=Trivial(guess="x", score=0.1, metric=v.metric))
+    figure = winners.scores({50: v})
+    low, high = figure.layout.yaxis.range
+    ends = [100 * end for c in every[:2] for end in (c.low, c.high)]
+    assert min(ends) - 0.1 * (max(ends) - min(ends)) < low < min(ends)
+    assert max(ends) < high < max(ends) + 0.1 * (max(ends) - min(ends))
+    edge = next(trace for trace in figure.data if trace.name is None)
+    assert (list(edge.y), list(edge.text)) == ([low], ["13.0"])
+    drawn = {trace.name: trace.y for trace in figure.data if trace.name}
+    assert drawn[far.family] == (None,)

@@ -213,15 +213,3 @@ def test_frost_line_has_the_recommended_depth_in_its_band():
     assert (found.sizes, found.recommended) == ((50, 400), (4, 0))
     for low, depth, high in zip(found.lowest, found.recommended, found.highest, strict=True):
         assert low <= depth <= high
-    assert found.line[0][0] == pytest.approx(50)
-    assert found.line[-1][0] == pytest.approx(400)
-    assert all(0 <= depth <= GROUPS for _, depth in found.line)
-    assert frost_line({50: verdicts[50]}, num_groups=GROUPS).line == ()
-
-
-def test_frost_line_keeps_a_straight_line():
-    depths = {50: "linear probing", 200: "partial freezing", 800: "full fine-tuning"}
-    verdicts = {n: verdict_of(n, {family: 0.1}) for n, family in depths.items()}
-    line = frost_line(verdicts, num_groups=GROUPS).line
-    for size, depth in line:
-        assert depth == pytest.approx(4 - 2 * log(size / 50) / log(4), abs=1e-6)

@@ -40,7 +40,7 @@ def test_no_winner_where_guessing_is_as_good(trivial, words):
     best = verdict.metric.interval(leader.score, leader.low, leader.high)
     sentence = f"{words} guessing the mean ({verdict.metric.with_unit(score)}): the best, partial freezing, has {best}"
     assert verdict.sentence == sentence
-    assert answer(verdict).splitlines()[0] == f"50 labels: {sentence}"
+    assert answer(study(score), {50: verdict}).splitlines()[0] == f"50 labels: {sentence}."
     cells = strategy_map_info({50: verdict}).values()
     assert not any("★" in by_size[50].text or by_size[50].status == "winner" for by_size in cells)
 
