@@ -45,6 +45,7 @@ Storage = Annotated[str | None, typer.Option(metavar="URL", help=DATABASE)]
 Sizes = Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")]
 REPEATS = "Repeats of each candidate, instead of the file's. More than a study has continue its race."
+EXTEND = "Draw new repeats from all labels, where some were added to the data."
 CLUSTER = 'The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
@@ -57,6 +58,7 @@ def run(
     sizes: Sizes = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials at each size, instead of the file's.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help=REPEATS)] = None,
+    extend: Annotated[bool, typer.Option("--extend", help=EXTEND)] = False,
     workers: Workers = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
@@ -72,6 +74,7 @@ def run(
         from rich.console import Console
 
         from search.run import estimate, run_study
+        from search.run import extend as extend_study
         from search.run_config import RunConfig
 
         config = RunConfig.of(
@@ -86,7 +89,10 @@ def run(
             engine=engine.value,
             address=address,
         ).resuming(repeats)
-        (estimate if dry_run else run_study)(config, console=Console())
+        console = Console()
+        if extend and not dry_run:
+            extend_study(config, console=console)
+        (estimate if dry_run else run_study)(config, console=console)
 
 
 @app.command()
@@ -204,7 +210,7 @@ def list_studies(storage: Storage = None, out: Out = DEFAULT_OUT) -> None:
         except FrostlineError as error:
             print(f"{location.name}: {error}")
             continue
-        finished = sum(row.is_finished for row in results.rows)
+        finished = sum(row.is_finished for row in results.every_row)
         confirmed = ", ".join(map(str, judge_all(results))) or "none"
         sizes = ", ".join(map(str, results.sizes))
         print(f"{location.name}: sizes {sizes}; {finished} finished trials; confirmed: {confirmed}")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.errors import FrostlineError, SpecError, StudyError, TaskError
 from search.progress import ProgressPoller
+from search.report.judging import added
 from search.report.page import write_report
 from search.report.terminal import Progress, answer
 from search.run_config import RunConfig
@@ -21,7 +22,7 @@ from search.storage.owner import sweep
 from search.storage.retry import PATIENCE_SECONDS, retrying
 from search.study.recovery import requeue_dead
 from search.verdict.judge import Verdict, judge_all
-from search.verdict.load import load_results
+from search.verdict.load import load_results, read_results
 from search.verdict.results import Results
 from search.workers.local import run_workers
 from search.workers.signals import stopping
@@ -46,6 +47,26 @@ def run_study(config: RunConfig, *, console: Console) -> None:
 
     publish(results, verdicts)
     _print_verdicts(console, results, verdicts, page)
+
+
+def extend(config: RunConfig, *, console: Console) -> None:
+    """Let a stored study draw new repeats from all labels after some were added.
+
+    Raises `StudyError` where old ones are gone, or nothing was added.
+    """
+    from search.study.create import create_studies
+    from search.workers.process import load_task
+
+    before = config.stored()
+    if before is None:
+        return
+    with _naming(config.file), connected(config.location.database) as storage:
+        assert storage is not None
+        task = load_task(config.spec, config.location)
+        create_studies(storage, config.location, config.spec, extend=True, **task.facts)
+        now = read_results(storage, config.location)
+    if now.extension > before.extension:
+        _note(console, f"labels were added: new repeats draw from {now.labels} instead of {before.labels}.")
 
 
 def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None:
@@ -153,6 +174,8 @@ def _print_verdicts(console: Console, results: Results, verdicts: Mapping[int, V
         console.print(f"No size is confirmed: {reason}.")
     size = max(verdicts or results.sizes)
     flag = "" if verdicts else ", unconfirmed=True"
+    for sentence in added(results, verdicts):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     for label, text in (
         ("page", str(page)),
         ("dashboard", f"python -m search dashboard {name}{options}"),

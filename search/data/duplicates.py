@@ -3,11 +3,14 @@
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from search.data.decoding import Files
+from search.data.decoding import Files, Pixels
 from search.data.examples import Examples, Inputs, TaskData
 from search.data.images import Images
 from search.data.texts import Texts
@@ -56,9 +59,44 @@ def fingerprint(data: TaskData, *, files: Iterable[Path]) -> str:
         parts.append(tuple(targets.shape) if targets.is_floating_point() else targets)
         parts += [] if examples.groups is None else [examples.groups]
         if isinstance(inputs, Images) and isinstance(inputs.source, Files):
-            paths = [inputs.source.paths[row] for row in inputs.rows.tolist()]
-            parts += [(path.parent.name, path.name, path.lstat().st_size) for path in paths]
+            parts += _described(inputs, inputs.source)
     return digest(*parts)
+
+
+def marks(data: TaskData) -> NDArray[np.uint64] | None:
+    """Return a digest of input and label for each example, as ascending numbers.
+
+    None where inputs have no content that another process would know again.
+    """
+    found: list[int] = []
+    for examples in data.parts.values():
+        contents = _contents(examples.inputs)
+        if contents is None:
+            return None
+        targets = examples.targets.numpy()
+        labels = (
+            [data.classes[label] for label in targets] if data.classes else [target.tobytes() for target in targets]
+        )
+        found += [int(digest(*pair)[:16], 16) for pair in zip(contents, labels, strict=True)]
+    return np.sort(np.array(found, dtype=np.uint64))
+
+
+def _contents(inputs: Inputs) -> list[Part] | None:
+    if isinstance(inputs, Images):
+        if isinstance(inputs.source, Files):
+            return _described(inputs, inputs.source)
+        if not isinstance(inputs.source, Pixels):
+            return None
+    if isinstance(inputs, dict) and {"values", "lengths"} == inputs.keys():  # padded to the longest of all
+        rows = zip(inputs["values"].numpy()[:, None], inputs["lengths"].tolist(), strict=True)
+        return [digest(row[:, :length]) for row, length in rows]
+    contents: list[Any] = _identities(inputs)
+    return contents if len(contents) == len(inputs) else None
+
+
+def _described(inputs: Images, files: Files) -> list[Part]:
+    paths = [files.paths[row] for row in inputs.rows.tolist()]
+    return [(path.parent.name, path.name, path.lstat().st_size) for path in paths]
 
 
 def _identities(inputs: Inputs) -> list[Hashable]:

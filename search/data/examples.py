@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -136,6 +138,7 @@ class TaskData:
     classes: their names; () for regression.
     notes: lines that tell the user what was done to the data.
     fingerprint: changes when the data do; "" if that is unknown.
+    marks: see `search.data.duplicates.marks`.
     origin: the key that asked for the data, with its value; messages start with it.
     brought: as in `RawData`.
     """
@@ -145,6 +148,7 @@ class TaskData:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    marks: NDArray[np.uint64] | None = None
     origin: str = "[task] data"
     validation: Examples | None = None
     cross_validated: bool = False

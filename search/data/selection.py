@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from search.data.duplicates import marks
 from search.data.examples import Examples, RawData, TaskData
 from search.data.splits import Indices, draw_order, strata
 from search.errors import TaskError
@@ -79,6 +80,7 @@ def select(
         if len(holdout) == 0 or len(pool) == 0:
             raise TaskError(f"test = {held} of {count} leaves none on one side.")
         data = replace(data, pool=data.pool.subset(pool), test=data.pool.subset(holdout))
+    data = replace(data, marks=marks(data))  # before they are scaled by what all of them are
     return _standardized(data) if standardize else data
 
 

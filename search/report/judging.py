@@ -1,5 +1,8 @@
 """Sentences on how strategies were judged, and on the labels that repeats share."""
 
+from collections.abc import Mapping
+
+from search.verdict.judge import Verdict, earlier
 from search.verdict.results import Results
 
 MOST = 0.5
@@ -24,6 +27,22 @@ def judging(results: Results) -> list[str]:
             "intervals allow for that."
         )
     return [sentence for sentence in sentences if sentence]
+
+
+def added(results: Results, verdicts: Mapping[int, Verdict]) -> list[str]:
+    """Return sentences on labels that were added, and the verdicts from before."""
+    if not results.earlier:
+        return []
+    labels = [view.labels for view in results.views][::-1]
+    sentences = [
+        f"Labels were added: repeats drew from {labels[0]} labels, then from {', then '.join(map(str, labels[1:]))}."
+    ]
+    for size, verdict in sorted(verdicts.items()):
+        if verdict.extension < results.extension:
+            sentences.append(f"At {size} the verdict is drawn from {verdict.labels} labels.")
+        for one in earlier(results, verdict):
+            sentences.append(f"At {size}, drawn from {one.labels} labels, it was: {one.sentence}.")
+    return sentences
 
 
 def _judge(results: Results) -> str:

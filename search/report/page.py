@@ -11,7 +11,7 @@ from search.files import replacing
 from search.report import costs, test_examples, trials, winners
 from search.report.csv_files import trials_csv, verdict_csv
 from search.report.frost import frost, frost_sentence
-from search.report.judging import judging
+from search.report.judging import added, judging
 from search.report.knobs import knob_sentence, knobs
 from search.report.markup import fill, legend, to_html, without_legend
 from search.report.sentences import answers, difference, more_labels
@@ -50,7 +50,7 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         spec=results.spec,
         metric=results.metric,
         verdicts=verdicts,
-        judging=judging(results),
+        judging=[*judging(results), *added(results, verdicts)],
         answers=answers(results, verdicts),
         more_labels=more_labels(results, verdicts),
         frost_sentence=frost_sentence(results, verdicts) if verdicts else "",
@@ -58,7 +58,7 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         knobs_figure=to_html(knobs(found)) if found else "",
         version=version("frostline"),
         plotly_js=Markup(get_plotlyjs()),
-        minutes=sum(row.seconds or 0.0 for row in results.rows) / 60,
+        minutes=sum(row.seconds or 0.0 for row in results.every_row) / 60,
         waiting=[size for size in results.sizes if size not in verdicts],
         finished=results.is_finished(results.sizes),
         repeats=max((verdict.repeats for verdict in verdicts.values()), default=0),
@@ -66,7 +66,7 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         figures=_figures(results, verdicts) if verdicts else {},
         panels=[without_legend(figure) for figure in panels],
         panels_legend=legend(*panels),
-        test_examples=test_examples.section(results, verdicts[max(verdicts)]) if verdicts else "",
+        test_examples=_test_examples(results, verdicts[max(verdicts)]) if verdicts else "",
         sizes=[_tried(results, size) for size in results.sizes],
         explores=any(results.explored(size) for size in results.sizes),
         unexplored=[size for size in results.sizes if size in results.unexplored],
@@ -91,6 +91,10 @@ def _figures(results: Results, verdicts: Mapping[int, Verdict]) -> dict[str, Mar
     if any(results.explored(size) for size in results.sizes):
         figures["gains"] = costs.gains(results, verdicts)
     return {name: to_html(figure) for name, figure in figures.items()}
+
+
+def _test_examples(results: Results, verdict: Verdict) -> Markup:
+    return test_examples.section(results.view(verdict.extension), verdict)
 
 
 def _tried(results: Results, size: int) -> dict[str, object]:

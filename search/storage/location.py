@@ -57,6 +57,10 @@ class StudyLocation:
         """Return a lock between the processes of this host, free when its holder ends."""
         return file_lock(self.locks, name)
 
+    def labels_path(self, data: str) -> Path:
+        """Return the file of what is known of the examples of data with that digest."""
+        return self.folder / Path(f"labels-{data}.npz").name
+
     def predictions_path(self, name: str) -> Path:
         """Return the file of predictions, or of the test set, of that stored name."""
         return self.folder / "confirm" / Path(name).name

@@ -34,8 +34,30 @@ class _Attributes(BaseModel):
             raise StudyError(f"{where} was not written by Frostline: {wrong}.") from None
 
 
-class StudyAttributes(_Attributes):
-    """The attributes that each Optuna study of a study stores."""
+class Drawn(BaseModel):
+    """The labels that repeats draw from, as in `Results`; data: their digest."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    data: Text = ""
+    labels: Natural = 0
+    all: Natural = 0
+    cross_validated: bool = False
+    unexplored: Annotated[list[Count], Field(max_length=10_000)] = []
+
+
+class Extension(Drawn):
+    """Labels to draw from after others were added; trials, repeats: the budgets until then."""
+
+    trials: Count
+    repeats: Natural
+
+
+class StudyAttributes(_Attributes, Drawn):
+    """The attributes that each Optuna study of a study stores.
+
+    extensions: of the labels, in order; only the study that confirms has them.
+    """
 
     spec: dict[str, Any]
     num_groups: Annotated[int, Field(ge=1, le=10_000)]
@@ -43,11 +65,13 @@ class StudyAttributes(_Attributes):
     own_metric: bool = False
     groups: list[Text] = []
     flops: Annotated[list[Natural], Field(max_length=10_001)] = []
-    labels: Natural = 0
-    all: Natural = 0
-    cross_validated: bool = False
-    unexplored: Annotated[list[Count], Field(max_length=10_000)] = []
     baselines: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
+    extensions: Annotated[list[Extension], Field(max_length=1000)] = []
+
+    @property
+    def drawn(self) -> Drawn:
+        """The labels that new repeats draw from."""
+        return self.extensions[-1] if self.extensions else self
 
 
 class TrialAttributes(_Attributes):
@@ -55,6 +79,7 @@ class TrialAttributes(_Attributes):
 
     size: Count | None = None
     repeat: Natural = 0
+    extension: Natural = 0
     epochs: Natural | None = None
     seconds: Seconds | None = None
     trainable_parameters: Natural | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.spec.study_spec import StudySpec
 from search.study.space import fixed_params, suggest
@@ -38,6 +38,15 @@ class Origin:
         suggest(trial, spec, num_groups=num_groups, pretrained=baseline.pretrained)  # type: ignore[arg-type]
         facts = {"family": str(baseline.family(num_groups)), "baseline": True}
         return cls(params=trial.params, distributions=trial.distributions, facts=facts)
+
+    def waiting(self, **place: int) -> FrozenTrial:
+        """Return a confirm trial that waits at a `size`, `repeat` and `extension`."""
+        return optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={**place, **self.facts},
+        )
 
 
 Origins = dict[FreezingStrategy, Origin]

@@ -9,9 +9,10 @@ from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
+from search.study.extension import Marks, check_extends, keep_marks
 from search.study.recovery import under_lock
 from search.study.space import baselines
-from search.verdict.load import stored_spec
+from search.verdict.load import stored_attributes, stored_spec
 from search.verdict.metric import metric_of
 
 
@@ -26,10 +27,13 @@ def create_studies(
     groups: Sequence[str] = (),
     flops: Sequence[int] = (),
     data: str = "",
+    marks: Marks | None = None,
+    classes: Sequence[str] = (),
     all: int = 0,
     labels: int = 0,
     cross_validated: bool = False,
     unexplored: Sequence[int] = (),
+    extend: bool = False,
 ) -> None:
     """Create an Optuna study a size, and one to confirm; store the spec's budgets.
 
@@ -37,21 +41,25 @@ def create_studies(
     kind: "classification" or "regression".
     flops: as in `Results`.
     own_metric: the user's own module logs the scores.
-    data: digest of the data, "" if unknown.
+    data: digest of the data, "" if unknown; marks: those of `search.data.duplicates`; classes: their names.
     all, labels, cross_validated, unexplored: as in `Results`.
+    extend: let new repeats draw from these data, where examples were added.
     Raises `StudyError` if the study was created with another spec or other data.
     """
     content = spec.model_dump(mode="json", exclude_none=True)
-    facts = {
+    drawn = {
+        "data": data,
+        "all": all,
+        "labels": labels,
+        "cross_validated": cross_validated,
+        "unexplored": sorted(unexplored),
+    }
+    facts = drawn | {
         "num_groups": num_groups,
         "kind": kind,
         "own_metric": own_metric,
         "groups": list(groups),
         "flops": list(flops),
-        "data": data,
-        "all": all,
-        "labels": labels,
-        "cross_validated": cross_validated,
         "baselines": [strategy.to_params() for strategy in baselines(spec, num_groups=num_groups)],
     }
     metric = metric_of(spec.task.metric, kind, own=own_metric)
@@ -59,6 +67,24 @@ def create_studies(
 
     def create() -> None:
         check_stored(storage, location, spec)
+        before = stored_attributes(storage, location)
+        extensions = [] if before is None else [one.model_dump() for one in before.extensions]
+        if before is not None and data and before.drawn.data not in ("", data):
+            where = f"[task] data = {spec.task.data!r}"
+            if not extend:
+                raise StudyError(
+                    f"Study {location.name!r} was created with other data: {where} has changed since. If examples were "
+                    "only added, --extend draws new repeats from all. Else restore them, or give this study file "
+                    "another name."
+                )
+            check_extends(location, before.drawn.data, marks, classes, where=where)
+            budgets = StudySpec.from_dict(before.spec, where=f"The stored study {location.name!r}")
+            trials, repeats = budgets.search.trials, budgets.confirm.repeats
+            extensions.append(drawn | {"trials": trials, "repeats": repeats})
+        elif extensions:  # sizes may have been added
+            extensions[-1]["unexplored"] = drawn["unexplored"]
+        if data:
+            keep_marks(location, data, marks, classes)
         for name in (*map(location.explore_name, sizes), location.confirm_name):
             study = optuna.create_study(
                 study_name=name,
@@ -70,13 +96,11 @@ def create_studies(
             if "spec" not in stored:
                 for key, fact in facts.items():
                     study.set_user_attr(key, fact)
-            elif data and stored.get("data", "") not in ("", data):
-                raise StudyError(
-                    f"Study {location.name!r} was created with other data: [task] data = {spec.task.data!r} has "
-                    "changed since. Restore it, or give this study file another name."
-                )
+            if extensions and name == location.confirm_name and stored.get("extensions") != extensions:
+                study.set_user_attr("extensions", extensions)
             if stored.get("spec") != content:
-                study.set_user_attr("unexplored", sorted(unexplored))
+                if not extensions:
+                    study.set_user_attr("unexplored", drawn["unexplored"])
                 study.set_user_attr("spec", content)
 
     under_lock(leased_storage(storage), location, create)

@@ -11,6 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search.errors import StudyError
 from search.spec.study_spec import StudySpec
 from search.spec.values import Size
 from search.storage.database import connected
@@ -20,7 +21,7 @@ from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost, leased_storage
 from search.storage.records import StudyAttributes
 from search.storage.retry import PATIENCE_SECONDS, retrying
-from search.study.candidates import Origin, Origins, of_explored, of_unexplored
+from search.study.candidates import Origins, of_explored, of_unexplored
 from search.study.create import check_weights
 from search.study.recovery import Recovery, under_lock
 from search.study.result import TrialResult
@@ -84,7 +85,8 @@ class TrialQueue:
         stored = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {location.name!r}")
         self.num_groups = stored.num_groups
         self.metric = metric_of(spec.task.metric, stored.kind, own=stored.own_metric)
-        self._all, self._unexplored = stored.all, frozenset(stored.unexplored)
+        self._all, self._unexplored = stored.drawn.all, frozenset(stored.drawn.unexplored)
+        self.extension = len(stored.extensions)
         self.baselines = baselines(spec, num_groups=self.num_groups)
         rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
         self._explore = {
@@ -128,8 +130,11 @@ class TrialQueue:
         return claimed
 
     def finished(self, sizes: list[int]) -> bool:
-        """Return whether nothing is left to do at these sizes."""
-        return read_results(self.storage, self.location).is_finished(sizes)
+        """Return whether nothing is left to do here. Raises `StudyError` after labels were added."""
+        results = read_results(self.storage, self.location)
+        if results.extension > self.extension:
+            raise StudyError(f"Labels were added to study {self.location.name!r} since this began: start it again.")
+        return results.is_finished(sizes)
 
     def notify(self, line: str) -> None:
         """Show a line to the user."""
@@ -242,7 +247,8 @@ class TrialQueue:
         if missing := needed - {(row.strategy, row.repeat) for row in confirmed}:
             order = {strategy: place for place, strategy in enumerate(known)}
             for strategy, repeat in sorted(missing, key=lambda place: (place[1], order[place[0]])):
-                self._add_confirm(known[strategy], size, repeat)
+                waiting = known[strategy].waiting(size=size, repeat=repeat, extension=self.extension)
+                self._confirm.add_trial(waiting)
             trials = self._confirms(size)
             confirmed = self._rows(trials, None)
         needed_trials = [
@@ -288,13 +294,5 @@ class TrialQueue:
         return Claim(study=self._confirm, trial=trial, strategy=strategy, size=size, repeat=repeat, judged=True)
 
     def _confirms(self, size: int) -> list[FrozenTrial]:
-        return [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
-
-    def _add_confirm(self, origin: Origin, size: int, repeat: int) -> None:
-        trial = optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=origin.params,
-            distributions=origin.distributions,
-            user_attrs={"size": size, "repeat": repeat, **origin.facts},
-        )
-        self._confirm.add_trial(trial)
+        found = [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
+        return [trial for trial in found if trial.user_attrs.get("extension", 0) == self.extension]

@@ -145,6 +145,8 @@ class Task:
             "groups": [group.name for group in self.groups],
             "flops": self.flops,
             "data": self.data.fingerprint,
+            "marks": self.data.marks,
+            "classes": self.data.classes,
             "all": self.splits.all,
             "unexplored": [size for size in self.sizes if not self.splits.explores(size)],
             "cross_validated": self.data.cross_validated,

@@ -9,7 +9,7 @@ from search.errors import StudyError
 from search.spec.study_spec import NAME, NAMES
 from search.spec.values import Size
 from search.storage.location import OUT, StudyLocation
-from search.verdict.judge import Candidate, judge, judge_all
+from search.verdict.judge import Candidate, judge_all, verdicts_at
 from search.verdict.load import load_results
 from search.verdict.other_sizes import estimate
 from search.verdict.provenance import provenance
@@ -62,9 +62,9 @@ def find_best(results: Results, wanted: Size | str, *, unconfirmed: bool = False
     if size == 0:
         name = results.location.name
         raise StudyError(f'Study {name!r} does not know yet how many labels "all" is: run it, or give a number.')
-    if size not in results.sizes:
+    if not any(size in view.sizes for view in results.views):
         return _estimated(results, size)
-    verdict = judge(results, size)
+    verdict = next(verdicts_at(results, size), None)
     if verdict is None:
         return _unconfirmed(results, size, allowed=unconfirmed)
     chosen, metric = verdict.recommended, verdict.metric
@@ -77,8 +77,9 @@ def find_best(results: Results, wanted: Size | str, *, unconfirmed: bool = False
         **_costs(chosen),
         "repeats": chosen.repeats,
         "failed_to_train": chosen.failed_to_train,
+        **({"drawn_from": verdict.labels} if verdict.labels else {}),
     }
-    rows = results.confirmed(size)
+    rows = results.view(verdict.extension).confirmed(size)
     return _best(results, size, chosen.strategy, rows, family=chosen.family, status=verdict.sentence, facts=scores)
 
 

@@ -1,6 +1,6 @@
 """The verdict at a size: the winner and its certainty, from confirm trials alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -78,6 +78,7 @@ class Verdict:
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
     failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
     over_examples: intervals hold over draws of the test examples, too.
+    extension: of the study as of when it was judged; labels: those that its repeats drew from, 0 if unknown.
     """
 
     size: int
@@ -91,6 +92,8 @@ class Verdict:
     trivial: Trivial | None = None
     metric: Metric
     over_examples: bool = True
+    extension: int = 0
+    labels: int = 0
 
     @property
     def contenders(self) -> tuple[Candidate, ...]:
@@ -129,9 +132,19 @@ class Verdict:
 
 
 def judge_all(results: Results) -> dict[int, Verdict]:
-    """Return the verdict at every size that has one."""
-    verdicts = {size: judge(results, size) for size in results.sizes}
-    return {size: verdict for size, verdict in verdicts.items() if verdict is not None}
+    """Return the newest verdict at every size that has one."""
+    sizes = sorted({size for view in results.views for size in view.sizes})
+    return {size: verdicts[0] for size in sizes if (verdicts := [*verdicts_at(results, size)])}
+
+
+def verdicts_at(results: Results, size: int) -> Iterator[Verdict]:
+    """Return the verdicts at one size, one for each extension of the labels, newest first."""
+    return (verdict for view in results.views if (verdict := judge(view, size)) is not None)
+
+
+def earlier(results: Results, verdict: Verdict) -> list[Verdict]:
+    """Return the verdicts at that size from before labels were added, newest first."""
+    return [one for one in verdicts_at(results, verdict.size) if one.extension < verdict.extension]
 
 
 def judge(results: Results, size: int) -> Verdict | None:
@@ -179,6 +192,8 @@ def judge(results: Results, size: int) -> Verdict | None:
         trivial=trivial,
         metric=metric,
         over_examples=knows_examples(paired, metric),
+        extension=results.extension,
+        labels=results.labels,
     )
 
 

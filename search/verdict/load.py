@@ -1,6 +1,7 @@
 """Studies in the database as plain values; no torch."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from search.errors import StudyError
 from search.spec.study_spec import NAME, StudySpec
 from search.storage.database import connected
 from search.storage.location import StudyLocation
-from search.storage.records import StudyAttributes, TrialAttributes, name_of, reading, size_of
+from search.storage.records import Drawn, StudyAttributes, TrialAttributes, name_of, reading, size_of
 from search.storage.url import Database
 from search.verdict.metric import METRICS, Metric, metric_of
 from search.verdict.predictions import with_example_scores
@@ -25,6 +26,13 @@ def stored_spec(storage: BaseStorage, location: StudyLocation) -> StudySpec | No
     """Return a study's spec with its last budgets; None if it is not stored."""
     studies = _studies(storage, location)
     return _spec_of(*next(iter(studies.items()))) if studies else None
+
+
+def stored_attributes(storage: BaseStorage, location: StudyLocation) -> StudyAttributes | None:
+    """Return a study's attributes, which name its labels; None if it is not stored."""
+    for name, study in _studies(storage, location).items():
+        return StudyAttributes.of(study.user_attrs, where=f"The stored study {name!r}")
+    return None
 
 
 def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
@@ -47,13 +55,27 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
             metric=metric,
         )
     ]  # fmt: skip
-    return Results(
+    now = Results(
         location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
-        own_metric=stored.own_metric, groups=tuple(stored.groups), labels=stored.labels, all=stored.all,
-        flops=tuple(stored.flops),
-        cross_validated=stored.cross_validated, unexplored=frozenset(stored.unexplored),
+        own_metric=stored.own_metric, groups=tuple(stored.groups), flops=tuple(stored.flops),
         baselines=_baselines(stored, spec, name=name),
     )  # fmt: skip
+    # Each extension stores the budgets until then.
+    specs = [spec.changed(search={"trials": e.trials}, confirm={"repeats": e.repeats}) for e in stored.extensions]
+    *earlier, newest = [
+        replace(
+            now, spec=then, **_labels(drawn), extension=number,
+            rows=tuple(row for row in rows if row.extension <= number and (row.extension == number or not row.judged)),
+        )
+        for number, (drawn, then) in enumerate(zip([stored, *stored.extensions], [*specs, spec], strict=True))
+    ]  # fmt: skip
+    former = {one.all for one in earlier} - {*map(newest.size, spec.task.sizes)}  # that was "all" before
+    rows = [row for row in newest.rows if row.size not in former]
+    return replace(newest, rows=tuple(rows), earlier=tuple(earlier))
+
+
+def _labels(drawn: Drawn) -> dict[str, Any]:
+    return {**drawn.model_dump(include={"labels", "all", "cross_validated"}), "unexplored": frozenset(drawn.unexplored)}
 
 
 def _baselines(stored: StudyAttributes, spec: StudySpec, *, name: str) -> tuple[FreezingStrategy, ...]:

@@ -65,5 +65,9 @@ def _step(results: Results, before: Verdict, after: Verdict) -> Step | None:
 
 def _runs(results: Results, verdict: Verdict) -> dict[int, Row]:
     """Return the scored runs of a verdict's recommended strategy, by repeat."""
-    rows = (row for row in results.confirmed(verdict.size) if row.strategy == verdict.recommended.strategy)
+    rows = (
+        row
+        for row in results.view(verdict.extension).confirmed(verdict.size)
+        if row.strategy == verdict.recommended.strategy
+    )
     return {row.repeat: row for row in rows if isfinite(row.test_score(results.metric))}

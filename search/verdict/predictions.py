@@ -90,7 +90,8 @@ def save_predictions(
 def with_example_scores(results: Results) -> Results:
     """Return the results with the example scores that the study's folder has."""
     groups: dict[str, NDArray[Any]] = {}
-    return replace(results, rows=tuple(_with_scores(results.location, row, groups) for row in results.rows))
+    rows = tuple(_with_scores(results.location, row, groups) for row in results.rows)
+    return replace(results, rows=rows, earlier=tuple(map(with_example_scores, results.earlier)))
 
 
 def _with_scores(location: StudyLocation, row: Row, groups: dict[str, NDArray[Any]]) -> Row:

@@ -1,6 +1,6 @@
 """All that a study has found, as a plain value: no torch, no optuna."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from search.spec.study_spec import StudySpec
@@ -26,6 +26,8 @@ class Results:
     cross_validated: the labels in turn are the test set.
     unexplored: sizes at which too few labels are left to search by.
     baselines: candidates at those sizes.
+    extension: how often labels were added; confirm trials in `rows` are those that drew from all of them.
+    earlier: the study as it was before each extension, with the rows of its own.
     """
 
     location: StudyLocation
@@ -41,6 +43,25 @@ class Results:
     cross_validated: bool = False
     unexplored: frozenset[int] = frozenset()
     baselines: tuple[FreezingStrategy, ...] = ()
+    extension: int = 0
+    earlier: tuple["Results", ...] = ()
+
+    @property
+    def views(self) -> Iterator["Results"]:
+        """The study by each number of labels that repeats have drawn from, newest first."""
+        yield self
+        yield from reversed(self.earlier)
+
+    def view(self, extension: int) -> "Results":
+        """Return the study as of that extension."""
+        return next(one for one in self.views if one.extension == extension)
+
+    @property
+    def every_row(self) -> list[Row]:
+        """All trials, also those that count no more after labels were added."""
+        explored = {row.size for row in self.rows if not row.judged}
+        rows = (row for view in self.earlier for row in view.rows if row.extension == view.extension)
+        return [*self.rows, *(row for row in rows if row.judged or row.size not in explored)]
 
     @property
     def metric(self) -> Metric:
@@ -56,7 +77,7 @@ class Results:
         return self.all if wanted == "all" else wanted
 
     def explored(self, size: int) -> list[Row]:
-        """Return the size's exploring trials."""
+        """Return the size's exploring trials, also those from before labels were added."""
         return [row for row in self.rows if row.size == size and not row.judged]
 
     def is_explored(self, size: int) -> bool:

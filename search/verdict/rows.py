@@ -17,6 +17,7 @@ from strategies import FreezingStrategy
 class Row:
     """One trial. A field that is not known yet is None or empty.
 
+    extension: how often labels had been added to those that it drew from.
     judged: it is a confirm trial, scored on test examples, and was not part of the search.
     value: the search's validation metric over the last quarter of epochs; of a judged trial its test score.
     curve: (epoch, the validation metric so far) of every epoch.
@@ -45,6 +46,7 @@ class Row:
     seed: int | None
     curve: tuple[tuple[int, float], ...]
     baseline: bool
+    extension: int = 0
     judged: bool = False
     ended: datetime | None = None
     warm_started_from: int | None = None

@@ -40,6 +40,7 @@ def run_trial(
         {
             "size": claim.size,
             "repeat": claim.repeat,
+            "extension": queue.extension,
             "seed": task.seed(claim.repeat),
             "family": str(claim.strategy.family(task.num_groups)),
             "trainable_parameters": task.trainable_parameters(claim.strategy),

@@ -51,7 +51,7 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
         if claim.study.trials[claim.trial.number].last_step is None:  # else it has come back
             claim.trial.report(-value, 0)
         family = str(claim.strategy.family(GROUPS))
-        queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "family": family})
+        queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "extension": queue.extension, "family": family})
         scores = {"test_accuracy": 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))}
         queue.finish(claim, ended(value=-value, scores=scores if claim.judged else {}))
         claims.append(claim)

@@ -99,7 +99,7 @@ def test_verdict_rows_are_every_candidate(results):
     verdicts = judge_all(results)
     table = read(verdict_csv(results, verdicts))
     assert tuple(table[0]) == VERDICT_COLUMNS
-    assert tuple(name for name in VERDICT_COLUMNS if name != "mean") == ASKED_OF_VERDICTS
+    assert tuple(name for name in VERDICT_COLUMNS if name not in ("mean", "labels")) == ASKED_OF_VERDICTS
     every = [(size, c) for size in sorted(verdicts) for c in verdicts[size].every_candidate]
     for record, (size, c) in zip(table, every, strict=True):
         assert (record["size"], record["family"]) == (str(size), c.family)
@@ -109,6 +109,7 @@ def test_verdict_rows_are_every_candidate(results):
         assert (record["runs"], record["failed_to_train"]) == (str(c.repeats), "0")
         origin = find_best(results, size).provenance
         assert all(record[name] == origin[name] for name in ORIGIN_COLUMNS)
+        assert record["labels"] == "847"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
