@@ -40,7 +40,8 @@ def forward_flops(backbone: nn.Module, groups: Sequence[LayerGroup], inputs: Ten
 def head_flops(parts: Parts, inputs: Tensors) -> int:
     """Count the operations of one forward pass in the head that comes with a network."""
     heads = [part for part in (parts.neck, parts.head) if part is not None]
-    total, value = 0.0, _counted(parts.backbone, inputs)[1] if heads else None
+    total: float = 0.0
+    value: Any = _counted(parts.backbone, inputs)[1] if heads else None
     for head in heads:
         counts, value = _counted(head, value)
         total += counts.get("Global", 0)

@@ -138,7 +138,8 @@ def _build(
     rated = [group for group in param_groups(backbone, head, strategy, groups=groups) if group["lr"] > 0]
     optimizer = build_optimizer(task.spec.train, rated)
     if own is not None:
-        return with_optimizer(own, optimizer), groups, reader
+        validates = len(task.split(repeat=repeat, size=size).validate) > 0
+        return with_optimizer(own, optimizer, validates=validates), groups, reader
     partial_backbone = None if reader is None else reader.partial_backbone
     model = TaskModule(
         backbone,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from search.data.batches import EvalLoader, train_loader
 from search.data.examples import Examples
@@ -14,7 +15,7 @@ from search.task.dropped import frozen_line
 from search.task.optimizers import build_optimizer
 from search.task.task import Task
 from search.training.own_steps import check_steps, few
-from search.training.trainer import lean_trainer, with_optimizer
+from search.training.trainer import callbacks_of, lean_trainer, with_optimizer
 from search.user_code import one_line
 from strategies import layer_groups
 
@@ -30,19 +31,32 @@ def check_hooks(task: Task) -> list[str]:
     `task.parts` are frozen likewise, so that the task counts right. Raises `TaskError` if the step fails, or if too
     little is left to train.
     """
+    where = f"[model] backbone = {task.spec.model.backbone!r}: "
     with seeded(task.seed(0)):
         parts = task.network.build()
         if parts.module is None:
             return []
+        lines = [where + line for line in _unstopped(task, parts.module)]
         frozen = _frozen_in_hooks(task, parts, few(task))
     if not frozen:
-        return []
+        return lines
     groups = layer_groups(parts.backbone, groups=task.spec.model.groups, head=parts.head)
-    check_choices(task.spec, groups, where=f"[model] backbone = {task.spec.model.backbone!r}: ")
+    check_choices(task.spec, groups, where=where)
     assert task.parts.module is not None
     for name in frozen:
         task.parts.module.get_parameter(name).requires_grad_(False)
-    return [f"[model] backbone = {task.spec.model.backbone!r}: {frozen_line(task.spec, frozen, place=' in its hooks')}"]
+    return [*lines, where + frozen_line(task.spec, frozen, place=" in its hooks")]
+
+
+def _unstopped(task: Task, module: LightningModule) -> list[str]:
+    """Return a line on sizes at which `EarlyStopping` has no score to wait for."""
+    sizes = [size for size in task.sizes if not len(task.split(repeat=0, size=size).validate)]
+    if not sizes or not any(isinstance(callback, EarlyStopping) for callback in callbacks_of(module)):
+        return []
+    return [
+        f"its EarlyStopping is not taken at {', '.join(map(str, sizes))} labels, where none is left to validate; "
+        "to have it: smaller [task] sizes."
+    ]
 
 
 def _frozen_in_hooks(task: Task, parts: Parts, examples: Examples) -> list[str]:

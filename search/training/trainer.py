@@ -5,32 +5,38 @@ from types import MethodType
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from torch.optim import Optimizer
 
 from search.spec.tables import Train
 
 
-def with_optimizer(module: LightningModule, optimizer: Optimizer) -> LightningModule:
+def with_optimizer(module: LightningModule, optimizer: Optimizer, *, validates: bool = True) -> LightningModule:
     """Give a user's own module the strategy's optimizer, and take its `val_dataloader`.
 
     Lightning would call that where a split has no validation examples. Its steps and metrics stay.
+
+    validates: there are some. Without them it loses `EarlyStopping`, too, which would wait for a score.
     """
     module.val_dataloader = MethodType(LightningModule.val_dataloader, module)  # type: ignore[method-assign]
     module.configure_optimizers = lambda: optimizer  # type: ignore[method-assign]
-    return without_checkpoints(module)
+    return without_checkpoints(module, *(() if validates else (EarlyStopping,)))
 
 
-def without_checkpoints(module: LightningModule) -> LightningModule:
-    """Leave a module its callbacks, except `Checkpoint`s.
+def without_checkpoints(module: LightningModule, *others: type[Callback]) -> LightningModule:
+    """Leave a module its callbacks, except `Checkpoint`s and others.
 
-    They would write into the working directory at every trial.
+    The former would write into the working directory at every trial.
     """
-    brought = module.configure_callbacks()
-    callbacks = [brought] if isinstance(brought, Callback) else [*brought]
-    kept = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+    kept = [callback for callback in callbacks_of(module) if not isinstance(callback, (Checkpoint, *others))]
     module.configure_callbacks = lambda: kept  # type: ignore[method-assign]
     return module
+
+
+def callbacks_of(module: LightningModule) -> list[Callback]:
+    """Return the callbacks that a module brings."""
+    brought = module.configure_callbacks()
+    return [brought] if isinstance(brought, Callback) else [*brought]
 
 
 def lean_trainer(

@@ -14,6 +14,9 @@ from tests.search.projects import PROJECT
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 HOOKS = """
+from lightning.pytorch.callbacks import EarlyStopping
+
+
 class Own(Net):
     def val_dataloader(self):
         raise NotImplementedError
@@ -38,6 +41,11 @@ class FirstEpoch(Own):
 class Whole(Own):
     def on_fit_start(self):
         self.backbone.requires_grad_(False)
+
+
+class Stopping(Own):
+    def configure_callbacks(self):
+        return [EarlyStopping("val_loss")]
 
 
 class Fails(Own):
@@ -107,6 +115,14 @@ def test_fit_asks_no_module_for_loaders_where_nothing_validates(project):
     task = project("Own", size="all")
     assert len(task.split(repeat=1, size=300).validate) == 0
     assert fit(task, FULL, size=300, repeat=1, test=True).scores["test_loss"] > 0
+
+
+def test_fit_stops_nothing_early_where_nothing_validates(project):
+    """The study names the sizes; elsewhere the callback is taken."""
+    task = project("Stopping", size="all")
+    assert "its EarlyStopping is not taken at 300 labels" in checked(task).data.notes[-1]
+    assert fit(task, FULL, size=300, repeat=1, test=True).epochs == 3
+    assert not any("EarlyStopping" in note for note in checked(project("Stopping")).data.notes)
 
 
 @pytest.mark.parametrize(
