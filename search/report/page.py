@@ -14,7 +14,7 @@ from search.report.frost import frost, frost_sentence
 from search.report.judging import added, judging
 from search.report.knobs import knob_sentence, knobs
 from search.report.markup import fill, legend, to_html, without_legend
-from search.report.sentences import answers, difference, more_labels
+from search.report.sentences import advises, answers, difference, more_labels
 from search.report.style import params_text
 from search.verdict.importances import importances
 from search.verdict.judge import Candidate, Verdict
@@ -53,6 +53,7 @@ def render(results: Results, verdicts: Mapping[int, Verdict]) -> str:
         judging=[*judging(results), *added(results, verdicts)],
         answers=answers(results, verdicts),
         more_labels=more_labels(results, verdicts),
+        take=max((size for size, verdict in verdicts.items() if advises(verdict)), default=None),
         frost_sentence=frost_sentence(results, verdicts) if verdicts else "",
         knobs=knob_sentence(found, trials=len([row for row in results.rows if not row.judged])) if found else "",
         knobs_figure=to_html(knobs(found)) if found else "",

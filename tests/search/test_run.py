@@ -41,7 +41,7 @@ def test_run_prints_verdicts_and_what_to_do_next(finished):
     out = (finished / "stdout.txt").read_text()
     for part in (
         "20 labels: explored",
-        "no clear winner: ",
+        "Doubling from 20 to 40 labels brought ",
         "studies/tiny/report.html",
         "python -m search dashboard tiny",
         'best_strategy("tiny", size=40)',
@@ -58,7 +58,7 @@ def test_second_run_trains_nothing(finished, search):
     done = search("run", "tiny.toml", cwd=finished)
     assert done.returncode == 0
     assert {(row.size, row.judged, row.number): row.seconds for row in rows_in(finished)} == before
-    assert "no clear winner: " in done.stdout
+    assert "Doubling from 20 to 40 labels brought " in done.stdout
 
 
 def test_another_spec_of_the_same_name_is_refused(finished, search):

@@ -85,3 +85,14 @@ def test_page_begins_with_what_nothing_beats():
     assert text.index(sentence) < text.index("Who wins where")
     assert "★" not in text.replace("★ winner", "")
     assert "For comparison: guessing the mean (0.0100)." in text
+
+
+def test_page_offers_to_take_what_beats_guessing():
+    """Where nothing does, it shows no command."""
+    results = study()
+    trivial = [replace(row, test_trivial=0.01) if row.judged else row for row in results.rows]
+    for rows, offered in ((results.rows, True), (tuple(trivial), False)):
+        known = replace(results, rows=rows)
+        text = Page(render(known, judge_all(known))).text
+        assert ("python -m search best x --size 50" in text) == offered
+        assert ("Take it" in text) == offered
