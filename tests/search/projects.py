@@ -1,4 +1,8 @@
-"""Code of a user's own: data of six numbers, and a module that learns from them the sum of three signs."""
+"""Studies of a user's own code: data of six numbers, and a module that learns from them the sum of three signs."""
+
+from search.spec.study_spec import StudySpec
+from search.task.task import Task
+from strategies import FreezingStrategy
 
 PROJECT = """
 import torch
@@ -46,3 +50,22 @@ class Net(LightningModule):
     def validation_step(self, batch, index):
         self.log("val_loss", self.loss(batch))
 """
+
+
+def study_of(data, backbone, **tables):
+    """Return a study of these data and this network without weights, on the CPU; the tables add keys to it."""
+    content = {
+        "task": {"data": data, "sizes": [100]},
+        "model": {"backbone": backbone, "weights": "none"},
+        "train": {"accelerator": "cpu"},
+    }
+    for name, keys in tables.items():
+        content[name] = {**content.get(name, {}), **keys}
+    return StudySpec.from_dict(content, where="test")
+
+
+def pretrained(spec):
+    """Load a task whose random weights count as pretrained ones."""
+    task = Task.load(spec)
+    weights = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
+    return task.with_weights(weights) if task.parts.module is None else task

@@ -6,7 +6,7 @@ from filelock import FileLock
 
 from search.activations import block_folder
 from search.activations.block_folder import BlockFolder, DiskFull
-from search.array_file import read_array, size_of
+from search.array_file import size_of
 
 ONES = np.ones((4, 400), dtype=np.uint8)
 SIZE = size_of(ONES.shape)
@@ -19,19 +19,6 @@ def put(folder: BlockFolder, key: str) -> None:
 
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()} - {"room.lock"}
-
-
-def test_a_block_is_seen_only_when_it_is_whole(tmp_path):
-    def chunks():
-        for row in ONES:
-            assert not folder.file("a").exists()
-            yield row
-
-    folder = BlockFolder(tmp_path, 10**6)
-    with folder.reserve("a"):
-        folder.write("a", ONES.shape, chunks())
-    assert np.array_equal(read_array(folder.file("a"), ONES.shape), ONES)
-    assert names(tmp_path) == {"a.npy"}
 
 
 def test_what_is_being_written_counts_and_is_not_removed(tmp_path):

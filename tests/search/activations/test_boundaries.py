@@ -253,9 +253,3 @@ def test_series_of_another_length_fit():
     assert [layout.shape for layout in boundaries.layouts_of(2, longer)] == [(12, 8)] == [values[0].shape[1:]]
     found = boundaries.on(backbone).run_from(PartialInputs(2, values, longer))
     torch.testing.assert_close(found, backbone(longer))
-
-
-def test_a_last_layers_series_keeps_no_other_states():
-    backbone, x = StackedLSTM(input_size=3, hidden_size=8), cut_series()
-    boundaries = Boundaries.of(backbone, layer_groups(backbone), x)
-    assert [[layout.shape for layout in boundaries.layouts_of(index, x)] for index in (1, 2)] == [[(7, 8)], [(7, 8)]]

@@ -7,13 +7,7 @@ import pytest
 import torch
 
 from search.activations.store import ActivationStore, Budget
-from tests.search.activations.counted import BOTH, DISK, MB, NOTHING, Block, in_memory, left_in
-
-
-def test_nothing_is_kept_where_both_budgets_are_off(tmp_path, said):
-    block, store = Block(), ActivationStore(tmp_path, NOTHING, say=said.append)
-    assert block.of(store) is None
-    assert (block.computed, said, left_in(tmp_path)) == (0, [], set())
+from tests.search.activations.counted import BOTH, DISK, MB, Block, in_memory, left_in
 
 
 def test_without_a_folder_blocks_are_in_memory_only(said):

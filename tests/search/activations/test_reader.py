@@ -9,23 +9,16 @@ import pytest
 import torch
 
 from search.activations.frozen_prefix import FrozenPrefix
-from search.spec.study_spec import StudySpec
-from search.task.task import Task
 from search.training.fit import fit
 from strategies import FreezingStrategy
+from tests.search.projects import pretrained, study_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def task_of(**tables):
-    content = {
-        "task": {"data": "digits", "sizes": [40, 80], "metric": "loss"},
-        "model": {"backbone": "small_cnn", "weights": "none"},
-        "train": {"epochs": 4, "steps_per_epoch": 5, "accelerator": "cpu"},
-    }
-    task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
-    weights = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
-    return task.with_weights(weights) if task.parts.module is None else task
+    usual = {"task": {"sizes": [40, 80], "metric": "loss"}, "train": {"epochs": 4, "steps_per_epoch": 5}}
+    return pretrained(study_of("digits", "small_cnn", **(usual | tables)))
 
 
 def frozen_prefix_of(task, folder, *, said=None):

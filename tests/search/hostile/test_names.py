@@ -84,13 +84,6 @@ def test_python_interface_refuses_impossible_names(sandbox, name):
     sandbox.check()
 
 
-@pytest.mark.parametrize("name", ["CON", "a" * 100])
-def test_odd_but_possible_name_is_an_unknown_study(sandbox, frostline, name):
-    sandbox.arm()
-    assert "There is no study" in frostline("report", name).err
-    sandbox.check()
-
-
 @pytest.mark.parametrize("name", ["newline", "surrogate", "hidden"])
 def test_folder_of_an_impossible_name_is_not_listed(study, sandbox, frostline, name):
     study.folder.rename(study.folder.parent / NAMES[name])

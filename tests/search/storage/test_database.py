@@ -52,14 +52,6 @@ def test_reading_makes_no_database(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exists_refuses_another_file_and_leaves_it_alone(tmp_path):
-    file = tmp_path / "x.db"
-    file.write_text("something else altogether, and long enough for a header")
-    with pytest.raises(StorageError, match=r"x.db' fails: file is not a database"):
-        exists(Database.at(file))
-    assert file.read_text().startswith("something else")
-
-
 @pytest.mark.fault
 def test_corrupt_database_is_refused_in_one_line(tmp_path, tell):
     location = StudyLocation.of("digits", out=tmp_path, storage=None)

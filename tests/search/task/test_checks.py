@@ -10,6 +10,7 @@ from search.errors import TaskError
 from search.spec.study_spec import StudySpec, find_study_file
 from search.task.checks import check_metric
 from search.task.task import Task
+from tests.search.projects import study_of
 
 
 @pytest.mark.parametrize(
@@ -28,12 +29,9 @@ def test_metric_that_is_not_defined_in_testing_is_refused(metric, targets, test,
     if test is not None:
         arrays |= {"x_test": np.random.default_rng(1).normal(size=(40, 8, 1)), "y_test": np.array(test)}
     np.savez("data.npz", **arrays)
-    content = {
-        "task": {"data": "data.npz", "sizes": [30], "metric": metric},
-        "model": {"backbone": "lstm", "weights": "none", "options": {"input_size": 1, "hidden_size": 4}},
-    }
+    model = {"options": {"input_size": 1, "hidden_size": 4}}
     with pytest.raises(TaskError, match=message):
-        Task.load(StudySpec.from_dict(content, where="test"))
+        Task.load(study_of("data.npz", "lstm", task={"sizes": [30], "metric": metric}, model=model))
 
 
 def test_classes_that_nothing_tests_are_told():

@@ -2,9 +2,8 @@
 
 import pytest
 
-from search.spec.study_spec import StudySpec
 from search.task.task import Task
-from tests.search.projects import PROJECT
+from tests.search.projects import PROJECT, study_of
 
 DROPPING = """
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -106,13 +105,8 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def lines(project):
     def notes(data="Data", network="Usual", train=None, space=None):
-        content = {
-            "task": {"data": f"dropping:{data}", "sizes": [100]},
-            "model": {"backbone": f"dropping:{network}", "weights": "none"},
-            "train": {"epochs": 2, "steps_per_epoch": 2, "accelerator": "cpu", **(train or {})},
-            "space": {"pretrained": True, **(space or {})},
-        }
-        return [*Task.load(StudySpec.from_dict(content, where="test")).data.notes]
+        tables = {"train": train or {}, "space": {"pretrained": True, **(space or {})}}
+        return [*Task.load(study_of(f"dropping:{data}", f"dropping:{network}", **tables)).data.notes]
 
     return notes
 

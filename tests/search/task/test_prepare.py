@@ -6,20 +6,15 @@ from PIL import Image
 from search.data.load import load_data
 from search.data.split_checks import untested_classes
 from search.models.registry import find_network
-from search.spec.study_spec import StudySpec
 from search.task.prepare import prepared
+from tests.search.projects import study_of
 
 
 def test_a_source_without_a_test_set_may_be_augmented(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 255, (8, 12, 12), dtype=np.uint8)
     np.savez("source.npz", x=pixels, y=np.arange(8) % 2)
-    content = {
-        "task": {"data": "digits", "sizes": [20]},
-        "model": {"backbone": "lenet", "weights": "none"},
-        "train": {"augment": ["flip"]},
-    }
-    spec = StudySpec.from_dict(content, where="test")
+    spec = study_of("digits", "lenet", train={"augment": ["flip"]})
     source = load_data("source.npz", {"test": 0.0}, where="[source] data")
     data = prepared(source, find_network(spec.model), spec, cache=None)
     assert (len(data.pool), len(data.test), data.notes) == (8, 0, ())
@@ -39,25 +34,16 @@ def scans(tmp_path):
             pixels.save(tmp_path / "scans" / name / f"{number}.png")
 
 
-def study(**task):
-    content = {
-        "task": {"data": "scans", "sizes": [20], **task},
-        "model": {"backbone": "lenet", "weights": "none"},
-    }
-    return StudySpec.from_dict(content, where="test")
-
-
-def load(spec):
-    task = spec.task
-    data = load_data(task.data, where="[task] data", test=task.test, pixel_range=task.pixel_range)
-    return prepared(data, find_network(spec.model), spec, cache=None)
+def load():
+    spec = study_of("scans", "lenet")
+    return prepared(load_data("scans", where="[task] data"), find_network(spec.model), spec, cache=None)
 
 
 def test_twelve_bit_scans_keep_their_levels(tmp_path, monkeypatch):
     """Classes that differ by 200 of 4,096 levels differ by a twentieth of the range, and the note says so."""
     monkeypatch.chdir(tmp_path)
     scans(tmp_path)
-    data = load(study())
+    data = load()
     inputs, targets = data.pool.take(torch.arange(len(data.pool)))
     middles = inputs.flatten(1).median(1).values
     apart = middles[targets == 1].mean() - middles[targets == 0].mean()
@@ -75,7 +61,7 @@ def test_a_class_that_the_test_set_loses_is_named(tmp_path, monkeypatch):
             for number in range(count):
                 pixels.save(tmp_path / "scans" / part / name / f"{number}.png")
     (tmp_path / "scans" / "test" / "dog" / "0.png").write_bytes(b"")
-    data = load(study())
+    data = load()
     assert "1 of 26 images can't be read: test/dog/0.png" in data.notes[-1]
     assert untested_classes(data) == ["the test set has no example of 1 of 2 classes (dog): none is scored."]
 
@@ -90,7 +76,7 @@ def test_validation_images_count_and_are_prepared(tmp_path, monkeypatch):
                 pixels = np.linspace(0, high, 256).astype(np.uint16).reshape(16, 16)
                 Image.fromarray(pixels).save(tmp_path / "scans" / part / name / f"{number}.png")
     (tmp_path / "scans" / "val" / "dog" / "0.png").write_bytes(b"")
-    data = load(study())
+    data = load()
     highest = {name: part.take(torch.arange(len(part)))[0].amax() for name, part in data.parts.items()}
     assert highest == {"pool": 1, "validation": 2, "test": 0.5}
     assert "1 of 220 images can't be read: val/dog/0.png" in data.notes[-2]

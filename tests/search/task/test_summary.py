@@ -12,7 +12,7 @@ from search.spec.study_spec import StudySpec, find_study_file
 from search.task.summary import GroupRow, summarize, table
 from search.task.task import Task
 from strategies import layer_groups
-from tests.search.projects import PROJECT
+from tests.search.projects import PROJECT, study_of
 
 
 def counted(backbone, inputs):
@@ -120,12 +120,6 @@ def test_flops_of_a_task_are_an_examples(tmp_path, monkeypatch, backbone, expect
     """The head's come last; a network without a counted operation has none."""
     (tmp_path / "own_flops.py").write_text(PROJECT + OWN)
     monkeypatch.chdir(tmp_path)
-    content = {
-        "task": {"data": "own_flops:Data", "sizes": [20]},
-        "model": {"backbone": f"own_flops:{backbone}", "weights": "none"},
-        "train": {"accelerator": "cpu"},
-        "space": {"pretrained": True},
-    }
-    spec = StudySpec.from_dict(content, where="test")
+    spec = study_of("own_flops:Data", f"own_flops:{backbone}", space={"pretrained": True})
     assert Task.inspect(spec).facts["flops"] == expected
     assert sum(row.share for row in summarize(spec)) == pytest.approx(1 if expected else 0)

@@ -8,6 +8,7 @@ from search.errors import SpecError, TaskError
 from search.spec.study_spec import StudySpec, find_study_file
 from search.task.task import Task
 from strategies import FreezingStrategy
+from tests.search.projects import study_of
 
 
 @pytest.fixture(scope="module")
@@ -196,12 +197,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_networks.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
 
-    def spec(name, **model):
-        content = {"task": {"data": "digits", "sizes": [50]}, "train": {"accelerator": "cpu"}}
-        model = {"backbone": f"own_networks:{name}", "weights": "none"} | model
-        return StudySpec.from_dict({**content, "model": model}, where="test")
-
-    return spec
+    return lambda name, **model: study_of("digits", f"own_networks:{name}", task={"sizes": [50]}, model=model)
 
 
 @pytest.mark.parametrize(

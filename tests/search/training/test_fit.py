@@ -22,6 +22,7 @@ from search.training.fit import fit
 from search.training.source_task import train_source
 from search.training.trainer import lean_trainer
 from strategies import FreezingCallback, FreezingStrategy, load_strategy, param_groups, save_strategy
+from tests.search.projects import study_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -215,12 +216,8 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(**table):
-        content = {
-            "task": {"data": "digits", "sizes": [50], **table},
-            "model": {"backbone": "own_module:Mine", "weights": "none"},
-            "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
-        }
-        return Task.load(StudySpec.from_dict(content, where="test"))
+        steps = {"epochs": 3, "steps_per_epoch": 4}
+        return Task.load(study_of("digits", "own_module:Mine", task={"sizes": [50], **table}, train=steps))
 
     return load
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from search.errors import TaskError
-from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from search.training.fit import fit
 from search.training.own_hooks import checked
 from strategies import FreezingStrategy
-from tests.search.projects import PROJECT
+from tests.search.projects import PROJECT, study_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,13 +61,9 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(module, *, size=100, **space):
-        content = {
-            "task": {"data": "own_hooks_project:Data", "sizes": [size]},
-            "model": {"backbone": f"own_hooks_project:{module}", "weights": "none"},
-            "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
-            "space": {"pretrained": True, **space},
-        }
-        return Task.load(StudySpec.from_dict(content, where="test"))
+        names = "own_hooks_project:Data", f"own_hooks_project:{module}"
+        tables = {"task": {"sizes": [size]}, "train": {"epochs": 3, "steps_per_epoch": 4}}
+        return Task.load(study_of(*names, **tables, space={"pretrained": True, **space}))
 
     return load
 

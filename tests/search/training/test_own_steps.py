@@ -5,12 +5,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from search.errors import TaskError
-from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from search.training.fit import fit
 from search.training.own_steps import check_steps, own_scores
 from strategies import FreezingStrategy
-from tests.search.projects import PROJECT
+from tests.search.projects import PROJECT, study_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,13 +75,9 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(module, *, tags=True, **table):
-        content = {
-            "task": {"data": "own_steps_project:Data", "options": {"tags": tags}, "sizes": [100], **table},
-            "model": {"backbone": f"own_steps_project:{module}", "weights": "none"},
-            "train": {"epochs": 3, "steps_per_epoch": 4, "accelerator": "cpu"},
-            "space": {"pretrained": True},
-        }
-        return Task.load(StudySpec.from_dict(content, where="test"))
+        names = "own_steps_project:Data", f"own_steps_project:{module}"
+        tables = {"train": {"epochs": 3, "steps_per_epoch": 4}, "space": {"pretrained": True}}
+        return Task.load(study_of(*names, task={"options": {"tags": tags}, **table}, **tables))
 
     return load
 

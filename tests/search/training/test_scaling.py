@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from search.errors import TaskError
-from search.spec.study_spec import StudySpec
 from search.task.task import Task
 from search.training.fit import fit
 from search.training.module import Scaling, TaskModule
 from strategies import FreezingStrategy
+from tests.search.projects import study_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,15 +38,9 @@ def far(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
-    def load(**options):
-        content = {
-            "task": {"data": "far_away:data", "options": options, "sizes": [100]},
-            "model": {"backbone": "far_away:net", "weights": "none"},
-            "train": {"epochs": 20, "accelerator": "cpu"},
-        }
-        return Task.load(StudySpec.from_dict(content, where="test"))
-
-    return load
+    return lambda train=None, **options: Task.load(
+        study_of("far_away:data", "far_away:net", task={"options": options}, train={"epochs": 20, **(train or {})})
+    )
 
 
 def test_targets_far_from_zero_are_learned(far):
@@ -90,22 +84,11 @@ def test_class_weight_weighs_the_training_loss_alone():
 
 def test_class_weight_of_unknown_classes_is_refused():
     """By name, with what is allowed."""
-    content = {
-        "task": {"data": "digits", "sizes": [50]},
-        "model": {"backbone": "small_cnn", "weights": "none"},
-        "train": {"class_weight": {"eleven": 2.0}, "accelerator": "cpu"},
-    }
     with pytest.raises(TaskError, match=r"\[train\] class_weight: 'eleven' is no class; allowed: 0, 1, 2"):
-        Task.load(StudySpec.from_dict(content, where="test"))
+        Task.load(study_of("digits", "small_cnn", train={"class_weight": {"eleven": 2.0}}))
 
 
 def test_class_weight_of_numbers_is_refused(far):
     """Regression has no classes."""
-    content = {
-        "task": {"data": "far_away:data", "sizes": [100]},
-        "model": {"backbone": "far_away:net", "weights": "none"},
-        "train": {"class_weight": "balanced", "accelerator": "cpu"},
-    }
-    far()
     with pytest.raises(TaskError, match=r"\[train\] class_weight is for classes"):
-        Task.load(StudySpec.from_dict(content, where="test"))
+        far(train={"class_weight": "balanced"})

@@ -9,15 +9,14 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.url import Database
 from search.study.queue import Claim
-from search.task.task import Task
 from search.training import checkpoint
 from search.verdict.predictions import save_predictions
 from search.workers.trial import run_trial
 from strategies import FreezingStrategy
+from tests.search.projects import pretrained, study_of
 
 EPOCHS, STEPS = 4, 3
 GRADUAL = FreezingStrategy(freeze_depth=0, epochs_per_group=1, head_lr=0.01, layer_lr_decay=0.7)
@@ -147,14 +146,8 @@ class Queue:
 
 
 def task_of(**tables):
-    content = {
-        "task": {"data": "digits", "sizes": [40], "metric": "loss"},
-        "model": {"backbone": "nets:conv", "weights": "none"},
-        "train": {"epochs": EPOCHS, "steps_per_epoch": STEPS, "accelerator": "cpu"},
-    }
-    task = Task.load(StudySpec.from_dict({**content, **tables}, where="test"))
-    weights = task.build(FreezingStrategy(freeze_depth=0), repeat=0)[0].state_dict()
-    return task.with_weights(weights) if task.parts.module is None else task
+    usual = {"task": {"sizes": [40], "metric": "loss"}, "train": {"epochs": EPOCHS, "steps_per_epoch": STEPS}}
+    return pretrained(study_of("digits", "nets:conv", **(usual | tables)))
 
 
 def come_to(queue, claim):
