@@ -99,7 +99,8 @@ def _unconfirmed(results: Results, size: int, *, allowed: bool) -> Best:
 
 
 def _estimated(results: Results, size: int) -> Best:
-    found, metric = estimate(results, judge_all(results), size=size), results.metric
+    verdicts, metric = judge_all(results), results.metric
+    found = estimate(results, verdicts, size=size)
     chosen = found.candidate
     status = (
         f"between sizes: {size} was not run; the strategy is the recommended one at {found.source}, "
@@ -115,7 +116,7 @@ def _estimated(results: Results, size: int) -> Best:
         **_costs(chosen),
         "sizes": list(found.sizes),
     }
-    rows = [row for other in found.sizes for row in results.confirmed(other)]
+    rows = [row for other in found.sizes for row in results.view(verdicts[other].extension).confirmed(other)]
     return _best(results, size, chosen.strategy, rows, family=chosen.family, status=status, facts=scores)
 
 
