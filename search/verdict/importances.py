@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 LEAST_TRIALS = 12
 """Fewest complete trials from which importances are computed."""
-RESAMPLES, TREES = 16, 16
-"""Resamples of the trials, as many shuffles, and trees of a random forest."""
+RESAMPLES = 16
+"""Resamples of the trials, and as many shuffles of their ranks."""
+TREES, TREES_OF_RESAMPLE = 64, 8
+"""Trees of the random forest that gives the shares, and of each that gives their ranges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def importances(results: Results) -> list[Importance]:
         return []
     rng, everything = np.random.default_rng(0), range(len(ranks))
     order = [rank for _, rank in ranks]
-    if not (shares := _shares(values, order, everything)):
+    if not (shares := _shares(values, order, everything, trees=TREES)):
         return []
     samples = (rng.choice(len(ranks), len(ranks)).tolist() for _ in range(RESAMPLES))
     resampled = [found for sample in samples if (found := _shares(values, order, sample))]
@@ -89,7 +91,9 @@ def _ranks(results: Results) -> list[tuple[FreezingStrategy, float]]:
     return ranks
 
 
-def _shares(values: dict[str, list[Any]], ranks: Sequence[float], sample: Sequence[int]) -> dict[str, float]:
+def _shares(
+    values: dict[str, list[Any]], ranks: Sequence[float], sample: Sequence[int], *, trees: int = TREES_OF_RESAMPLE
+) -> dict[str, float]:
     """Return the parameters' shares in a sample of trials; {} of equal ranks."""
     import optuna
 
@@ -104,7 +108,7 @@ def _shares(values: dict[str, list[Any]], ranks: Sequence[float], sample: Sequen
     ]
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
