@@ -70,7 +70,7 @@ def _answer(results: Results, sizes: tuple[int, ...], verdicts: Sequence[Verdict
         return Answer(sizes=sizes, advice=verdicts[0].sentence, loss="")
     strategies = [verdict.recommended.strategy for verdict in verdicts]
     advice = in_words(strategies, num_groups=results.num_groups, epochs=results.spec.train.epochs)
-    return Answer(sizes=sizes, advice=advice, loss=_loss(verdicts))
+    return Answer(sizes=sizes, advice=advice, loss=_loss(verdicts) + _failures([v.recommended for v in verdicts]))
 
 
 def advises(verdict: Verdict) -> bool:
@@ -91,6 +91,11 @@ def _loss(verdicts: Sequence[Verdict]) -> str:
         for place, (family, found) in enumerate((family, found) for family, found in lazy.items() if found)
     ]
     return f"{own} {_capital(', '.join(parts))}." if parts else own
+
+
+def _failures(recommended: Sequence[Candidate]) -> str:
+    failed = sum(c.failed_to_train for c in recommended)
+    return f" {failed} of {sum(c.repeats for c in recommended)} runs failed to train." if failed else ""
 
 
 def _lazy(verdict: Verdict, family: Family) -> Candidate | None:

@@ -21,7 +21,7 @@ LEAST_TRIALS = 12
 RESAMPLES = 16
 """Resamples of the trials, and as many shuffles of their ranks."""
 TREES, TREES_OF_RESAMPLE = 64, 8
-"""Trees of the random forest that gives the shares, and of each that gives their ranges."""
+"""Trees of the forest of the shares, and of the forests of their ranges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,13 @@ def test_sizes_without_advice_say_why():
     assert found[2].advice.startswith("keep the first 2")
 
 
+def test_runs_that_failed_to_train_are_counted():
+    """The recommended strategy has its own, over the sizes of its range."""
+    some = judged(100)
+    failing = replace(some, recommended=replace(some.recommended, failed_to_train=1, repeats=8))
+    assert answers(RESULTS, {50: judged(50), 100: failing})[0].loss.endswith(". 1 of 13 runs failed to train.")
+
+
 def test_one_candidate_is_compared_with_none():
     alone = judged(50)
     (one,) = answers(RESULTS, {50: replace(alone, every_candidate=alone.candidates[:1])})
