@@ -106,24 +106,26 @@ def estimate(config: RunConfig, *, console: Console) -> None:
 
     The time is estimated from a few epochs trained here.
     """
+    from search.study.portfolio import portfolio
     from search.study.space import baselines
     from search.training.timing import seconds_per_trial
 
     spec, stored = config.spec, config.stored()
     with _naming(config.file):
-        task, families, seconds = seconds_per_trial(spec)
+        task, seconds = seconds_per_trial(spec)
     num_groups, every, facts = task.num_groups, task.sizes, task.facts
     for note in task.data.notes:
         _note(console, note)
     known = Results(
         location=config.location, spec=spec, num_groups=num_groups, rows=(), all=facts["all"],
         unexplored=frozenset(facts["unexplored"]), baselines=tuple(baselines(spec, num_groups=num_groups)),
+        portfolio=tuple(portfolio(spec, num_groups=num_groups)),
     )  # fmt: skip
     results = stored or known
     sizes = [size for size in every if size in map(known.size, config.sizes)]
     explore = spec.search.trials * sum(size not in known.unexplored for size in sizes)
-    confirm = sum(results.most_confirms(size, families=families) for size in sizes)
-    how = f" ({spec.confirm.repeats} repeats of each candidate)" if confirm else ""
+    confirm = sum(results.most_confirms(size) for size in sizes)
+    how = f" ({spec.confirm.repeats} repeats of the best candidates)" if confirm else ""
     done = sum(row.is_finished for size in sizes for row in [*results.explored(size), *results.confirmed(size)])
     left = max(explore + confirm - done, 0)
     minutes = max(left * seconds / config.workers / 60, 0.1)

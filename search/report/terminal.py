@@ -17,7 +17,6 @@ from search.spec.values import Size
 from search.verdict.judge import Verdict, judge
 from search.verdict.predictions import with_example_scores
 from search.verdict.results import Results
-from strategies import Family
 
 
 class Progress:
@@ -45,7 +44,7 @@ class Progress:
     def update(self, results: Results) -> None:
         """Show how far the study is; judge each size once, when it is confirmed."""
         for size in map(results.size, self.sizes):
-            if size not in self._explored and results.candidates(size):
+            if size not in self._explored and results.is_explored(size):
                 self._explored.add(size)
                 self._line(f"{size} labels: {'nothing to explore' if size in results.unexplored else 'explored'}")
             if size not in self.verdicts and results.is_confirmed(size):
@@ -110,7 +109,7 @@ def _counts(results: Results, size: int) -> tuple[int, int, int, int]:
         sum(row.is_finished for row in explored),
         max(0 if size in results.unexplored else results.spec.search.trials, len(explored)),
         sum(row.is_finished for row in results.confirmed(size)),
-        results.most_confirms(size, families=len(Family)),  # a clear verdict needs fewer
+        results.most_confirms(size),
     )
 
 

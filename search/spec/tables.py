@@ -201,7 +201,7 @@ class Space(Table):
 class Search(Table):
     """The search at each size."""
 
-    trials: Count = 30
+    trials: Count = 20
     """Trials at each size."""
     sampler: Literal["tpe", "random"] = "tpe"
     """Optuna's TPE, or "random"."""
@@ -214,7 +214,7 @@ class Search(Table):
 class Confirm(Table):
     """The decision about the winner."""
 
-    repeats: Annotated[int, Field(ge=0)] = 10
+    repeats: Annotated[int, Field(ge=0)] = 8
     """Fresh draws of the examples; at least 5 are needed to rule anything out."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Score difference of no consequence: 0.01 is a point of accuracy, 1 % of errors."""

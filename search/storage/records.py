@@ -66,6 +66,7 @@ class StudyAttributes(_Attributes, Drawn):
     groups: list[Text] = []
     flops: Annotated[list[Natural], Field(max_length=10_001)] = []
     baselines: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
+    portfolio: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
     extensions: Annotated[list[Extension], Field(max_length=1000)] = []
 
     @property
@@ -87,6 +88,7 @@ class TrialAttributes(_Attributes):
     baseline: bool = False
     warm_started_from: Count | None = None
     source_trial: Natural | None = None
+    raced_with: Annotated[list[Count], Field(max_length=10_000)] = []
     test_se: float | None = None
     test_examples: Count | None = None
     test_trivial: Annotated[float, Field(allow_inf_nan=False)] | None = None

@@ -1,6 +1,6 @@
-"""Candidates of the confirm race, and the params that make them."""
+"""Params that make a candidate of the race, and where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.spec.study_spec import StudySpec
 from search.study.space import fixed_params, suggest
-from search.verdict.confirm import candidates, unsearched_candidates
-from search.verdict.metric import Metric
-from search.verdict.rows import Row
+from search.verdict.results import Results
 from strategies import FreezingStrategy
 
 
@@ -25,18 +22,30 @@ class Origin:
     facts: dict[str, Any]
 
     @classmethod
-    def of_trial(cls, trial: FrozenTrial, row: Row, **facts: Any) -> "Origin":
-        """Return the origin of a trial that explored."""
-        facts |= {"family": row.family, "baseline": row.baseline}
-        return cls(params=trial.params, distributions=trial.distributions, facts=facts)
+    def of(
+        cls, strategy: FreezingStrategy, results: Results, *, size: int, trials: Mapping[int, Sequence[FrozenTrial]]
+    ) -> "Origin":
+        """Return the origin of a candidate at a size: the trial that found it, there or at the nearest size.
 
-    @classmethod
-    def of_baseline(cls, baseline: FreezingStrategy, spec: StudySpec, *, num_groups: int) -> "Origin":
-        """Return the origin of a baseline that no trial has explored."""
-        params = fixed_params(baseline, spec, num_groups=num_groups)
-        trial = optuna.trial.FixedTrial(params)
-        suggest(trial, spec, num_groups=num_groups, pretrained=baseline.pretrained)  # type: ignore[arg-type]
-        facts = {"family": str(baseline.family(num_groups)), "baseline": True}
+        One that no trial has explored is a baseline, or of the portfolio.
+
+        trials: the exploring ones of each size, by number.
+        """
+        facts: dict[str, Any] = {
+            "family": str(strategy.family(results.num_groups)),
+            "baseline": strategy in results.baselines,
+            "raced_with": sorted(results.raced_with(size)),
+        }
+        found = [row for other in trials for row in results.explored(other) if row.strategy == strategy]
+        found = [row for row in found if row.final_value is not None]
+        if not found:
+            params = fixed_params(strategy, results.spec, num_groups=results.num_groups)
+            fixed: Any = optuna.trial.FixedTrial(params)
+            suggest(fixed, results.spec, num_groups=results.num_groups, pretrained=strategy.pretrained)
+            return cls(params=fixed.params, distributions=fixed.distributions, facts=facts)
+        row = min(found, key=lambda row: (abs(row.size - size), row.size, row.number))
+        facts |= {"source_trial": row.number} if row.size == size else {"warm_started_from": row.size}
+        trial = trials[row.size][row.number]
         return cls(params=trial.params, distributions=trial.distributions, facts=facts)
 
     def waiting(self, **place: int) -> FrozenTrial:
@@ -47,33 +56,3 @@ class Origin:
             distributions=self.distributions,
             user_attrs={**place, **self.facts},
         )
-
-
-Origins = dict[FreezingStrategy, Origin]
-"""Candidates in order, each with its origin."""
-
-
-def of_explored(trials: Sequence[FrozenTrial], rows: Sequence[Row], *, metric: Metric) -> Origins:
-    """Return the candidates of a size that is explored."""
-    first = {row.strategy: row for row in reversed(rows)}
-    chosen = [first[strategy] for strategy in candidates(rows, metric=metric)]
-    return {row.strategy: Origin.of_trial(trials[row.number], row, source_trial=row.number) for row in chosen}
-
-
-def of_unexplored(
-    baselines: Sequence[FreezingStrategy],
-    trials: Sequence[FrozenTrial],
-    rows: Sequence[Row],
-    *,
-    spec: StudySpec,
-    num_groups: int,
-    metric: Metric,
-) -> Origins:
-    """Return the candidates of an unexplored size: baselines, and what a smaller one found.
-
-    trials, rows: of the next smaller size.
-    """
-    first = {row.strategy: row for row in reversed(rows)}
-    origins = {one: Origin.of_trial(trials[row.number], row, warm_started_from=row.size) for one, row in first.items()}
-    origins |= {one: Origin.of_baseline(one, spec, num_groups=num_groups) for one in baselines}
-    return {one: origins[one] for one in unsearched_candidates(baselines, rows, metric=metric)}

@@ -10,6 +10,7 @@ from search.spec.study_spec import StudySpec
 from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
 from search.study.extension import Marks, check_extends, keep_marks
+from search.study.portfolio import portfolio
 from search.study.recovery import under_lock
 from search.study.space import baselines
 from search.verdict.load import stored_attributes, stored_spec
@@ -61,6 +62,7 @@ def create_studies(
         "groups": list(groups),
         "flops": list(flops),
         "baselines": [strategy.to_params() for strategy in baselines(spec, num_groups=num_groups)],
+        "portfolio": [strategy.to_params() for strategy in portfolio(spec, num_groups=num_groups)],
     }
     metric = metric_of(spec.task.metric, kind, own=own_metric)
     sizes = [all if size == "all" else size for size in spec.task.sizes]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan, nan
 from typing import Any
@@ -21,16 +21,16 @@ from search.storage.owner import WorkerLease
 from search.storage.rdb import LeaseLost, leased_storage
 from search.storage.records import StudyAttributes
 from search.storage.retry import PATIENCE_SECONDS, retrying
-from search.study.candidates import Origins, of_explored, of_unexplored
+from search.study.candidates import Origin
 from search.study.create import check_weights
 from search.study.recovery import Recovery, under_lock
 from search.study.result import TrialResult
-from search.study.sampling import pruner, sampler, warm_start
-from search.study.space import baselines, fixed_params, samples_pretrained, suggest
-from search.verdict.confirm import needed_confirm_trials
+from search.study.sampling import pruner, sampler
+from search.study.space import fixed_params, samples_pretrained, suggest
 from search.verdict.load import read_results, rows_of
 from search.verdict.metric import metric_of
 from search.verdict.predictions import save_predictions
+from search.verdict.results import Results
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
@@ -56,11 +56,11 @@ class Failure:
 
 
 class TrialQueue:
-    """A queue of trials: each size explores on repeat 0, then confirms on other repeats.
+    """A queue of trials: sizes explore on repeat 0, then race together on other repeats.
 
     The next trial is chosen under a lock from the database. So any number of processes share the queue, and a study
-    resumes where it stopped. Baselines are first, then the best strategies of smaller sizes, then the sampler's, seeded
-    from (seed, size, number). A dead process's trial is requeued with its number and params: the budget stays exact.
+    resumes where it stopped. Baselines are first, then the portfolio, then the sampler's, seeded from (seed, size,
+    number). A dead process's trial is requeued with its number and params: the budget stays exact.
 
     The studies exist already: see `create_studies`. Without an `owner` a queue only reads.
     """
@@ -87,8 +87,10 @@ class TrialQueue:
         self.metric = metric_of(spec.task.metric, stored.kind, own=stored.own_metric)
         self._all, self._unexplored = stored.drawn.all, frozenset(stored.drawn.unexplored)
         self.extension = len(stored.extensions)
-        self.baselines = baselines(spec, num_groups=self.num_groups)
-        rule = pruner(spec, num_groups=self.num_groups, baselines=len(self.baselines))
+        self._known = replace(read_results(storage, location), spec=spec, rows=())
+        self.baselines = self._known.baselines
+        self._opening = [*self.baselines, *self._known.portfolio]
+        rule = pruner(spec, num_groups=self.num_groups, first=len(self._opening))
         self._explore = {
             size: optuna.load_study(study_name=location.explore_name(size), storage=storage, pruner=rule)
             for size in self.sizes(spec.task.sizes)
@@ -97,6 +99,7 @@ class TrialQueue:
         self._recovery = Recovery(
             storage=self.leased, location=location, studies=self.studies, owner=owner, heartbeat=heartbeat
         )
+        self._explored: set[int] = set()  # sizes that are explored to the budget
         self._finished: set[int] = set()  # sizes with no trial left to claim
 
     @property
@@ -113,16 +116,16 @@ class TrialQueue:
         self._locked(lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
-        """Claim the next trial of these sizes; None if there is none now."""
+        """Claim the next trial of these sizes, and of those that race with them; None if there is none now.
+
+        All of them explore before any is judged.
+        """
 
         def next_claim() -> Claim | None:
             for size in sizes:
-                if size in self._finished:
-                    continue
-                explored = self._recovery.trials(self._explore[size])
-                if found := self._claim_explore(size, explored) or self._claim_confirm(size, explored):
+                if found := self._claim_explore(size):
                     return found
-            return None
+            return None if self._finished.issuperset(sizes) else self._claim_confirm(sizes)
 
         claimed = self._locked(next_claim)
         if claimed is not None:
@@ -201,19 +204,20 @@ class TrialQueue:
 
     # -- under the lock ------------------------------------------------------------------------------------
 
-    def _claim_explore(self, size: int, trials: list[FrozenTrial]) -> Claim | None:
-        if size in self._unexplored:
-            size, trials = self._smaller(size)
-            if not trials:
-                return None
+    def _claim_explore(self, size: int) -> Claim | None:
+        if size in self._unexplored or size in self._explored:
+            return None
         study = self._explore[size]
+        trials = self._recovery.trials(study)
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
+            if all(trial.state.is_finished() for trial in trials):
+                self._explored.add(size)
             return None
-        if not waiting and (first := self._before_sampler(size, trials)) is not None:
-            params, origin = first
-            study.enqueue_trial(params, user_attrs=origin)
+        if not waiting and number < len(self._opening):
+            first = fixed_params(self._opening[number], self.spec, num_groups=self.num_groups)
+            study.enqueue_trial(first, user_attrs={"baseline": True} if number < len(self.baselines) else {})
         study.sampler = sampler(self.spec, size=size, number=number)
         trial = study.ask()
         trial.set_user_attr("owner", str(self.owner))
@@ -222,77 +226,57 @@ class TrialQueue:
         strategy = suggest(trial, self.spec, num_groups=self.num_groups, pretrained=pretrained)
         return Claim(study=study, trial=trial, strategy=strategy, size=size, repeat=0, judged=False)
 
-    def _before_sampler(self, size: int, trials: list[FrozenTrial]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the params to try before the sampler's turn, and the attributes of their origin."""
-        if len(trials) < len(self.baselines):
-            baseline = self.baselines[len(trials)]
-            return fixed_params(baseline, self.spec, num_groups=self.num_groups), {"baseline": True}
-        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
-        explored = {other: self._rows(found, other) for other, found in smaller.items() if self._is_explored(found)}
-        tried = [row.strategy for row in self._rows(trials, size)]
-        baselines = len(self.baselines)
-        row = warm_start(self.spec, metric=self.metric, baselines=baselines, tried=tried, smaller=explored)
-        return None if row is None else (smaller[row.size][row.number].params, {"warm_started_from": row.size})
-
-    def _rows(self, trials: list[FrozenTrial], size: int | None) -> list[Row]:
-        return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size, metric=self.metric)
-
-    def _claim_confirm(self, size: int, explored: list[FrozenTrial]) -> Claim | None:
-        known = self._candidates(size, explored)
-        if known is None:
-            return None
-        trials = self._confirms(size)
-        confirmed = self._rows(trials, None)
-        needed = needed_confirm_trials([*known], confirmed, spec=self.spec, metric=self.metric)
-        if missing := needed - {(row.strategy, row.repeat) for row in confirmed}:
-            order = {strategy: place for place, strategy in enumerate(known)}
-            for strategy, repeat in sorted(missing, key=lambda place: (place[1], order[place[0]])):
-                waiting = known[strategy].waiting(size=size, repeat=repeat, extension=self.extension)
-                self._confirm.add_trial(waiting)
-            trials = self._confirms(size)
-            confirmed = self._rows(trials, None)
-        needed_trials = [
-            trial for trial, row in zip(trials, confirmed, strict=True) if (row.strategy, row.repeat) in needed
-        ]
-        for trial in needed_trials:
+    def _claim_confirm(self, sizes: list[int]) -> Claim | None:
+        results = self._results(sizes)
+        companions = sorted({other for size in sizes for other in results.raced_with(size)})
+        for size in companions:  # whose budget may have grown
+            if found := self._claim_explore(size):
+                return found
+        needed = {size: results.needed_confirm_trials(size) for size in companions}
+        known = {(row.size, (row.strategy, row.repeat)) for row in results.rows if row.judged}
+        for size in companions:
+            order = {strategy: place for place, strategy in enumerate(results.candidates(size))}
+            for place in sorted(needed[size], key=lambda place: (place[1], order[place[0]])):
+                if (size, place) not in known:
+                    self._add_confirm(*place, size=size, results=results)
+        for trial in self._recovery.trials(self._confirm):
+            if trial.user_attrs.get("extension", 0) != self.extension:
+                continue
+            # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
             if trial.state == TrialState.WAITING:
-                return self._claim_waiting(trial, size)
-        # Trials of former candidates stay waiting: as the budget grows, these may become candidates again.
-        if all(trial.state.is_finished() for trial in needed_trials):
-            self._finished.add(size)
+                place = self._strategy(trial), trial.user_attrs["repeat"]
+                if place in needed.get(trial.user_attrs["size"], ()):
+                    return self._claim_waiting(trial)
+        if results.is_finished(sizes):
+            self._finished.update(sizes)
         return None
 
-    def _candidates(self, size: int, explored: list[FrozenTrial]) -> Origins | None:
-        """Return the candidates of a size; None until they are known."""
-        if size not in self._unexplored:
-            if not all(trial.state.is_finished() for trial in explored):
-                return None
-            return of_explored(explored, self._rows(explored, size), metric=self.metric)
-        nearest, trials = self._smaller(size)
-        if trials and not self._is_explored(trials):
-            return None
-        rows = self._rows(trials, nearest)
-        return of_unexplored(
-            self.baselines, trials, rows, spec=self.spec, num_groups=self.num_groups, metric=self.metric
-        )
+    def _results(self, sizes: list[int]) -> Results:
+        """Return what is known now, as the report sees it; no example scores."""
+        rows = [row for size, study in self._explore.items() for row in self._rows(study, size)]
+        rows += [row for row in self._rows(self._confirm, None) if row.extension == self.extension]
+        return replace(self._known, rows=tuple(rows), together=frozenset(sizes))
 
-    def _smaller(self, size: int) -> tuple[int, list[FrozenTrial]]:
-        """Return the next smaller size that has exploring trials, with them; none for 0."""
-        smaller = {other: self._recovery.trials(study) for other, study in self._explore.items() if other < size}
-        nearest = max((other for other, trials in smaller.items() if trials), default=0)
-        return nearest, smaller.get(nearest, [])
+    def _rows(self, study: optuna.Study, size: int | None) -> list[Row]:
+        trials = self._recovery.trials(study)
+        return rows_of(trials, self.spec, self.location, num_groups=self.num_groups, size=size, metric=self.metric)
 
-    def _is_explored(self, trials: list[FrozenTrial]) -> bool:
-        return len(trials) >= self.spec.search.trials and all(trial.state.is_finished() for trial in trials)
-
-    def _claim_waiting(self, waiting: FrozenTrial, size: int) -> Claim:
+    def _claim_waiting(self, waiting: FrozenTrial) -> Claim:
         # As `study.ask`, but for this waiting trial instead of the first.
         self.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
         trial = optuna.Trial(self._confirm, waiting._trial_id)
         trial.set_user_attr("owner", str(self.owner))
-        strategy, repeat = self.spec.strategy(waiting.params, num_groups=self.num_groups), waiting.user_attrs["repeat"]
+        size, repeat = waiting.user_attrs["size"], waiting.user_attrs["repeat"]
+        strategy = self._strategy(waiting)
         return Claim(study=self._confirm, trial=trial, strategy=strategy, size=size, repeat=repeat, judged=True)
 
-    def _confirms(self, size: int) -> list[FrozenTrial]:
-        found = [trial for trial in self._recovery.trials(self._confirm) if trial.user_attrs["size"] == size]
-        return [trial for trial in found if trial.user_attrs.get("extension", 0) == self.extension]
+    def _strategy(self, trial: FrozenTrial) -> FreezingStrategy:
+        return self.spec.strategy(trial.params, num_groups=self.num_groups)
+
+    def _add_confirm(self, strategy: FreezingStrategy, repeat: int, *, size: int, results: Results) -> None:
+        trials = {
+            other: self._explore[other].get_trials(deepcopy=False)
+            for other in results.raced_with(size) & self._explore.keys()
+        }
+        origin = Origin.of(strategy, results, size=size, trials=trials)
+        self._confirm.add_trial(origin.waiting(size=size, repeat=repeat, extension=self.extension))

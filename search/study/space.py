@@ -1,6 +1,6 @@
 """The search space: its defaults, its baselines, and strategies from params."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -46,13 +46,8 @@ def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choices]:
 
 
 def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
-    """Return the strategies that everybody would try, at their usual rates.
-
-    Rates and refinements move to the nearest value in the study's space. A baseline is left out if the space excludes
-    its structure.
-    """
+    """Return the strategies that everybody would try, at their usual rates, as the space allows them."""
     epochs = spec.train.epochs
-    space = complete_space(spec, num_groups=num_groups)
     usual = [
         FreezingStrategy.linear_probing(num_groups=num_groups, head_lr=1e-2),
         FreezingStrategy.full_fine_tuning(head_lr=3e-3, backbone_lr_ratio=0.3),
@@ -63,8 +58,18 @@ def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
         FreezingStrategy.from_scratch(head_lr=1e-3),
         FreezingStrategy.from_scratch(head_lr=3e-3),
     ]
+    return fitting(usual, spec, num_groups=num_groups)
+
+
+def fitting(strategies: Sequence[FreezingStrategy], spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
+    """Return strategies as the study's space allows them, each once.
+
+    Rates and refinements move to the nearest value in the space. A strategy is left out if the space excludes its
+    structure.
+    """
+    space = complete_space(spec, num_groups=num_groups)
     found: list[FreezingStrategy] = []
-    for strategy in usual:
+    for strategy in strategies:
         fixed = _STRUCTURE if strategy.pretrained else (*_STRUCTURE, *_SPARING)
         values = {name: getattr(strategy, name) for name in space} | {"parameters": spec.widest}
         moved = {name: _nearest(space[name], value) for name, value in values.items() if name not in fixed}

@@ -10,15 +10,14 @@ import lightning.pytorch  # noqa: F401  (its import sets the log level that is l
 import torch
 
 from search.spec.study_spec import StudySpec
-from search.study.space import baselines
 from search.task.task import Task
 from search.training.fit import fit
 from search.training.own_hooks import checked
 from strategies import FreezingStrategy
 
 
-def seconds_per_trial(spec: StudySpec) -> tuple[Task, int, float]:
-    """Return the task, the number of families, and seconds of full fine-tuning.
+def seconds_per_trial(spec: StudySpec) -> tuple[Task, float]:
+    """Return the task and the seconds of full fine-tuning.
 
     Raises `FrostlineError` if the task has an error.
     """
@@ -27,10 +26,9 @@ def seconds_per_trial(spec: StudySpec) -> tuple[Task, int, float]:
     torch.set_num_threads(spec.train.threads)
     with TemporaryDirectory() as cache:  # for decoded images, which may not fit into memory
         task = checked(Task.load(spec, cache=Path(cache)))
-        families = {strategy.family(task.num_groups) for strategy in baselines(spec, num_groups=task.num_groups)}
         seconds = {}
         for epochs in (1, 1, 4):  # the first run warms up
             short = replace(task, spec=spec.changed(train={"epochs": epochs}))
             seconds[epochs] = fit(short, FreezingStrategy.full_fine_tuning(), size=task.sizes[-1], repeat=0).seconds
     epoch = max(seconds[4] - seconds[1], 0.0) / 3
-    return task, max(len(families), 1), seconds[1] + epoch * (spec.train.epochs - 1)
+    return task, seconds[1] + epoch * (spec.train.epochs - 1)

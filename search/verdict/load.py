@@ -58,7 +58,8 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
     now = Results(
         location=location, spec=spec, num_groups=stored.num_groups, rows=tuple(rows), kind=stored.kind,
         own_metric=stored.own_metric, groups=tuple(stored.groups), flops=tuple(stored.flops),
-        baselines=_baselines(stored, spec, name=name),
+        baselines=_strategies(stored.baselines, stored, spec, name=name),
+        portfolio=_strategies(stored.portfolio, stored, spec, name=name),
     )  # fmt: skip
     # Each extension stores the budgets until then.
     specs = [spec.changed(search={"trials": e.trials}, confirm={"repeats": e.repeats}) for e in stored.extensions]
@@ -78,9 +79,11 @@ def _labels(drawn: Drawn) -> dict[str, Any]:
     return {**drawn.model_dump(include={"labels", "all", "cross_validated"}), "unexplored": frozenset(drawn.unexplored)}
 
 
-def _baselines(stored: StudyAttributes, spec: StudySpec, *, name: str) -> tuple[FreezingStrategy, ...]:
+def _strategies(
+    every: Iterable[dict[str, Any]], stored: StudyAttributes, spec: StudySpec, *, name: str
+) -> tuple[FreezingStrategy, ...]:
     with reading(f"The stored study {name!r}"):
-        return tuple(spec.strategy(params, num_groups=stored.num_groups) for params in stored.baselines)
+        return tuple(spec.strategy(params, num_groups=stored.num_groups) for params in every)
 
 
 def load_results(location: StudyLocation) -> Results:

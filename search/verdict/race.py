@@ -1,96 +1,128 @@
-"""The confirm race: the repeats that each candidate runs.
+"""The race: the repeats that each candidate runs at each size.
 
-As in irace (Lopez-Ibanez et al., 2016, doi:10.1016/j.orp.2016.09.002), a candidate that can no longer win gets no
-more repeats. Unlike there, its score so far is still judged.
+As in irace (Lopez-Ibanez et al., 2016, doi:10.1016/j.orp.2016.09.002), those that look worst stop repeat after repeat.
+It looks at labels that a repeat did not draw. Test scores are read when the race is over.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import count
-from math import inf, sqrt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtr
 
+from search.verdict.pooling import effects
 from strategies import FreezingStrategy
 
 LEAST_REPEATS = 5
-"""Fewest repeats before a strategy may be ruled out.
+"""Fewest repeats of the leader before a strategy may be ruled out.
 
 With 3, identical strategies name a winner one time in ten.
 """
-CLOSED_BELOW = 0.0005
-"""P(better than the leader) below which a candidate beyond the margin is closed.
-
-Each round checks it again, and a winner needs the P of all others together to be small.
-"""
-ALIKE_BELOW = 0.05
-"""P(behind by more than the margin) below which a candidate equals the leader."""
+KEPT = (10, 8, 6, 4)
+"""Candidates that run repeat 1, 2, 3, and every later one."""
+KEPT_UNEXPLORED = (16, 16, 8, 8, 8, 4)
+"""The same where nothing has explored before, and the race has to read test scores."""
 
 Place = tuple[FreezingStrategy, int]
-"""A confirm trial at a size: its strategy, and the repeat."""
+"""A run at a size: its strategy, and the repeat; exploring trials are repeat 0."""
 
 
-def race(
-    scores: Mapping[Place, float],
-    candidates: Sequence[FreezingStrategy],
-    *,
-    repeats: int,
-    margin: float,
-    relative: bool,
-) -> set[Place]:
-    """Return the confirm trials of the race, ended and new, as far as known now.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """The race at one size.
 
-    All candidates run the first `LEAST_REPEATS`. Then come rounds of one repeat for each candidate that is still open.
-    A round is decided from complete rounds alone, so any number of workers run the same trials. So does a study that
-    was interrupted, or whose `repeats` have grown. Open candidates get the repeats that closed ones leave.
-
-    scores: of the trials that have ended; more is better; NaN where one failed.
-    repeats: the budget, as the mean number of repeats of a candidate.
-    relative: take the margin as a share of the leader's score.
+    entrants: strategies that may run, each with its family. Those that come first run where nothing is known.
+    scores: of the runs that have ended; more is better; NaN where one failed.
+    pooled: the sizes whose runs inform this one, itself among them.
+    searched: exploring trials come first.
+    explored: they have ended.
     """
-    places = {(one, repeat) for repeat in range(1, min(repeats, LEAST_REPEATS) + 1) for one in candidates}
-    if repeats <= LEAST_REPEATS or not candidates:
-        return places
-    still_open = list(candidates)
-    for repeat in count(LEAST_REPEATS + 1):
-        if not places <= scores.keys():
-            break
-        rounds = np.array([[scores[one, before] for one in still_open] for before in range(1, repeat)])
-        still_open = [one for one, is_open in zip(still_open, _open(rounds, margin, relative), strict=True) if is_open]
-        # Ended trials of candidates in complete rounds.
-        spent = sum(one in candidates and before < repeat for one, before in scores)
-        if not still_open or spent + len(still_open) > len(candidates) * repeats:
-            break
-        places |= {(one, repeat) for one in still_open}
-    return places
+
+    entrants: Mapping[FreezingStrategy, str]
+    scores: Mapping[Place, float]
+    pooled: Collection[int]
+    searched: bool = True
+    explored: bool = True
 
 
-def _open(scores: NDArray[np.float64], margin: float, relative: bool) -> list[bool]:
-    """Return which candidates need another repeat, from scores (rounds, candidates).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The race at one size, as far as known now.
 
-    These are the leader and the candidates near it, until all of them are known to be as good or are closed.
+    needed: its runs, ended and new.
+    decided: the last repeat whose runs are known.
     """
-    rounds, candidates = scores.shape
-    means = np.where(np.isnan(scores).any(axis=0), -inf, scores.mean(axis=0))
-    leader = int(means.argmax())
-    if means[leader] == -inf:
-        return [False] * candidates
-    margin *= abs(means[leader]) if relative else 1.0
-    is_open, settled = [True] * candidates, True
-    for other in range(candidates):
-        if means[other] == -inf:
-            is_open[other] = False
-        elif other != leader:
-            gap = means[leader] - means[other]
-            error = float((scores[:, leader] - scores[:, other]).std(ddof=1)) / sqrt(rounds)
-            is_open[other] = gap <= margin or tail(gap, error, rounds - 1) >= CLOSED_BELOW
-            settled &= not is_open[other] or tail(margin - gap, error, rounds - 1) < ALIKE_BELOW
-    return [False] * candidates if settled else is_open
+
+    needed: frozenset[Place] = frozenset()
+    decided: int = 0
 
 
-def tail(distance: float, error: float, freedom: int) -> float:
-    """Return P(T > distance / error) for Student's t with these degrees of freedom."""
-    if error == 0:
-        return 0.5 if distance == 0 else float(distance < 0)
-    return float(stdtr(freedom, -distance / error))
+def kept(repeat: int, *, searched: bool) -> int:
+    """Return how many run a repeat, if there are so many."""
+    counts = KEPT if searched else KEPT_UNEXPLORED
+    return counts[min(repeat, len(counts)) - 1]
+
+
+def race(fields: Mapping[int, Field], *, repeats: int) -> dict[int, Course]:
+    """Return the course of the race at each size.
+
+    A repeat is decided when the one before it has ended at all pooled sizes, and from those before it alone. So any
+    number of workers run the same trials. So does a study that was interrupted, or whose `repeats` have grown.
+    """
+    courses = dict.fromkeys(fields, Course())
+    for repeat in range(1, repeats + 1):
+        ready = [
+            size
+            for size, field in fields.items()
+            if all(_has_ended(fields[one], courses[one], repeat - 1) for one in field.pooled)
+        ]
+        groups = {frozenset(fields[size].pooled) for size in ready}
+        merits = {pooled: _merits(fields, courses, pooled=sorted(pooled), repeats=repeat) for pooled in groups}
+        new = {
+            size: _going_on(fields[size], courses[size], merits[frozenset(fields[size].pooled)][size], repeat=repeat)
+            for size in ready
+        }
+        courses |= {
+            size: Course(needed=courses[size].needed | {(one, repeat) for one in going_on}, decided=repeat)
+            for size, going_on in new.items()
+        }
+    return courses
+
+
+def _has_ended(field: Field, course: Course, repeat: int) -> bool:
+    return field.explored and course.decided == repeat and course.needed <= field.scores.keys()
+
+
+def _merits(
+    fields: Mapping[int, Field], courses: Mapping[int, Course], *, pooled: Sequence[int], repeats: int
+) -> dict[int, dict[FreezingStrategy, float]]:
+    """Return how good strategies seem at each of the pooled sizes, by the first repeats; more is better."""
+    strategies = list(dict.fromkeys(one for size in pooled for one in fields[size].entrants))
+    values = np.full((len(strategies), len(pooled), repeats), nan)
+    for column, size in enumerate(pooled):
+        scores, needed = fields[size].scores, courses[size].needed
+        for row, one in enumerate(strategies):
+            for repeat in range(repeats):
+                if repeat == 0 or (one, repeat) in needed:
+                    values[row, column, repeat] = scores.get((one, repeat), nan)
+    found = effects(np.where(np.isfinite(values), values, nan))
+    return {size: dict(zip(strategies, found[:, column].tolist(), strict=True)) for column, size in enumerate(pooled)}
+
+
+def _going_on(
+    field: Field, course: Course, merits: Mapping[FreezingStrategy, float], *, repeat: int
+) -> list[FreezingStrategy]:
+    """Return the strategies that run this repeat: the most promising of those that have not failed.
+
+    Each family's best runs the first repeat: what the usual ways lose is a part of the answer.
+    """
+    order = [
+        one
+        for one in sorted(field.entrants, key=lambda one: -merits[one])
+        if (repeat == 1 or (one, repeat - 1) in course.needed)
+        and all(isfinite(field.scores.get((one, before), 0.0)) for before in range(repeat))
+    ]
+    if repeat == 1:
+        heads = {field.entrants[one]: one for one in reversed(order)}
+        order.sort(key=lambda one: heads[field.entrants[one]] != one)
+    return order[: kept(repeat, searched=field.searched)]

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
 
 from search.spec.study_spec import StudySpec
 from search.spec.values import Size
 from search.storage.location import StudyLocation
-from search.verdict import confirm
 from search.verdict.metric import Metric, metric_of
-from search.verdict.race import Place
+from search.verdict.race import Course, Field, Place, kept, race
 from search.verdict.rows import Row
 from strategies import FreezingStrategy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
     """All that a study has found so far, and the spec it was run with.
 
@@ -25,7 +26,9 @@ class Results:
     all: "all" as a number; 0 where that is not known.
     cross_validated: the labels in turn are the test set.
     unexplored: sizes at which too few labels are left to search by.
-    baselines: candidates at those sizes.
+    baselines: strategies that everybody would try.
+    portfolio: strategies that did well on other tasks.
+    together: sizes that race together where no race has begun; empty for all that have trials.
     extension: how often labels were added; confirm trials in `rows` are those that drew from all of them.
     earlier: the study as it was before each extension, with the rows of its own.
     """
@@ -43,6 +46,8 @@ class Results:
     cross_validated: bool = False
     unexplored: frozenset[int] = frozenset()
     baselines: tuple[FreezingStrategy, ...] = ()
+    portfolio: tuple[FreezingStrategy, ...] = ()
+    together: frozenset[int] = frozenset()
     extension: int = 0
     earlier: tuple["Results", ...] = ()
 
@@ -81,61 +86,103 @@ class Results:
         return [row for row in self.rows if row.size == size and not row.judged]
 
     def is_explored(self, size: int) -> bool:
-        """Check that the size that finds its candidates is explored to the budget."""
-        searched = self._searched(size)
-        if searched is None:
-            return True
-        explored = self.explored(searched)
-        return len(explored) >= self.spec.search.trials and all(row.is_finished for row in explored)
+        """Check that the size is explored to the budget."""
+        explored = self.explored(size)
+        enough = size in self.unexplored or len(explored) >= self.spec.search.trials
+        return enough and all(row.is_finished for row in explored)
+
+    def raced_with(self, size: int) -> frozenset[int]:
+        """Return the sizes whose runs inform a size's race: those that its judged trials have stored.
+
+        So a size that is added later changes no race that has begun.
+        """
+        stored = next((row.raced_with for row in self.rows if row.judged and row.size == size and row.raced_with), ())
+        return frozenset(stored or self.together or self.sizes) | {size}
+
+    def entrants(self, size: int) -> list[FreezingStrategy]:
+        """Return the strategies that may race at a size, in order.
+
+        They are what it has explored, or baselines and portfolio, and then what the other sizes found, nearest first.
+        """
+        others = sorted(self.raced_with(size) - {size}, key=lambda other: (abs(other - size), other))
+        found = [row.strategy for one in (size, *others) for row in self.explored(one) if row.final_value is not None]
+        opening = [*self.baselines, *self.portfolio] if size in self.unexplored else []
+        return [*dict.fromkeys([*opening, *found])]
 
     def candidates(self, size: int) -> list[FreezingStrategy]:
         """Return the candidates once they are known; [] before."""
-        if not self.is_explored(size):
-            return []
-        searched = self._searched(size)
-        explored = [] if searched is None else self.explored(searched)
-        if size not in self.unexplored:
-            return confirm.candidates(explored, metric=self.metric)
-        return confirm.unsearched_candidates(self.baselines, explored, metric=self.metric)
-
-    def _searched(self, size: int) -> int | None:
-        """Return the size that finds its candidates: itself, or the next smaller with trials."""
-        if size not in self.unexplored:
-            return size
-        return max((row.size for row in self.rows if row.size < size and not row.judged), default=None)
+        needed = self.needed_confirm_trials(size)
+        return [one for one in self.entrants(size) if (one, 1) in needed]
 
     def confirmed(self, size: int) -> list[Row]:
         """Return the confirm trials of the size's present candidates; former candidates no longer count."""
         candidates = {*self.candidates(size)}
         return [row for row in self.rows if row.judged and row.size == size and row.strategy in candidates]
 
-    def needed_confirm_trials(self, size: int) -> set[Place]:
-        """Return the confirm trials that the size needs."""
-        confirmed = self.confirmed(size)
-        return confirm.needed_confirm_trials(self.candidates(size), confirmed, spec=self.spec, metric=self.metric)
+    def ended(self, size: int) -> dict[Place, Row]:
+        """Return the size's confirm trials that have ended, by their places."""
+        judged = (row for row in self.rows if row.judged and row.size == size)
+        return {(row.strategy, row.repeat): row for row in judged if row.is_finished}
 
-    def most_confirms(self, size: int, *, families: int) -> int:
-        """Return the largest number of confirm trials the size may take.
+    def needed_confirm_trials(self, size: int) -> frozenset[Place]:
+        """Return the confirm trials that the size needs, as far as known now."""
+        return self._course(size).needed
 
-        families: how many families to expect while the size is not explored.
-        """
+    def most_confirms(self, size: int) -> int:
+        """Return the largest number of confirm trials the size may take."""
         if self.is_confirmed(size):
-            return sum(row.is_finished for row in self.confirmed(size))
-        most = min(2 * families, self.spec.search.trials)
-        if size in self.unexplored:
-            most = len(self.baselines) + families
-        known = len(self.candidates(size)) if self._searched(size) is not None else 0
-        return (known or most) * self.spec.confirm.repeats
+            return len(self.needed_confirm_trials(size))
+        most = len(self.candidates(size)) or max(
+            len(self.entrants(size)), self.spec.search.trials * (size not in self.unexplored)
+        )
+        repeats = range(1, self.spec.confirm.repeats + 1)
+        return sum(min(most, kept(repeat, searched=size not in self.unexplored)) for repeat in repeats)
 
     def is_confirmed(self, size: int) -> bool:
         """Check that every confirm trial that the verdict needs has ended."""
-        ended = confirm.ended(self.confirmed(size)).keys()
-        return bool(self.candidates(size)) and self.needed_confirm_trials(size) <= ended
+        course = self._course(size)
+        is_over = course.decided == self.spec.confirm.repeats and course.needed <= self.ended(size).keys()
+        return bool(course.needed) and is_over
 
     def is_finished(self, sizes: Sequence[Size]) -> bool:
         """Check that these sizes are explored to the budget and, with complete trials, confirmed."""
         numbers = [self.size(size) for size in sizes]
         return all(
-            size > 0 and self.is_explored(size) and (not self.candidates(size) or self.is_confirmed(size))
+            size > 0 and self.is_explored(size) and (self.is_confirmed(size) or self._nothing_to_confirm(size))
             for size in numbers
         )
+
+    def _nothing_to_confirm(self, size: int) -> bool:
+        return self.spec.confirm.repeats == 0 or not self.entrants(size)
+
+    def _course(self, size: int) -> Course:
+        return self._race.get(size, Course())
+
+    @cached_property
+    def _race(self) -> dict[int, Course]:
+        sizes = {*self.sizes, *self.together}
+        return race({size: self._field(size, sizes) for size in sorted(sizes)}, repeats=self.spec.confirm.repeats)
+
+    def _field(self, size: int, sizes: set[int]) -> Field:
+        families = {one: str(one.family(self.num_groups)) for one in self.entrants(size)}
+        sign = self.metric.sign
+        first = reversed(self.explored(size))  # of two trials of a strategy the first counts
+        scores = {(row.strategy, 0): sign * value for row in first if (value := row.final_value) is not None}
+        scores |= {place: sign * self._raced_score(row) for place, row in self.ended(size).items()}
+        return Field(
+            entrants=families,
+            scores=scores,
+            pooled=self.raced_with(size) & sizes,
+            searched=size not in self.unexplored,
+            explored=self.is_explored(size),
+        )
+
+    def _raced_score(self, row: Row) -> float:
+        """Return what the race sees of a confirm trial; NaN where it failed.
+
+        Where too few labels are left to search by, and where a module of the user's own logs no score in validation,
+        that is the test score.
+        """
+        test = row.test_score(self.metric)
+        validated = None if row.size in self.unexplored else row.scores.get(self.metric.validated)
+        return test if validated is None or not isfinite(test) else validated

@@ -1,6 +1,6 @@
 """One trial of a study as a plain value: no torch, no optuna."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite, nan
@@ -21,9 +21,10 @@ class Row:
     judged: it is a confirm trial, scored on test examples, and was not part of the search.
     value: the search's validation metric over the last quarter of epochs; of a judged trial its test score.
     curve: (epoch, the validation metric so far) of every epoch.
-    warm_started_from: the smaller size whose best trial of this family had the strategy, if it was taken from there.
     ended: when, in UTC.
+    warm_started_from: of a judged trial, the size that found its strategy, if it was another one.
     source_trial: of a judged trial, the number of the first exploring trial of its strategy at that size.
+    raced_with: of a judged trial, the sizes whose runs inform its race; empty if its size runs alone.
     scores: "val_<metric>" and "test_<metric>" of a judged trial, for the metrics that are defined.
     test_se: the standard error of the study's metric over the test examples.
     test_trivial: the score of the best constant answer to the same test examples, see `search.training.scoring`.
@@ -51,6 +52,7 @@ class Row:
     ended: datetime | None = None
     warm_started_from: int | None = None
     source_trial: int | None = None
+    raced_with: Sequence[int] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     test_se: float | None = None
     test_examples: int | None = None

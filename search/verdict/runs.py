@@ -8,7 +8,6 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.confirm import ended
 from search.verdict.metric import Metric
 from search.verdict.results import Results
 from search.verdict.rows import Row
@@ -20,7 +19,7 @@ Array = NDArray[np.float64]
 
 def judged_runs(results: Results, size: int) -> dict[FreezingStrategy, list[Row] | None]:
     """Return each candidate's confirm trials in order; None where a needed one failed."""
-    done, needed = ended(results.confirmed(size)), results.needed_confirm_trials(size)
+    done, needed = results.ended(size), results.needed_confirm_trials(size)
     runs: dict[FreezingStrategy, list[Row] | None] = {}
     for strategy in results.candidates(size):
         own = {row.repeat: row for row in done.values() if row.strategy == strategy}

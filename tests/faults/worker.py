@@ -102,7 +102,7 @@ def run(work: Work, queue: TrialQueue, claim: Claim, *, progress: Callable[[], N
         value=value_at(claim, epochs - 1),
         epochs=epochs,
         seconds=1.0,
-        scores={"test_accuracy": 0.5} if claim.judged else {},
+        scores={"test_accuracy": 0.5, "val_accuracy": 0.5} if claim.judged else {},
     )
     queue.finish(claim, result)
     say(work, "end", name)

@@ -15,10 +15,9 @@ REPORTS = {
     "summary": ("which family wins where, and what the literature says of it", 1),
     "pruners": ("PhasePruner against Optuna's own", 100),
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
-    "verdicts": ("false winners, power, coverage and reported scores against the truth", 500),
     "stops": ("which epoch to stop at: of the lowest validation loss, the last, or chosen over repeats", 400),
     "values": ("which value of a trial steers a short search best", 20),
-    "picks": ("what a whole study picks, against the best there is, other searches and defaults", 20),
+    "portfolio": ("the product's portfolio, made from all tables", 0),
 }
 """Reports: a module here, its subject, and the number of studies a table that it replays by default."""
 
@@ -66,11 +65,25 @@ def compare_schedulers(
         Console(width=160).print(text)
 
 
+@app.command("arena")
+def play_arena(
+    task: Annotated[list[str] | None, typer.Option(help="A task; may be given again. All by default.")] = None,
+    runs: Annotated[int, typer.Option(help="Halvings of each table's draws.")] = 10,
+) -> None:
+    """Play whole designs of a study against each other: what they choose, and what it costs."""
+    from tests.replay.arena import report
+
+    for text in report(_tables(), studies=runs, tasks=task or ()):
+        Console(width=180).print(text)
+
+
+def _tables() -> list[Table]:
+    return [Table.load(task) for task in TASKS if (TABLES / f"{task}.npz").is_file()]
+
+
 def _add(name: str, tells: str, studies: int) -> None:
-    def report(studies: Annotated[int, typer.Option(help="Studies replayed on each table.")] = studies) -> None:
-        module = import_module(f"tests.replay.{name}")
-        tables = [Table.load(task) for task in TASKS if (TABLES / f"{task}.npz").is_file()]
-        for text in module.report(tables, studies=studies):
+    def report(runs: Annotated[int, typer.Option(help="Studies replayed on each table.")] = studies) -> None:
+        for text in import_module(f"tests.replay.{name}").report(_tables(), studies=runs):
             Console(width=160).print(text)
 
     app.command(name, help=f"Print {tells}.")(report)

@@ -11,7 +11,6 @@ import optuna
 
 from search.storage.location import StudyLocation
 from search.study.space import baselines, fixed_params, suggest
-from search.verdict.confirm import ended
 from search.verdict.results import Results
 from search.verdict.rows import Row
 from strategies import Family, FreezingStrategy
@@ -91,30 +90,37 @@ class Replay:
             baseline=self.strategies[place] in self.baselines,
         )  # fmt: skip
 
+    def explored(self, tried: Sequence[Tried], size: int, repeat: int) -> list[Row]:
+        """Return a search's trials as the product's rows."""
+        rows = [self.row(one.strategy, size, repeat, number=number) for number, one in enumerate(tried)]
+        return [
+            replace(row, value=one.value, state="PRUNED" if one.pruned else "COMPLETE")
+            for row, one in zip(rows, tried, strict=True)
+        ]
+
     def judged(self, place: int, size: int, repeat: int, *, number: int, run: int) -> Row:
         """Return the confirm trial of a table's strategy, with its example scores, as repeat `run` of a study."""
         outcome = self.table.outcome[place, size, repeat]
-        score = float(outcome.mean())
-        row = self.row(place, size, repeat, number=number)
+        score, validated = float(outcome.mean()), float(self.table.undrawn[place, size, repeat, -1])
         return replace(
-            row, repeat=run, judged=True, value=score, scores={"test_accuracy": score}, example_scores=outcome
-        )
+            self.row(place, size, repeat, number=number), repeat=run, judged=True, value=score,
+            scores={"test_accuracy": score, "val_accuracy": validated}, example_scores=outcome,
+        )  # fmt: skip
 
-    def results(self, explored: Sequence[Row], *, repeats: int) -> Results:
-        """Return the results of a study that explored so, its budgets spent."""
-        sizes = {row.size for row in explored}
-        spec = self.spec.changed(search={"trials": len(explored) // len(sizes)}, confirm={"repeats": repeats})
+    def raced(self, explored: Sequence[Row], *, draws: Sequence[int], trials: int, repeats: int) -> Results:
+        """Return the results of a study that explored so and raced on these draws of the table, as the product does."""
+        spec = self.spec.changed(search={"trials": trials}, confirm={"repeats": min(repeats, len(draws))})
         location = StudyLocation.of(self.table.task, out=Path("studies"), storage=None)
-        return Results(location=location, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
-
-    def confirmed(self, results: Results, size: int, repeats: Sequence[int]) -> Results:
-        """Run the confirm trials that the product needs at a size (an index), on these repeats of the table."""
-        labels = self.table.sizes[size]
-        while missing := results.needed_confirm_trials(labels) - ended(results.confirmed(labels)).keys():
-            places = sorted((run, self.places[strategy]) for strategy, run in missing)
+        results = Results(location=location, spec=spec, num_groups=self.table.num_groups, rows=tuple(explored))
+        at = {labels: size for size, labels in enumerate(self.table.sizes)}
+        while missing := [
+            (size, strategy, run)
+            for size in results.sizes
+            for strategy, run in results.needed_confirm_trials(size) - results.ended(size).keys()
+        ]:
             again = [
-                self.judged(place, size, repeats[run - 1], number=len(results.rows) + order, run=run)
-                for order, (run, place) in enumerate(places)
+                self.judged(self.places[strategy], at[size], draws[run - 1], number=len(results.rows) + order, run=run)
+                for order, (size, strategy, run) in enumerate(missing)
             ]
             results = replace(results, rows=(*results.rows, *again))
         return results

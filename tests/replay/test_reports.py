@@ -9,9 +9,7 @@ import pytest
 
 from strategies import Family
 from tests.replay.__main__ import REPORTS
-from tests.replay.picks import confirmed, regret, study, unbiased_regret, within
 from tests.replay.pruners import Tally
-from tests.replay.samplers import SHARES
 from tests.replay.search import Replay
 from tests.replay.stops import gap, judged, rules
 from tests.replay.summary import best, difference
@@ -64,38 +62,6 @@ def test_tally_counts_losses_and_costs(table):
     best_lost.add(replay, 1, [replace(one, pruned=one.strategy == first) for one in found])
     assert best_lost.false_prunes == pytest.approx(1 / max(1, round(0.1 * len(truth))))
     assert best_lost.survivor_regret == pytest.approx([truth[first] - truth[second]])
-
-
-def test_unbiased_regret_of_equal_strategies_is_zero(table):
-    replay = Replay(noise(table, repeats=100))
-    asked = [(at, strategy) for strategy in replay.strategies[: replay.searched] for at in range(5)]
-    assert np.mean([regret(replay, *one) for one in asked]) > 2, "the best of many means is too high"
-    assert abs(np.mean([unbiased_regret(replay, *one, repeats=range(100)) for one in asked])) < 1.5
-
-
-def test_rivals_have_the_seconds_of_the_study(table):
-    replay = Replay(table)
-    found = study(replay, 1, np.random.default_rng(3), rivals=("random",))
-    assert found.regrets.shape == (len(SHARES), 2)
-    assert (found.regrets >= 0).all()
-    assert (np.diff(found.costs) > 0).all()
-    assert (found.costs > SHARES).all(), "confirming has its price"
-    assert found.costs[-1] < SHARES[-1] + 1
-    assert found.rivals["random"].shape == (len(SHARES),)
-    assert (found.rivals["random"] >= 0).all()
-    tried = searched(replay, 1)
-    spent = np.cumsum([one.seconds for one in tried])
-    assert [len(within(tried, seconds)) for seconds in (0.0, spent[6], spent[-1] + 1)] == [1, 7, 40]
-
-
-def test_search_is_confirmed_as_the_product_does(table):
-    replay = Replay(table)
-    results = confirmed(replay, 2, searched(replay, 2), [1, 2, 3, 4, 5])
-    assert results.is_finished([table.sizes[2]])
-    for row in results.confirmed(table.sizes[2]):
-        assert row.value == row.scores["test_accuracy"]
-        assert row.value == pytest.approx(table.score[replay.places[row.strategy], 2, row.repeat])
-        assert (row.example_scores == table.outcome[replay.places[row.strategy], 2, row.repeat]).all()
 
 
 def test_judged_stop_gains_nothing_by_chance(table):

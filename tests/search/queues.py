@@ -52,7 +52,8 @@ def work(queue, sizes, *, most=1000, noise=lambda place: 0.0, seems=lambda numbe
             claim.trial.report(-value, 0)
         family = str(claim.strategy.family(GROUPS))
         queue.note(claim, {"size": claim.size, "repeat": claim.repeat, "extension": queue.extension, "family": family})
-        scores = {"test_accuracy": 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))}
+        score = 0.8 - value / 10 + noise((claim.size, explored, claim.repeat))
+        scores = {"test_accuracy": score, "val_accuracy": score}
         queue.finish(claim, ended(value=-value, scores=scores if claim.judged else {}))
         claims.append(claim)
     return claims

@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from search.verdict.race import race
+from search.verdict.race import Field, race
 from search.verdict.statistics import Comparison, compare, example_covariance, run_covariance, sharing
-from tests.replay.verdicts import longest
 from tests.simulation.world import Array, Examples, Learners, accuracy, draw, train
 
 Places = NDArray[np.int64]
@@ -116,7 +115,7 @@ def outcomes_of(learners: Array, examples: Examples) -> NDArray[np.bool_]:
 def simulate(rng: np.random.Generator, design: Design, learners: Learners, truth: Array) -> Study:
     """Draw a study; train and test every strategy on every repeat."""
     examples = draw(rng, design.labels + (GIVEN_EXAMPLES if design.way == "given" else 0))
-    trained, places = zip(*splits(rng, design, longest(len(learners), design.repeats)), strict=True)
+    trained, places = zip(*splits(rng, design, design.repeats), strict=True)
     heads = train(rng, learners, examples.at(np.array(trained)))
     if design.size == design.pool:
         pool = np.broadcast_to(np.arange(design.pool), (SEEDS_OF_ALL, design.pool))
@@ -131,10 +130,14 @@ def simulate(rng: np.random.Generator, design: Design, learners: Learners, truth
 def confirm(study: Study, *, seed: int = 0) -> Judged:
     """Run the trials that the race needs, and judge as the product does."""
     scores = np.nanmean(study.outcomes, axis=1, dtype=float)
-    numbers, done = list(range(scores.shape[1])), dict[tuple[int, int], float]()
-    while (places := race(done, numbers, repeats=study.design.repeats, margin=MARGIN, relative=False)) - done.keys():
-        done = {(number, repeat): scores[repeat - 1, number] for number, repeat in places}
-    lengths = np.bincount([number for number, _ in places])
+    entrants, done = dict.fromkeys(range(scores.shape[1]), ""), dict[tuple[int, int], float]()
+    while True:
+        field = Field(entrants=entrants, scores=done, pooled=(0,), searched=False)  # type: ignore[arg-type]
+        places = race({0: field}, repeats=study.design.repeats)[0].needed
+        if places <= done.keys():
+            break
+        done = {(number, repeat): scores[repeat - 1, number] for number, repeat in places}  # type: ignore[index]
+    lengths = np.bincount([number for number, _ in done])
     seen = np.where(np.arange(lengths.max())[:, None] < lengths, scores[: lengths.max()], np.nan)
     means = [np.nanmean(study.outcomes[:length, :, number], axis=0) for number, length in enumerate(lengths)]
     found = compare(

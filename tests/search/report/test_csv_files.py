@@ -123,5 +123,7 @@ def test_score_is_the_mean_up_to_the_leaders(results):
         highest = max(c.score for c in verdict.every_candidate)
         for c in verdict.every_candidate:
             # The winner's curse is taken off the leader, and no other is above it then; below it, all keep their means.
-            assert c.score == pytest.approx(min(c.mean, highest))
+            # One that ran fewer repeats is paired with the leader on these.
+            if c.repeats == verdict.repeats:
+                assert c.score == pytest.approx(min(c.mean, highest))
             assert c.low <= c.score <= c.high

@@ -47,6 +47,12 @@ def test_judging_says_what_judged_and_what_is_shared(facts, sentences):
     assert " ".join(sentences) in Page(render(results, judge_all(results))).text
 
 
+def test_page_of_one_size_without_group_names():
+    text = Page(render(study(), judge_all(study()))).text
+    assert "No answer yet" not in text
+    assert "(4 layer groups)" in text
+
+
 def test_judging_is_silent_before_there_are_judged_trials():
     results = study()
     assert judging(replace(results, rows=tuple(row for row in results.rows if not row.judged))) == []

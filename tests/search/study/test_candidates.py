@@ -1,4 +1,4 @@
-"""Candidates of the confirm race at sizes that are explored, and at sizes that are too large for it."""
+"""Candidates of the race at sizes that are explored, and at sizes that are too large for it."""
 
 import itertools
 from collections import Counter
@@ -6,83 +6,99 @@ from collections import Counter
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
-from search.verdict.confirm import best_of_each_family
 from search.verdict.judge import judge_all
 from search.verdict.load import read_results
+from search.verdict.race import KEPT, KEPT_UNEXPLORED
 from tests.search.queues import GROUPS, open_queue, work
 
-REPEATS = range(1, 6)
+FOUND = {5, 6, 7}
+"""Exploring trials that seem to be the best by far."""
 
 
 def finished(location, spec, sizes, **facts):
-    """Run a study's trials to their end by one worker; return its results and its claims.
-
-    While it explores, the later a trial the better it seems: so the search finds better ones than the baselines.
-    """
+    """Run a study's trials to their end by one worker; return its results and its claims."""
     with WorkerLease.new().held(location) as owner:
-        queue = open_queue(location, spec, owner, **facts)
-        claims = work(queue, sizes, seems=lambda number, value, judged: value - (0 if judged else number))
+        queue = open_queue(location, spec.changed(search={"trials": 20}), owner, **facts)
+        claims = work(
+            queue, sizes, seems=lambda number, value, judged: value - (5 if number in FOUND and not judged else 0)
+        )
         assert queue.finished(sizes)
     return read_results(open_storage(location.database), location), claims
 
 
-def test_unexplored_size_confirms_what_the_next_smaller_found(location, spec):
-    """The baselines and each family's best at the next smaller size run, each once a repeat."""
+def test_sizes_try_what_the_others_found(location, spec):
+    """A strategy that one size has found may race at another, and stores where it comes from."""
+    results, _ = finished(location, spec, [20, 40])
+    for size, other in ((20, 40), (40, 20)):
+        own = {row.strategy: row.number for row in reversed(results.explored(size))}
+        judged = results.confirmed(size)
+        assert {len(results.candidates(size))} == {KEPT[0]}
+        assert all(row.source_trial == own.get(row.strategy) for row in judged)
+        assert {row.warm_started_from for row in judged if row.strategy not in own} <= {other}
+        assert {tuple(row.raced_with) for row in judged} == {(20, 40)}
+        assert all(row.family == str(row.strategy.family(GROUPS)) for row in judged)
+    assert any(row.warm_started_from for row in results.rows), "the sampler's own differ from size to size"
+
+
+def test_unexplored_size_races_what_the_others_found(location, spec):
+    """Baselines and portfolio run there, and what the explored size found, on the first repeat."""
     results, claims = finished(location, spec, [20, 40], unexplored=[40])
-    assert Counter(claim.size for claim in claims if not claim.judged) == {20: 10}
-    best = {row.strategy for row in best_of_each_family(results.explored(20), metric=results.metric)}
-    assert best - {*results.baselines}, "the search has found something"
-    assert {*results.candidates(40)} == {*results.baselines} | best
-    pairs = Counter((claim.strategy, claim.repeat) for claim in claims if claim.size == 40)
-    assert pairs == dict.fromkeys(itertools.product(results.candidates(40), REPEATS), 1)
+    assert Counter(claim.size for claim in claims if not claim.judged) == {20: 20}
+    first = Counter(claim.strategy for claim in claims if claim.size == 40 and claim.repeat == 1)
+    assert first == dict.fromkeys(results.candidates(40), 1)
+    assert len(first) == KEPT_UNEXPLORED[0]
+    found = {row.strategy for row in results.explored(20) if row.number in FOUND}
+    assert found <= first.keys()
+    for row in results.confirmed(40):
+        assert row.source_trial is None
+        assert row.warm_started_from in (20, None)
+        assert row.baseline == (row.strategy in results.baselines)
     assert judge_all(results).keys() == {20, 40}
 
 
-def test_confirm_trials_of_an_unexplored_size_store_their_origin(location, spec):
-    """No exploring trial of that size is named, but the size that found the strategy."""
-    results, _ = finished(location, spec, [20, 40], unexplored=[40])
-    for row in results.confirmed(40):
-        usual = row.strategy in results.baselines
-        assert (row.baseline, row.warm_started_from, row.source_trial) == (usual, None if usual else 20, None)
-        assert row.family == str(row.strategy.family(GROUPS))
-    assert {row.source_trial is None for row in results.confirmed(20)} == {False}
-
-
-def test_study_of_unexplored_sizes_alone_races_the_baselines(location, spec):
-    """Without any size to explore the candidates are the baselines."""
+def test_study_of_unexplored_sizes_alone_races_baselines_and_portfolio(location, spec):
+    """Without any size to explore nothing else is known."""
     results, claims = finished(location, spec, [20, 40], unexplored=[20, 40])
     assert all(claim.judged for claim in claims)
     for size in (20, 40):
-        assert results.candidates(size) == [*results.baselines]
-        assert {row.strategy for row in results.confirmed(size)} == {*results.baselines}
+        assert results.candidates(size) == [*results.baselines, *results.portfolio][: KEPT_UNEXPLORED[0]]
     assert judge_all(results).keys() == {20, 40}
 
 
-def test_unexplored_size_alone_ends_the_search_below_it(location, spec):
-    """A run of that size alone explores what another has begun: else it would wait for ever."""
+def test_size_alone_waits_for_no_other(location, spec):
+    """A run of one size ends without those that it did not ask for, until they race together."""
     with WorkerLease.new().held(location) as owner:
-        queue = open_queue(location, spec, owner, unexplored=[40])
+        queue = open_queue(location, spec, owner)
         work(queue, [20], most=3)
-        claims = work(queue, [40])
-        assert Counter((claim.size, claim.judged) for claim in claims)[20, False] == 7
+        assert {claim.size for claim in work(queue, [40])} == {40}
         assert queue.finished([40])
         assert not queue.finished([20])
 
 
-def test_unexplored_size_waits_for_the_smaller_one(location, spec):
-    """A second worker gets no confirm trial while the smaller size is still being explored."""
+def test_sizes_that_race_together_finish_together(location, spec):
+    """A run of one size also runs what its companions lack."""
+    with WorkerLease.new().held(location) as owner:
+        queue = open_queue(location, spec, owner)
+        work(queue, [20, 40], most=25)
+        claims = work(queue, [40])
+        assert {claim.size for claim in claims} == {20, 40}
+        assert queue.finished([20, 40])
+
+
+def test_race_waits_for_the_last_exploring_trial(location, spec):
+    """A second worker gets no confirm trial while one size is still being explored."""
     with WorkerLease.new().held(location) as one, WorkerLease.new().held(location) as other:
         mine, theirs = (open_queue(location, spec, owner, unexplored=[40]) for owner in (one, other))
-        work(mine, [20], most=9)
-        last = mine.claim([20])
+        work(mine, [20, 40], most=9)
+        last = mine.claim([20, 40])
         assert theirs.claim([20, 40]) is None
-        assert not theirs.finished([40])
+        assert not theirs.finished([20, 40])
         mine.requeue(last)
         work(mine, [20, 40])
         assert theirs.finished([20, 40])
 
 
-def test_unexplored_sizes_depend_on_no_worker_count_or_stop(tmp_path, spec):
+def test_confirm_trials_depend_on_no_worker_count_or_stop(tmp_path, spec):
     """The same confirm trials run, whoever runs them and however often the study is stopped."""
 
     def noise(place):

@@ -13,8 +13,12 @@ from search.storage.location import StudyLocation
 from search.storage.owner import WorkerLease
 from search.study.recovery import MAX_DEATHS, deaths, requeue_dead
 from search.verdict.load import load_results, read_results
+from search.verdict.race import kept
 from search.workers.worker import joined_study
 from tests.search.queues import GROUPS, ended, in_process, open_queue, states, work
+
+JUDGED = sum(kept(repeat, searched=True) for repeat in range(1, 6))
+"""Confirm trials of a size with five repeats."""
 
 
 def die_in_a_trial(location, spec):
@@ -32,7 +36,7 @@ def test_a_killed_processs_trial_is_requeued_as_itself(location, spec):
         assert claim.trial.number == 9
         assert claim.trial.params == lost.params
         work(queue, [20])
-    assert states(location) == {"COMPLETE": 10 + 5 * 6}
+    assert states(location) == {"COMPLETE": 10 + JUDGED}
 
 
 def test_requeue_dead_needs_only_storage_and_location(location, spec):
@@ -108,7 +112,7 @@ def test_trials_of_stopped_runs_are_requeued_every_time(tmp_path, database, spec
             assert queue.claim([20]).trial.number == 0
     with joined_study(location, spec, num_groups=GROUPS) as queue:
         work(queue, [20])
-    assert Counter(row.state for row in load_results(location).rows) == {"COMPLETE": 10 + 5 * 6}
+    assert Counter(row.state for row in load_results(location).rows) == {"COMPLETE": 10 + JUDGED}
 
 
 def test_a_living_processs_trial_is_not_requeued(location, spec):

@@ -147,13 +147,17 @@ def test_provenance_names_weights_from_a_file(results):
     assert "date" not in find_best(replace(results, rows=old), 20).provenance
 
 
+def _as_rmse(scores):
+    return {"test_rmse": scores["test_loss"], "val_rmse": -scores["val_accuracy"]}
+
+
 def test_provenance_has_the_metric_and_the_layer_groups(results):
     found = find_best(results, 40).provenance
     assert found["test_accuracy"] == round(judge(results, 40).recommended.score, 4)
     assert found["layer_group_names"] == list(results.groups)
     assert len(found["layer_group_names"]) == found["layer_groups"]
     rows = tuple(
-        replace(row, value=-row.value, scores={"test_rmse": row.scores["test_loss"]} if row.judged else {})
+        replace(row, value=-row.value, scores=_as_rmse(row.scores)) if row.judged else replace(row, value=-row.value)
         for row in results.rows
     )
     found = find_best(replace(results, kind="regression", rows=rows, groups=()), 40).provenance

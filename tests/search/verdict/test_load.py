@@ -7,6 +7,7 @@ from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.verdict.judge import judge
 from search.verdict.load import known, list_studies, load_results, read_results
+from search.verdict.race import kept
 from strategies import Family
 
 
@@ -53,7 +54,9 @@ def test_load_pairs_confirm_trials(results):
         by_repeat = {}
         for row in results.confirmed(size):
             by_repeat.setdefault(row.repeat, []).append(row)
-        assert len({len(rows) for rows in by_repeat.values()}) == 1
+        assert {repeat: len(rows) for repeat, rows in by_repeat.items()} == {
+            repeat: kept(repeat, searched=True) for repeat in by_repeat
+        }
         for rows in by_repeat.values():
             assert len({row.seed for row in rows}) == 1, "same repeat, same seed for all"
 

@@ -1,133 +1,130 @@
-"""The confirm race: a pure function of the scores that are there."""
+"""The race: a pure function of the scores that are there."""
+
+from collections import Counter
+from math import nan
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.verdict.race import LEAST_REPEATS, race, tail
+from search.verdict.race import KEPT, KEPT_UNEXPLORED, Field, kept, race
 
-FAR = {0: 0.90, 1: 0.70, 2: 0.89, 3: 0.60}
-"""Two that are near each other, two that are far behind."""
+MEANS = {number: 0.9 - 0.01 * number for number in range(14)}
+"""Fourteen entrants, the first the best."""
 
 
-def scores_of(means, *, spread=0.01, seed=0, repeats=200):
-    """Return scores of every candidate on every repeat, as if all were run."""
-    rng = np.random.default_rng(seed)
+def value(size, number, repeat, *, spread=0.01, seed=0):
+    rng = np.random.default_rng([seed, size, number, repeat])
+    return MEANS[number] + spread * rng.normal() + 0.1 * np.sin(repeat + size)
+
+
+def fields_of(sizes=(50, 100), *, done=None, families=3, explored=(), unexplored=(), pooled=None, **world):
+    """Return fields whose entrants have explored; done: runs ended so far, by size."""
     return {
-        (number, repeat): mean + spread * rng.normal() for number, mean in means.items() for repeat in range(1, repeats)
+        size: Field(
+            entrants={number: f"family {number % families}" for number in MEANS},
+            scores={(number, 0): value(size, number, 0, **world) for number in MEANS if size not in unexplored}
+            | (done or {}).get(size, {}),
+            pooled=(pooled or {}).get(size, sizes),
+            searched=size not in unexplored,
+            explored=size not in explored,
+        )
+        for size in sizes
     }
 
 
-def ask(done, candidates, *, repeats=10, margin=0.01, relative=False):
-    return race(done, list(candidates), repeats=repeats, margin=margin, relative=relative)
+def to_the_end(repeats=6, *, workers=100, order=None, done=None, sizes=(50, 100), **options):
+    """Run the trials of the race, `workers` at a time, until none is left; return their scores by size."""
+    done = {size: dict((done or {}).get(size, {})) for size in sizes}
+    world = {name: options[name] for name in ("spread", "seed") if name in options}
+    while True:
+        courses = race(fields_of(sizes, done=done, **options), repeats=repeats)
+        missing = [(size, place) for size, course in courses.items() for place in course.needed - done[size].keys()]
+        if not missing:
+            assert all(course.decided == repeats for course in courses.values())
+            return done
+        for size, place in sorted(missing, key=order or repr)[:workers]:
+            done[size][place] = value(size, *place, **world)
 
 
-def to_the_end(scores, candidates, *, workers=1, order=None, done=None, **options):
-    """Run the trials of the race, `workers` at a time, until none is left; return their scores."""
-    done = dict(done or {})
-    while missing := sorted(ask(done, candidates, **options) - done.keys(), key=order or (lambda place: place[::-1])):
-        done |= {place: scores[place] for place in missing[:workers]}
-    return done
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_race_is_the_same_for_any_workers_and_order(seed, repeats, workers, random):
+    one = to_the_end(repeats, seed=seed)
+    assert one == to_the_end(repeats, seed=seed, workers=workers, order=lambda place: random.random())
 
 
-def repeats_of(done, number):
-    return sorted(repeat for other, repeat in done if other == number)
+@pytest.mark.parametrize("searched", [True, False])
+def test_race_runs_exactly_the_kept_of_each_repeat(searched):
+    done = to_the_end(9, unexplored=() if searched else (50, 100))
+    for runs in done.values():
+        assert Counter(repeat for _, repeat in runs) == {
+            repeat: min(kept(repeat, searched=searched), len(MEANS)) for repeat in range(1, 10)
+        }
+        for number in MEANS:
+            own = sorted(repeat for other, repeat in runs if other == number)
+            assert own == list(range(1, len(own) + 1)), "repeats are run in their order, none left out"
 
 
-worlds = st.fixed_dictionaries(
-    {
-        "means": st.lists(st.sampled_from([0.6, 0.85, 0.88, 0.9]), min_size=1, max_size=6).map(
-            lambda m: dict(enumerate(m))
-        ),
-        "spread": st.sampled_from([0.0, 0.003, 0.03]),
-        "seed": st.integers(0, 1000),
-    }
-)
+@pytest.mark.parametrize("repeats", [1, 3, 6])
+def test_race_grown_in_steps_equals_the_race_at_once(repeats):
+    before = to_the_end(repeats)
+    grown = to_the_end(repeats + 3, done=before)
+    assert all(before[size].items() <= grown[size].items() for size in before)
+    assert grown == to_the_end(repeats + 3)
 
 
-@settings(max_examples=60, deadline=None)
-@given(worlds, st.integers(1, 14), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_race_is_the_same_for_any_workers_and_order(world, repeats, workers, random):
-    scores, candidates = scores_of(**world), list(world["means"])
-    one = to_the_end(scores, candidates, repeats=repeats)
-    many = to_the_end(scores, candidates, repeats=repeats, workers=workers, order=lambda place: random.random())
-    assert one == many
-    assert len(one) <= len(candidates) * repeats
-    for number in candidates:
-        run = repeats_of(one, number)
-        assert run == list(range(1, len(run) + 1)), "repeats are run in their order, none left out"
-        assert len(run) >= min(repeats, LEAST_REPEATS)
+def test_race_keeps_the_best_and_stops_the_worst():
+    found = [to_the_end(6, seed=seed, spread=0.02) for seed in range(20)]
+    finalists = Counter(number for done in found for runs in done.values() for number, repeat in runs if repeat == 6)
+    assert finalists[0] > 30, "of 40 races"
+    assert sum(finalists[number] for number in range(10, 14)) == 0
 
 
-@settings(max_examples=40, deadline=None)
-@given(worlds, st.integers(1, 8), st.integers(0, 6))
-def test_race_grown_in_steps_equals_the_race_at_once(world, repeats, more):
-    scores, candidates = scores_of(**world), list(world["means"])
-    before = to_the_end(scores, candidates, repeats=repeats)
-    grown = to_the_end(scores, candidates, repeats=repeats + more, done=before)
-    assert before.items() <= grown.items()
-    assert grown == to_the_end(scores, candidates, repeats=repeats + more)
+def test_first_repeat_has_each_familys_best():
+    """However bad a family is, what it loses is a part of the answer."""
+    for families in (3, 14):
+        needed = race(fields_of(families=families, spread=0.0), repeats=1)[50].needed
+        assert len(needed) == KEPT[0]
+        assert {number % families for number, _ in needed} == set(range(min(families, KEPT[0])))
 
 
-def test_race_gives_repeats_of_closed_candidates_to_open_ones():
-    done = to_the_end(scores_of(FAR), FAR)
-    runs = {number: len(repeats_of(done, number)) for number in FAR}
-    assert max(runs[1], runs[3]) < 10 < min(runs[0], runs[2])
-    assert len(done) <= 10 * len(FAR)
+def test_race_waits_for_all_pooled_sizes():
+    """No repeat is decided before all sizes have ended the one before."""
+    assert not any(course.needed for course in race(fields_of(explored=(100,)), repeats=5).values())
+    first = race(fields_of(), repeats=5)
+    ended = {50: dict.fromkeys(first[50].needed, 0.5)}
+    assert {course.decided for course in race(fields_of(done=ended), repeats=5).values()} == {1}
+    ended[100] = dict.fromkeys(first[100].needed, 0.5)
+    assert {course.decided for course in race(fields_of(done=ended), repeats=5).values()} == {2}
 
 
-def test_race_ends_at_a_clear_lead():
-    done = to_the_end(scores_of({0: 0.9, 1: 0.7, 2: 0.5}, spread=0.001), range(3))
-    assert len(done) == 3 * LEAST_REPEATS
+def test_size_that_is_added_changes_no_race():
+    before = to_the_end(5)
+    pooled = {50: (50, 100), 100: (50, 100), 200: (50, 100, 200)}
+    after = to_the_end(5, done=before, sizes=(50, 100, 200), pooled=pooled)
+    assert {size: after[size] for size in before} == before
+    assert max(repeat for _, repeat in after[200]) == 5
 
 
-def test_race_ends_where_candidates_are_surely_alike():
-    done = to_the_end(scores_of({0: 0.9, 1: 0.9, 2: 0.5}, spread=0.001), range(3))
-    assert len(done) == 3 * LEAST_REPEATS
+def test_strategy_that_fails_runs_no_more():
+    first = race(fields_of(), repeats=1)[50].needed
+    failed = {50: {place: nan if place[0] == 0 else 0.5 for place in first}}
+    failed[100] = dict.fromkeys(race(fields_of(), repeats=1)[100].needed, 0.5)
+    courses = race(fields_of(done=failed), repeats=2)
+    assert (0, 2) not in courses[50].needed
+    assert (0, 2) in courses[100].needed
 
 
-def test_race_never_closes_within_the_margin():
-    done = to_the_end(scores_of({0: 0.9, 1: 0.895, 2: 0.88}, spread=0.0), [0, 1, 2], margin=0.01)
-    assert len(done) == 3 * LEAST_REPEATS
-    near = to_the_end(scores_of({0: 0.9, 1: 0.893}, spread=0.008), [0, 1], repeats=12)
-    assert len(repeats_of(near, 0)) == len(repeats_of(near, 1))
+def test_race_without_entrants_needs_nothing():
+    nobody = {50: Field(entrants={}, scores={}, pooled=(50,))}
+    assert race(nobody, repeats=3)[50].needed == frozenset()
+    assert race({}, repeats=3) == {}
 
 
-def test_race_with_a_relative_margin_ignores_the_unit():
-    # Squared errors, less is better: 2 % behind is within a margin of 5 % at any unit.
-    for unit in (1e-6, 1.0, 1e6):
-        scores = scores_of({0: -unit, 1: -1.02 * unit, 2: -2 * unit}, spread=0.001 * unit)
-        done = to_the_end(scores, range(3), margin=0.05, relative=True)
-        assert len(done) == 3 * LEAST_REPEATS
-
-
-@pytest.mark.parametrize("repeat", [1, LEAST_REPEATS, LEAST_REPEATS + 1, LEAST_REPEATS + 2])
-def test_race_goes_without_a_candidate_that_failed(repeat):
-    scores = scores_of({0: 0.9, 1: 0.89, 2: 0.895}, spread=0.01) | {(1, repeat): float("nan")}
-    done = to_the_end(scores, range(3))
-    assert repeats_of(done, 1)[-1] == max(repeat, LEAST_REPEATS)
-    assert len(repeats_of(done, 0)) == len(repeats_of(done, 2)) >= 10
-
-
-def test_race_ends_where_all_failed():
-    scores = dict.fromkeys(scores_of(FAR), float("nan"))
-    assert len(to_the_end(scores, FAR)) == LEAST_REPEATS * len(FAR)
-
-
-def test_race_is_over_where_all_repeats_were_run():
-    stored = {place: score for place, score in scores_of(FAR).items() if place[1] <= 10}
-    assert ask(stored, FAR) <= stored.keys()
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 30])
-def test_tail_is_students(freedom):
-    stats = pytest.importorskip("scipy.stats")
-    for distance in (-3.0, -0.5, 0.0, 0.1, 1.0, 4.0, 12.0):
-        assert tail(distance, 1.0, freedom) == pytest.approx(stats.t.sf(distance, freedom), abs=1e-9)
-    assert (tail(1.0, 0.0, freedom), tail(0.0, 0.0, freedom), tail(-1.0, 0.0, freedom)) == (0, 0.5, 1)
-
-
-@pytest.mark.parametrize("repeats", [0, 4, 5, 6, 20])
-def test_race_without_candidates_needs_nothing(repeats):
-    assert race({}, [], repeats=repeats, margin=0.01, relative=False) == set()
+def test_race_where_nothing_is_known_runs_the_first_entrants():
+    """Of sizes that nothing has explored the order of the entrants decides."""
+    unknown = fields_of((50,), unexplored=(50,), families=1)
+    assert race(unknown, repeats=1)[50].needed == {(number, 1) for number in MEANS}
+    assert len(MEANS) < KEPT_UNEXPLORED[0]

@@ -1,0 +1,57 @@
+"""Effects of strategies, estimated over all sizes of a study. numpy only."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SIGNAL = 4.0
+"""Variance of a strategy's effect at a size, in units of that of one run's noise."""
+ALIKE = 0.7
+"""Correlation of a strategy's effects at neighbouring sizes; two steps apart its square, and so on."""
+LEAST = -2.0
+"""Values far below the median, which a run that fails to train has, count as this far below."""
+
+
+def effects(values: Array) -> Array:
+    """Estimate each strategy's effect at each size from its runs at all sizes.
+
+    A run's value is the level of its repeat and size, the strategy's effect at that size, and noise. What a strategy
+    does at 100 and 400 labels informs 200. This is the best linear unbiased prediction (Henderson, 1975,
+    doi:10.2307/2529430), with the three constants above for its variances; on the replay tables (`python -m
+    tests.replay arena`) fitted ones do no better.
+
+    values: (strategies, sizes, repeats), more is better; NaN where there is no run.
+    Returns (strategies, sizes), in units of the size's spread; 0 for a strategy without any run.
+    """
+    found = _in_spreads(values)
+    strategy, size, repeat = np.nonzero(np.isfinite(found))
+    if not len(strategy):
+        return np.zeros(values.shape[:2])
+    observed = found[strategy, size, repeat]
+    levels = np.unique(size * values.shape[2] + repeat, return_inverse=True)[1]
+    known = np.eye(levels.max() + 1)[levels]  # (runs, levels)
+    alike = SIGNAL * ALIKE ** np.abs(np.subtract.outer(np.arange(values.shape[1]), size))  # (sizes, runs)
+    covariance = alike[size] * np.equal.outer(strategy, strategy) + np.eye(len(observed))
+    weighed = np.linalg.solve(covariance, np.column_stack([known, observed]))
+    level = np.linalg.solve(known.T @ weighed[:, :-1], known.T @ weighed[:, -1])
+    left = weighed[:, -1] - weighed[:, :-1] @ level
+    own = np.equal.outer(np.arange(len(values)), strategy)
+    return np.asarray(own @ (alike * left).T)
+
+
+def _in_spreads(values: Array) -> Array:
+    """Return values less their size's median, in units of its best value's distance to that.
+
+    Those of a size's first repeat give median and spread. So sizes and metrics are comparable.
+    """
+    result = np.full(values.shape, np.nan)
+    for size in range(values.shape[1]):
+        runs = np.flatnonzero(np.isfinite(values[:, size]).any(axis=0))
+        if not len(runs):
+            continue
+        first = values[:, size, runs[0]]
+        middle = np.nanmedian(first)
+        spread = np.nanmax(first) - middle
+        result[:, size] = np.maximum((values[:, size] - middle) / (spread if spread > 0 else 1.0), LEAST)
+    return result
