@@ -3,6 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -46,6 +47,7 @@ Sizes = Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these o
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")]
 REPEATS = "Repeats of each candidate, instead of the file's. More than a study has continue its race."
 EXTEND = "Draw new repeats from all labels, where some were added to the data."
+TIME_LIMIT = "End within this time, as 2h, 90m or 3600s, with a verdict at each size."
 CLUSTER = 'The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies: results are in DIR/<name>/.")]
 DEFAULT_OUT = Path("studies")
@@ -59,6 +61,7 @@ def run(
     trials: Annotated[int | None, typer.Option(min=1, help="Trials at each size, instead of the file's.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help=REPEATS)] = None,
     extend: Annotated[bool, typer.Option("--extend", help=EXTEND)] = False,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help=TIME_LIMIT)] = None,
     workers: Workers = 2,
     out: Out = DEFAULT_OUT,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed, instead of the file's.")] = None,
@@ -70,13 +73,16 @@ def run(
 
     Safe to interrupt: run the same command again to resume.
     """
+    began = monotonic()
     with stoppable():
         from rich.console import Console
 
         from search.run import estimate, run_study
         from search.run import extend as extend_study
         from search.run_config import RunConfig
+        from search.study.time_limit import Limit
 
+        limit = None if time_limit is None else Limit.of(time_limit, began=began)
         config = RunConfig.of(
             spec,
             storage=storage,
@@ -88,6 +94,7 @@ def run(
             seed=seed,
             engine=engine.value,
             address=address,
+            limit=limit,
         ).resuming(repeats)
         console = Console()
         if extend and not dry_run:

@@ -17,6 +17,8 @@ from search.spec.study_spec import StudySpec
 from search.storage.database import open_storage
 from search.storage.location import StudyLocation
 from search.storage.rdb import leased_storage
+from search.study.create import store_plan
+from search.study.time_limit import TimeLimit
 from search.verdict.load import read_results
 
 POLL_SECONDS = 1.0
@@ -32,15 +34,23 @@ class ProgressPoller:
 
     Used as a context, whose owner calls `check` about twice a second. A database that does not answer, or is slow, then
     delays neither Ctrl-C nor anything else its owner does. `spec` has this run's budgets, which the study stores later.
+    `limit` plans them again at each read.
     """
 
     def __init__(
-        self, location: StudyLocation, spec: StudySpec, progress: Progress, *, notify: Callable[[str], None]
+        self,
+        location: StudyLocation,
+        spec: StudySpec,
+        progress: Progress,
+        *,
+        notify: Callable[[str], None],
+        limit: TimeLimit | None = None,
     ) -> None:
         self.location = location
         self.spec = spec
         self.progress = progress
         self.notify = notify
+        self.limit = limit
         self.file = location.database.file
         self._inode: int | None = None  # of the file when it was first seen
         self._answered = time.monotonic()
@@ -58,9 +68,14 @@ class ProgressPoller:
         self._thread.join(timeout=FINAL_READ_SECONDS if kind is None else 0.1)
 
     def check(self) -> None:
-        """Notify the user of a silent database. Raises `StorageError` if its file is gone."""
+        """Notify the user of a silent database.
+
+        Raises `StorageError` if its file is gone, `StudyError` if the time limit is too short.
+        """
         if self._error is not None:
             raise self._error
+        if self.limit is not None:
+            self.limit.check()
         self._check_file()
         silent = time.monotonic() - self._answered > SILENCE_SECONDS
         if silent != self._silent:
@@ -96,4 +111,8 @@ class ProgressPoller:
 
     def _show(self, storage: BaseStorage) -> None:
         stored = read_results(storage, self.location)
-        self.progress.update(replace(stored, spec=self.spec))
+        results = stored.planned(self.spec)
+        if self.limit is not None and (plan := self.limit.plan(results, self.spec, time.monotonic())) is not None:
+            store_plan(storage, self.location, plan)
+            results = replace(results, plan=plan).planned(self.spec)
+        self.progress.update(results)

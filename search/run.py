@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 from threading import Thread
+from time import monotonic
 
 import optuna
 from rich.console import Console
@@ -20,7 +21,9 @@ from search.storage.database import connected
 from search.storage.location import OUT, StudyLocation
 from search.storage.owner import sweep
 from search.storage.retry import PATIENCE_SECONDS, retrying
+from search.study.create import store_plan
 from search.study.recovery import requeue_dead
+from search.study.time_limit import TimeLimit, completed, left_out
 from search.verdict.judge import Verdict, judge_all
 from search.verdict.load import load_results, read_results
 from search.verdict.results import Results
@@ -37,7 +40,15 @@ def run_study(config: RunConfig, *, console: Console) -> None:
     Raises `FrostlineError` before anything is written where the task or the storage is not right. After Ctrl-C or
     SIGTERM it requeues its running trials and raises `Stopped`.
     """
-    train(config, console=console)
+    limit = None if config.limit is None else TimeLimit(config.limit, config.spec, config.sizes, workers=config.room)
+    stored = config.stored()
+    if stored is not None:
+        _store_plan(config, None if limit is None else limit.plan(stored, config.spec, monotonic()))
+    if limit is not None:
+        limit.check()
+    train(config, console=console, limit=limit)
+    if limit is not None:
+        _settle(config, limit, console=console)
     # A study of days must not end without its page because a connection breaks now.
     notify = partial(_note, console)
     results = retrying(lambda: load_results(config.location), patience=PATIENCE_SECONDS, notify=notify)
@@ -69,9 +80,10 @@ def extend(config: RunConfig, *, console: Console) -> None:
         _note(console, f"labels were added: new repeats draw from {now.labels} instead of {before.labels}.")
 
 
-def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None:
+def train(config: RunConfig, *, console: Console, patience: float = 0.0, limit: TimeLimit | None = None) -> None:
     """Run trials until none is left, here or in other processes that joined the study.
 
+    limit: plans the budgets meanwhile.
     patience: seconds for which the first read waits for the database. Raises as `run_study` does.
     """
     notify = partial(_note, console)
@@ -82,7 +94,7 @@ def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None
     with (
         stopping() as check_stopped,
         Progress(console, config.sizes) as progress,
-        ProgressPoller(config.location, config.spec, progress, notify=notify) as poller,
+        ProgressPoller(config.location, config.spec, progress, notify=notify, limit=limit) as poller,
     ):
 
         def tick() -> None:
@@ -99,6 +111,23 @@ def train(config: RunConfig, *, console: Console, patience: float = 0.0) -> None
             requeue.join(timeout=REQUEUE_SECONDS)
             raise
     sweep(config.location)
+
+
+def _store_plan(config: RunConfig, plan: tuple[int, int] | None) -> None:
+    with connected(config.location.database) as storage:
+        assert storage is not None
+        store_plan(storage, config.location, plan)
+
+
+def _settle(config: RunConfig, limit: TimeLimit, *, console: Console) -> None:
+    """Keep the budgets that a limited run has spent, and say what is left out."""
+    stored = config.stored()
+    assert stored is not None
+    results = completed(stored.planned(config.spec), config.sizes)
+    _store_plan(config, (results.spec.search.trials, results.spec.confirm.repeats))
+    console.print(
+        left_out(results, config.spec, limit.limit, monotonic()), soft_wrap=True, markup=False, highlight=False
+    )
 
 
 def estimate(config: RunConfig, *, console: Console) -> None:

@@ -1,5 +1,6 @@
 """Settings of a run: a study file and options, checked without loading data or network."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -10,6 +11,7 @@ from search.spec.values import Size, sort_sizes
 from search.storage.database import connected
 from search.storage.location import OUT, StudyLocation
 from search.study.create import check_stored
+from search.study.time_limit import Limit
 from search.verdict.load import read_results, stored_spec
 from search.verdict.results import Results
 
@@ -28,6 +30,7 @@ class RunConfig:
     workers: int
     engine: Engine = "local"
     address: str | None = None
+    limit: Limit | None = None
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class RunConfig:
         seed: int | None = None,
         engine: Engine = "local",
         address: str | None = None,
+        limit: Limit | None = None,
     ) -> Self:
         """Return the settings for that study file or name. Raises `SpecError` and `StorageError`."""
         file = find_study_file(study)
@@ -66,6 +70,7 @@ class RunConfig:
             workers=workers,
             engine=engine,
             address=address,
+            limit=limit,
         )
 
     def resuming(self, repeats: int | None = None) -> Self:
@@ -95,6 +100,13 @@ class RunConfig:
             confirm={"repeats": max(own.confirm.repeats, stored.confirm.repeats)},
         )
         return replace(self, spec=spec, sizes=spec.task.sizes if self.sizes == own.task.sizes else self.sizes)
+
+    @property
+    def room(self) -> int | None:
+        """The trials that can run at once; None where a cluster knows that."""
+        if self.engine == "local":
+            return self.workers
+        return None if self.address else max(1, (os.cpu_count() or 1) // self.spec.train.threads)
 
     def _stored_spec(self) -> StudySpec | None:
         with connected(self.location.database) as storage:

@@ -84,6 +84,13 @@ class StudySpec(Table):
             content[table] = {**content.get(table, {}), **keys}
         return self.from_dict(content, where="the command line")
 
+    def within(self, budget: tuple[int, int] | None) -> Self:
+        """Return this spec with at most these exploring trials and repeats."""
+        if budget is None:
+            return self
+        trials, repeats = min(self.search.trials, budget[0]), min(self.confirm.repeats, budget[1])
+        return self.changed(search={"trials": trials}, confirm={"repeats": repeats})
+
     def differences(self, stored: Self) -> list[str]:
         """Return how this spec differs from the stored one, growing budgets apart.
 

@@ -57,6 +57,7 @@ class StudyAttributes(_Attributes, Drawn):
     """The attributes that each Optuna study of a study stores.
 
     extensions: of the labels, in order; only the study that confirms has them.
+    plan: exploring trials and repeats for which a run's time limit leaves room; there, too.
     """
 
     spec: dict[str, Any]
@@ -68,6 +69,12 @@ class StudyAttributes(_Attributes, Drawn):
     baselines: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
     portfolio: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
     extensions: Annotated[list[Extension], Field(max_length=1000)] = []
+    plan: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
+
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        """The plan as a pair."""
+        return None if self.plan is None else (self.plan[0], self.plan[1])
 
     @property
     def drawn(self) -> Drawn:

@@ -80,7 +80,8 @@ def create_studies(
                     "another name."
                 )
             check_extends(location, before.drawn.data, marks, classes, where=where)
-            budgets = StudySpec.from_dict(before.spec, where=f"The stored study {location.name!r}")
+            whole = StudySpec.from_dict(before.spec, where=f"The stored study {location.name!r}")
+            budgets = whole.within(before.budget)
             trials, repeats = budgets.search.trials, budgets.confirm.repeats
             extensions.append(drawn | {"trials": trials, "repeats": repeats})
         elif extensions:  # sizes may have been added
@@ -106,6 +107,12 @@ def create_studies(
                 study.set_user_attr("spec", content)
 
     under_lock(leased_storage(storage), location, create)
+
+
+def store_plan(storage: BaseStorage, location: StudyLocation, plan: tuple[int, int] | None) -> None:
+    """Store the trials and repeats that a time limit allows; None for all."""
+    study_id = storage.get_study_id_from_name(location.confirm_name)
+    storage.set_study_user_attr(study_id, "plan", plan)
 
 
 def check_stored(storage: BaseStorage, location: StudyLocation, spec: StudySpec) -> None:

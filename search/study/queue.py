@@ -77,7 +77,7 @@ class TrialQueue:
         self.storage = storage
         self.leased = leased_storage(storage)  # behind Optuna's cache
         self.location = location
-        self.spec = spec
+        self.spec = self._whole = spec
         self.owner = owner
         self._confirm = optuna.load_study(
             study_name=location.confirm_name, storage=storage, pruner=optuna.pruners.NopPruner()
@@ -87,6 +87,7 @@ class TrialQueue:
         self.metric = metric_of(spec.task.metric, stored.kind, own=stored.own_metric)
         self._all, self._unexplored = stored.drawn.all, frozenset(stored.drawn.unexplored)
         self.extension = len(stored.extensions)
+        self._plan: tuple[int, int] | None = None
         self._known = replace(read_results(storage, location), spec=spec, rows=())
         self.baselines = self._known.baselines
         self._opening = [*self.baselines, *self._known.portfolio]
@@ -122,6 +123,7 @@ class TrialQueue:
         """
 
         def next_claim() -> Claim | None:
+            self._follow_plan()
             for size in sizes:
                 if found := self._claim_explore(size):
                     return found
@@ -203,6 +205,15 @@ class TrialQueue:
         return self._recovery.has_complete()
 
     # -- under the lock ------------------------------------------------------------------------------------
+
+    def _follow_plan(self) -> None:
+        """Take over the budgets that a run with a time limit has left."""
+        plan = StudyAttributes.of(self._confirm.user_attrs, where=f"The stored study {self.location.name!r}").budget
+        if plan != self._plan:
+            self._plan, self.spec = plan, self._whole.within(plan)
+            self._known = replace(self._known, spec=self.spec)
+            self._explored.clear()
+            self._finished.clear()
 
     def _claim_explore(self, size: int) -> Claim | None:
         if size in self._unexplored or size in self._explored:

@@ -72,7 +72,8 @@ def read_results(storage: BaseStorage, location: StudyLocation) -> Results:
     ]  # fmt: skip
     former = {one.all for one in earlier} - {*map(newest.size, spec.task.sizes)}  # that was "all" before
     rows = [row for row in newest.rows if row.size not in former]
-    return replace(newest, rows=tuple(rows), earlier=tuple(earlier))
+    planned = replace(newest, plan=stored.budget).planned(spec)
+    return replace(planned, rows=tuple(rows), earlier=tuple(earlier))
 
 
 def _labels(drawn: Drawn) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """All that a study has found, as a plain value: no torch, no optuna."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 
@@ -30,6 +30,7 @@ class Results:
     portfolio: strategies that did well on other tasks.
     together: sizes that race together where no race has begun; empty for all that have trials.
     extension: how often labels were added; confirm trials in `rows` are those that drew from all of them.
+    plan: exploring trials and repeats for which a run's time limit leaves room.
     earlier: the study as it was before each extension, with the rows of its own.
     """
 
@@ -50,6 +51,15 @@ class Results:
     together: frozenset[int] = frozenset()
     extension: int = 0
     earlier: tuple["Results", ...] = ()
+    plan: tuple[int, int] | None = None
+
+    def with_budget(self, trials: int, repeats: int) -> "Results":
+        """Return the study with other budgets."""
+        return replace(self, spec=self.spec.changed(search={"trials": trials}, confirm={"repeats": repeats}))
+
+    def planned(self, spec: StudySpec) -> "Results":
+        """Return the study with this spec's budgets, as far as the plan allows."""
+        return replace(self, spec=spec.within(self.plan))
 
     @property
     def views(self) -> Iterator["Results"]:
@@ -137,6 +147,22 @@ class Results:
         )
         repeats = range(1, self.spec.confirm.repeats + 1)
         return sum(min(most, kept(repeat, searched=size not in self.unexplored)) for repeat in repeats)
+
+    def rounds(self, size: int) -> list[int]:
+        """Return the confirm trials that each repeat still takes, or at most takes."""
+        course, ended, left = self._course(size), self.ended(size), self.whole_rounds(size)
+        for repeat in range(1, course.decided + 1):
+            needed = {place for place in course.needed if place[1] == repeat}
+            left[repeat - 1] = len(needed - ended.keys())
+        for repeat in range(course.decided + 1, len(left) + 1):
+            left[repeat - 1] = max(left[repeat - 1] - sum(place[1] == repeat for place in ended), 0)
+        return left
+
+    def whole_rounds(self, size: int) -> list[int]:
+        """Return the confirm trials that each repeat takes, at most, if none has run."""
+        is_searched = size not in self.unexplored
+        most = max(len(self.entrants(size)), self.spec.search.trials * is_searched)
+        return [min(most, kept(repeat, searched=is_searched)) for repeat in range(1, self.spec.confirm.repeats + 1)]
 
     def is_confirmed(self, size: int) -> bool:
         """Check that every confirm trial that the verdict needs has ended."""
