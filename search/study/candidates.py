@@ -25,7 +25,7 @@ class Origin:
     def of(
         cls, strategy: FreezingStrategy, results: Results, *, size: int, trials: Mapping[int, Sequence[FrozenTrial]]
     ) -> "Origin":
-        """Return the origin of a candidate at a size: the trial that found it, there or at the nearest size.
+        """Return the trial that found a candidate, at that size or the nearest.
 
         One that no trial has explored is a baseline, or of the portfolio.
 

@@ -61,7 +61,7 @@ class Relative:
 
 
 LAST_ALONE = 0.99
-"""Share that stands for all groups but the last, however many there are."""
+"""Share that means all groups but the last, however many there are."""
 
 
 def portfolio(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:

@@ -117,7 +117,7 @@ class TrialQueue:
         self._locked(lambda: check_weights(self._confirm, self.location, weights))
 
     def claim(self, sizes: list[int]) -> Claim | None:
-        """Claim the next trial of these sizes, and of those that race with them; None if there is none now.
+        """Claim the next trial of these sizes and those that race with them, if any.
 
         All of them explore before any is judged.
         """

@@ -24,7 +24,7 @@ def sampler(spec: StudySpec, *, size: int, number: int) -> optuna.samplers.BaseS
 
 
 def pruner(spec: StudySpec, *, num_groups: int, first: int) -> optuna.pruners.BasePruner:
-    """Return the pruner of a study; the first trials, those before the sampler's, run to their end."""
+    """Return the pruner of a study; trials before the sampler's run to their end."""
     if spec.search.pruner == "none":
         return optuna.pruners.NopPruner()
     percent = KEPT_PERCENT if spec.search.pruner == "percentile" else 50.0

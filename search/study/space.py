@@ -46,7 +46,7 @@ def complete_space(spec: StudySpec, *, num_groups: int) -> dict[str, Choices]:
 
 
 def baselines(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:
-    """Return the strategies that everybody would try, at their usual rates, as the space allows them."""
+    """Return the strategies that everybody would try, as the space allows them."""
     epochs = spec.train.epochs
     usual = [
         FreezingStrategy.linear_probing(num_groups=num_groups, head_lr=1e-2),

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SIGNAL = 4.0
-"""Variance of a strategy's effect at a size, in units of that of one run's noise."""
+"""Variance of a strategy's effect at a size, over that of one run's noise."""
 ALIKE = 0.7
-"""Correlation of a strategy's effects at neighbouring sizes; two steps apart its square, and so on."""
+"""Correlation of a strategy's effects at neighbouring sizes; two steps apart, its square."""
 LEAST = -2.0
-"""Values far below the median, which a run that fails to train has, count as this far below."""
+"""The lowest value that counts, below the median: that of failed runs is far lower."""
 
 
 def effects(values: Array) -> Array:
@@ -18,8 +18,8 @@ def effects(values: Array) -> Array:
 
     A run's value is the level of its repeat and size, the strategy's effect at that size, and noise. What a strategy
     does at 100 and 400 labels informs 200. This is the best linear unbiased prediction (Henderson, 1975,
-    doi:10.2307/2529430), with the three constants above for its variances; on the replay tables (`python -m
-    tests.replay arena`) fitted ones do no better.
+    doi:10.2307/2529430), with the three constants above for its variances. On the replay tables fitted ones do no
+    better (`python -m tests.replay arena`).
 
     values: (strategies, sizes, repeats), more is better; NaN where there is no run.
     Returns (strategies, sizes), in units of the size's spread; 0 for a strategy without any run.

@@ -31,14 +31,14 @@ Place = tuple[FreezingStrategy, int]
 class Field:
     """The race at one size.
 
-    entrants: strategies that may run, each with its family. Those that come first run where nothing is known.
+    eligible: strategies that may run, each with its family. Those that come first run where nothing is known.
     scores: of the runs that have ended; more is better; NaN where one failed.
     pooled: the sizes whose runs inform this one, itself among them.
     searched: exploring trials come first.
     explored: they have ended.
     """
 
-    entrants: Mapping[FreezingStrategy, str]
+    eligible: Mapping[FreezingStrategy, str]
     scores: Mapping[Place, float]
     pooled: Collection[int]
     searched: bool = True
@@ -96,8 +96,8 @@ def _has_ended(field: Field, course: Course, repeat: int) -> bool:
 def _merits(
     fields: Mapping[int, Field], courses: Mapping[int, Course], *, pooled: Sequence[int], repeats: int
 ) -> dict[int, dict[FreezingStrategy, float]]:
-    """Return how good strategies seem at each of the pooled sizes, by the first repeats; more is better."""
-    strategies = list(dict.fromkeys(one for size in pooled for one in fields[size].entrants))
+    """Return how good strategies seem at each pooled size, by the first repeats."""
+    strategies = list(dict.fromkeys(one for size in pooled for one in fields[size].eligible))
     values = np.full((len(strategies), len(pooled), repeats), nan)
     for column, size in enumerate(pooled):
         scores, needed = fields[size].scores, courses[size].needed
@@ -112,17 +112,17 @@ def _merits(
 def _going_on(
     field: Field, course: Course, merits: Mapping[FreezingStrategy, float], *, repeat: int
 ) -> list[FreezingStrategy]:
-    """Return the strategies that run this repeat: the most promising of those that have not failed.
+    """Return the most promising strategies, which run this repeat; none that has failed.
 
     Each family's best runs the first repeat: what the usual ways lose is a part of the answer.
     """
     order = [
         one
-        for one in sorted(field.entrants, key=lambda one: -merits[one])
+        for one in sorted(field.eligible, key=lambda one: -merits[one])
         if (repeat == 1 or (one, repeat - 1) in course.needed)
         and all(isfinite(field.scores.get((one, before), 0.0)) for before in range(repeat))
     ]
     if repeat == 1:
-        heads = {field.entrants[one]: one for one in reversed(order)}
-        order.sort(key=lambda one: heads[field.entrants[one]] != one)
+        heads = {field.eligible[one]: one for one in reversed(order)}
+        order.sort(key=lambda one: heads[field.eligible[one]] != one)
     return order[: kept(repeat, searched=field.searched)]

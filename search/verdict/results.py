@@ -102,14 +102,14 @@ class Results:
         return enough and all(row.is_finished for row in explored)
 
     def raced_with(self, size: int) -> frozenset[int]:
-        """Return the sizes whose runs inform a size's race: those that its judged trials have stored.
+        """Return the sizes whose runs inform a size's race, as its judged trials stored them.
 
         So a size that is added later changes no race that has begun.
         """
         stored = next((row.raced_with for row in self.rows if row.judged and row.size == size and row.raced_with), ())
         return frozenset(stored or self.together or self.sizes) | {size}
 
-    def entrants(self, size: int) -> list[FreezingStrategy]:
+    def eligible(self, size: int) -> list[FreezingStrategy]:
         """Return the strategies that may race at a size, in order.
 
         They are what it has explored, or baselines and portfolio, and then what the other sizes found, nearest first.
@@ -122,7 +122,7 @@ class Results:
     def candidates(self, size: int) -> list[FreezingStrategy]:
         """Return the candidates once they are known; [] before."""
         needed = self.needed_confirm_trials(size)
-        return [one for one in self.entrants(size) if (one, 1) in needed]
+        return [one for one in self.eligible(size) if (one, 1) in needed]
 
     def confirmed(self, size: int) -> list[Row]:
         """Return the confirm trials of the size's present candidates; former candidates no longer count."""
@@ -143,7 +143,7 @@ class Results:
         if self.is_confirmed(size):
             return len(self.needed_confirm_trials(size))
         most = len(self.candidates(size)) or max(
-            len(self.entrants(size)), self.spec.search.trials * (size not in self.unexplored)
+            len(self.eligible(size)), self.spec.search.trials * (size not in self.unexplored)
         )
         repeats = range(1, self.spec.confirm.repeats + 1)
         return sum(min(most, kept(repeat, searched=size not in self.unexplored)) for repeat in repeats)
@@ -161,7 +161,7 @@ class Results:
     def whole_rounds(self, size: int) -> list[int]:
         """Return the confirm trials that each repeat takes, at most, if none has run."""
         is_searched = size not in self.unexplored
-        most = max(len(self.entrants(size)), self.spec.search.trials * is_searched)
+        most = max(len(self.eligible(size)), self.spec.search.trials * is_searched)
         return [min(most, kept(repeat, searched=is_searched)) for repeat in range(1, self.spec.confirm.repeats + 1)]
 
     def is_confirmed(self, size: int) -> bool:
@@ -179,7 +179,7 @@ class Results:
         )
 
     def _nothing_to_confirm(self, size: int) -> bool:
-        return self.spec.confirm.repeats == 0 or not self.entrants(size)
+        return self.spec.confirm.repeats == 0 or not self.eligible(size)
 
     def _course(self, size: int) -> Course:
         return self._race.get(size, Course())
@@ -190,13 +190,13 @@ class Results:
         return race({size: self._field(size, sizes) for size in sorted(sizes)}, repeats=self.spec.confirm.repeats)
 
     def _field(self, size: int, sizes: set[int]) -> Field:
-        families = {one: str(one.family(self.num_groups)) for one in self.entrants(size)}
+        families = {one: str(one.family(self.num_groups)) for one in self.eligible(size)}
         sign = self.metric.sign
         first = reversed(self.explored(size))  # of two trials of a strategy the first counts
         scores = {(row.strategy, 0): sign * value for row in first if (value := row.final_value) is not None}
         scores |= {place: sign * self._raced_score(row) for place, row in self.ended(size).items()}
         return Field(
-            entrants=families,
+            eligible=families,
             scores=scores,
             pooled=self.raced_with(size) & sizes,
             searched=size not in self.unexplored,
@@ -206,8 +206,8 @@ class Results:
     def _raced_score(self, row: Row) -> float:
         """Return what the race sees of a confirm trial; NaN where it failed.
 
-        Where too few labels are left to search by, and where a module of the user's own logs no score in validation,
-        that is the test score.
+        That is the test score where too few labels are left to search by. It is, too, where a module of the user's own
+        logs no score in validation.
         """
         test = row.test_score(self.metric)
         validated = None if row.size in self.unexplored else row.scores.get(self.metric.validated)

@@ -32,7 +32,7 @@ FEW = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """What a study chose at each size (a place in the table), and its cost: runs, and run equivalents."""
+    """Places in the table that a study chose, one a size; its cost in runs and run equivalents."""
 
     chosen: NDArray[np.int64]
     runs: Array

@@ -130,9 +130,9 @@ def simulate(rng: np.random.Generator, design: Design, learners: Learners, truth
 def confirm(study: Study, *, seed: int = 0) -> Judged:
     """Run the trials that the race needs, and judge as the product does."""
     scores = np.nanmean(study.outcomes, axis=1, dtype=float)
-    entrants, done = dict.fromkeys(range(scores.shape[1]), ""), dict[tuple[int, int], float]()
+    eligible, done = dict.fromkeys(range(scores.shape[1]), ""), dict[tuple[int, int], float]()
     while True:
-        field = Field(entrants=entrants, scores=done, pooled=(0,), searched=False)  # type: ignore[arg-type]
+        field = Field(eligible=eligible, scores=done, pooled=(0,), searched=False)  # type: ignore[arg-type]
         places = race({0: field}, repeats=study.design.repeats)[0].needed
         if places <= done.keys():
             break

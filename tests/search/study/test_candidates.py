@@ -56,7 +56,7 @@ def test_unexplored_size_races_what_the_others_found(location, spec):
     assert judge_all(results).keys() == {20, 40}
 
 
-def test_study_of_unexplored_sizes_alone_races_baselines_and_portfolio(location, spec):
+def test_unexplored_sizes_alone_race_baselines_and_portfolio(location, spec):
     """Without any size to explore nothing else is known."""
     results, claims = finished(location, spec, [20, 40], unexplored=[20, 40])
     assert all(claim.judged for claim in claims)

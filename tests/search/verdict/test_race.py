@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.verdict.race import KEPT, KEPT_UNEXPLORED, Field, kept, race
 
 MEANS = {number: 0.9 - 0.01 * number for number in range(14)}
-"""Fourteen entrants, the first the best."""
+"""Fourteen strategies, the first the best."""
 
 
 def value(size, number, repeat, *, spread=0.01, seed=0):
@@ -20,10 +20,10 @@ def value(size, number, repeat, *, spread=0.01, seed=0):
 
 
 def fields_of(sizes=(50, 100), *, done=None, families=3, explored=(), unexplored=(), pooled=None, **world):
-    """Return fields whose entrants have explored; done: runs ended so far, by size."""
+    """Return fields whose strategies have explored; done: runs ended so far, by size."""
     return {
         size: Field(
-            entrants={number: f"family {number % families}" for number in MEANS},
+            eligible={number: f"family {number % families}" for number in MEANS},
             scores={(number, 0): value(size, number, 0, **world) for number in MEANS if size not in unexplored}
             | (done or {}).get(size, {}),
             pooled=(pooled or {}).get(size, sizes),
@@ -118,13 +118,13 @@ def test_strategy_that_fails_runs_no_more():
 
 
 def test_race_without_entrants_needs_nothing():
-    nobody = {50: Field(entrants={}, scores={}, pooled=(50,))}
+    nobody = {50: Field(eligible={}, scores={}, pooled=(50,))}
     assert race(nobody, repeats=3)[50].needed == frozenset()
     assert race({}, repeats=3) == {}
 
 
 def test_race_where_nothing_is_known_runs_the_first_entrants():
-    """Of sizes that nothing has explored the order of the entrants decides."""
+    """Of sizes that nothing has explored the order of those that may run decides."""
     unknown = fields_of((50,), unexplored=(50,), families=1)
     assert race(unknown, repeats=1)[50].needed == {(number, 1) for number in MEANS}
     assert len(MEANS) < KEPT_UNEXPLORED[0]

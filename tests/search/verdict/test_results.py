@@ -169,7 +169,7 @@ def test_study_without_repeats_needs_no_confirm_trials(spec):
 # -- sizes that leave too few labels to search by ------------------------------------------------------------
 
 
-def test_unexplored_size_runs_baselines_portfolio_and_what_others_found(spec):
+def test_unexplored_size_runs_portfolio_and_what_others_found(spec):
     facts = {"unexplored": frozenset({80}), "baselines": BASELINES, "portfolio": PORTFOLIO}
     results = results_of(spec, together=frozenset({50, 80}), **facts)
     assert results.candidates(80) == [PROBE, FULL, OTHER_PROBE, THIRD_FULL, OTHER_FULL]
