@@ -36,7 +36,7 @@ def tpe(seed: int) -> BaseSampler:
 def phase(replay: Replay, *, pruner: str = "percentile") -> BasePruner:
     """Make the product's pruner."""
     spec = replay.spec.changed(search={"pruner": pruner})
-    return sampling.pruner(spec, num_groups=replay.table.num_groups, baselines=len(replay.baselines))
+    return sampling.pruner(spec, num_groups=replay.table.num_groups, first=len(replay.baselines))
 
 
 ENGINES = {
