@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 
 from search.errors import SpecError, StudyError
@@ -103,15 +103,18 @@ class Pace:
         return found
 
     def seconds(self, size: int, *, judged: bool) -> float | None:
-        """Return the seconds of a trial; None while none has run an epoch."""
+        """Return the seconds of a trial; None while none has run an epoch.
+
+        Before confirm trials have run, those take as long as the slower half of all: winners train more layers.
+        """
         times = self._times()
         own = [each for row, each in times if row.size == size and row.judged is judged]
-        whole = [each for row, each in times if row.size == size and (row.judged is judged or row.state == "COMPLETE")]
-        for some in (own, whole):
-            if len(some) >= FEW_TRIALS:
-                return mean(some)
+        if len(own) >= FEW_TRIALS:
+            return mean(own)
+        whole = [each for row, each in times if row.size == size and row.state == "COMPLETE"]
         scaled = [each * (size / row.size if self.per_label else 1.0) for row, each in times]
-        return mean(scaled) if scaled else None
+        some = sorted(whole if len(whole) >= FEW_TRIALS else scaled)
+        return mean(some[len(some) // 2 if judged else 0 :]) if some else None
 
     @property
     def progress(self) -> float:
@@ -186,7 +189,9 @@ class TimeLimit:
         least = min(most[0], max(len(results.baselines), 1)), min(most[1], LEAST_REPEATS)
         pace = {"workers": self.pace.at_once, "progress": self.pace.progress}
         passed, spare = now - self.limit.began, SPARE_SHARE * self.limit.seconds + SPARE_SECONDS
-        self._check_least(passed + seconds_of(least, work, **pace) + spare, results, least)
+        # Careful the other way: no limit is refused that may do.
+        fast = [replace(one, judge_seconds=min(one.judge_seconds, one.explore_seconds)) for one in work]
+        self._check_least(passed + seconds_of(least, fast, **pace) + spare, results, least)
         found = fitting(work, seconds=self.limit.seconds - spare - passed, least=least, most=most, **pace)
         return None if found == (results.spec.search.trials, results.spec.confirm.repeats) else found
 
@@ -229,9 +234,12 @@ class TimeLimit:
 
 
 def completed(results: Results, sizes: Sequence[Size]) -> Results:
-    """Return the results with the most repeats that have ended at all sizes."""
+    """Return the results with the budget that has ended at all sizes."""
+    numbers = [size for size in map(results.size, sizes) if size not in results.unexplored]
+    least = min((len(results.explored(size)) for size in numbers), default=results.spec.search.trials)
+    trials = max(results.spec.search.trials, least)
     for repeats in range(results.spec.confirm.repeats, 0, -1):
-        if (found := results.with_budget(results.spec.search.trials, repeats)).is_finished(sizes):
+        if (found := results.with_budget(trials, repeats)).is_finished(sizes):
             return found
     return results
 
