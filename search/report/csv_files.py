@@ -48,7 +48,8 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
 
     After labels were added, earlier verdicts follow the newest one; labels: those that its repeats drew from.
     score, low, high, expected_loss: in the metric's own unit; mean: that of its runs, uncorrected.
-    failed_to_train: runs without a finite score. A candidate with one is not judged.
+    failed_to_train: runs far below the candidate's best one. A candidate with one that has no finite score is not
+        judged, and those are counted.
     date: when the last of the size's judged trials ended, in UTC.
     gflops, seconds: of one run; the former is empty where the network's operations are unknown.
     """
@@ -70,7 +71,11 @@ def verdict_csv(results: Results, verdicts: Mapping[int, Verdict]) -> str:
             if strategy in judged:
                 candidate = judged[strategy]
                 known |= {name: getattr(candidate, name) for name in CANDIDATE_COLUMNS}
-                known |= {"status": status(verdict, candidate), "runs": candidate.repeats}
+                known |= {
+                    "status": status(verdict, candidate),
+                    "runs": candidate.repeats,
+                    "failed_to_train": candidate.failed_to_train,
+                }
             rows.append(known | origin)
     return _text(VERDICT_COLUMNS, ([row.get(name) for name in VERDICT_COLUMNS] for row in rows))
 

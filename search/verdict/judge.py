@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.verdict.cost import gflops
 from search.verdict.metric import Metric
 from search.verdict.race import LEAST_REPEATS
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, knows_examples, score_matrix
-from search.verdict.statistics import Comparison, compare, sharing, sole_winner
+from search.verdict.runs import compare_runs, judged_runs, knows_examples
+from search.verdict.statistics import Comparison, sharing
 from search.verdict.trivial import Trivial
 from strategies import FreezingStrategy
 
@@ -34,10 +35,10 @@ class Candidate:
     gflops: billions of operations that a run takes; None where they are unknown.
     seconds: its fastest run. Other work on the machine and a cache that is still empty only add to that.
     mean: of its runs, uncorrected.
-    contends: it may still be best.
-    as_good: it contends, and its observed mean is within the margin of the leader's.
+    contends: it may still be best, or its mean is within the margin of the leader's.
+    is_near: it contends, and its P(within the margin) is near the highest.
     repeats: how many it has run; one that can't win any more gets no more.
-    failed_to_train: how many of those did not train.
+    failed_to_train: runs far below its best one, see `search.verdict.runs.failed_to_train`.
     """
 
     family: str
@@ -52,7 +53,7 @@ class Candidate:
     expected_loss: float
     mean: float
     contends: bool
-    as_good: bool
+    is_near: bool
     repeats: int
     failed_to_train: int = 0
     gflops: float | None = None
@@ -70,10 +71,10 @@ class Verdict:
     repeats: the most that any candidate has run.
     candidates: the best of each family, the leader first, with the family's P(best).
     every_candidate: all of them, the leader first.
-    winner: the only family that contends, if that is certain, and if it beats the trivial predictor.
-    recommended: the cheapest contender whose observed mean is within the margin of the leader's. One that was
-        seen to be worse but may still be best is not taken: in replayed studies that would cost a point.
-        Those that beat the trivial predictor come first.
+    winner: the only family that contends, if it is certain to be better than each candidate of the others. It beats
+        the trivial predictor.
+    recommended: the cheapest contender whose P(within the margin) is near the highest. Those that beat the trivial
+        predictor come first.
     trivial: the best constant answer; None where its score is not stored.
     near_optimal: the contenders' strategies, and those that the search can't tell from its best one.
     failed: families whose candidate failed on a repeat, or has no finite score there; they are not judged.
@@ -158,31 +159,27 @@ def judge(results: Results, size: int) -> Verdict | None:
     paired = [rows for rows in runs.values() if rows is not None]
     if not paired:
         return None
-    scores = score_matrix(paired, metric)
-    # Its sign makes higher better. Its size is the leader's score where the margin is relative, else 1.
-    unit = metric.sign * (abs(np.nanmean(scores, axis=0).min()) or 1.0 if metric.relative else 1.0)
-    examples = ExampleScores.of(paired)
-    known = covariance_without_examples(paired, metric) if examples is None else examples.covariance()
-    found = compare(
-        scores / unit,
-        known / unit**2,
+    trivial = Trivial.of(max(paired, key=len), metric=metric, kind=results.kind)
+    found, failed, unit = compare_runs(
+        paired,
+        metric=metric,
+        trivial=trivial,
         margin=results.spec.confirm.margin,
         seed=size,
         sharing=sharing(size, labels=results.labels, crossed=results.cross_validated) if results.labels else 0.0,
-        run_covariance=None if examples is None else examples.covariance_of_runs() / unit**2,
+        crossed=results.cross_validated,
     )
-    every = _candidates(results, paired, found, unit)
+    repeats = max(map(len, paired))
+    every = _candidates(results, paired, found, unit, failed)
     families = _by_family(every)
-    trivial = Trivial.of(max(paired, key=len), metric=metric, kind=results.kind)
     # Too few repeats rule nothing out, and the cheapest of everything would be no advice.
-    recommended = every[0] if len(scores) < LEAST_REPEATS else _recommended(every, trivial, metric)
-    place = sole_winner(np.array([c.p_best for c in families]), np.array([c.contends for c in families]))
-    winner = None if place is None else families[place]
+    recommended = every[0] if repeats < LEAST_REPEATS else _recommended(every, trivial, metric)
+    winner = families[0] if found.leader_wins([rows[0].family for rows in paired]) else None
     if winner is not None and not all(_beats(c, trivial, metric) for c in (recommended, winner)):
         winner = None
     return Verdict(
         size=size,
-        repeats=len(scores),
+        repeats=repeats,
         candidates=families,
         every_candidate=every,
         winner=winner,
@@ -198,7 +195,7 @@ def judge(results: Results, size: int) -> Verdict | None:
 
 
 def _candidates(
-    results: Results, runs: Sequence[Sequence[Row]], found: Comparison, unit: float
+    results: Results, runs: Sequence[Sequence[Row]], found: Comparison, unit: float, failed: NDArray[np.int64]
 ) -> tuple[Candidate, ...]:
     """Return the candidates with their scores in the metric's own unit, the leader first."""
     metric = results.metric
@@ -213,10 +210,11 @@ def _candidates(
             p_within_margin=float(found.p_within_margin[i]), expected_loss=abs(unit) * float(found.expected_loss[i]),
             seconds=min((row.seconds for row in runs[i] if row.seconds is not None), default=0.0),
             mean=float(np.mean([row.test_score(metric) for row in runs[i]])),
-            contends=bool(found.contends[i]), as_good=bool(found.as_good[i]), repeats=len(runs[i]),
+            contends=bool(found.contends[i]), is_near=bool(found.is_near[i]), repeats=len(runs[i]),
+            failed_to_train=int(failed[i]),
             gflops=gflops(results, runs[i][0].strategy, runs[i][0].size),
         )
-        for i in np.argsort(-found.means, kind="stable")
+        for i in found.order
     )  # fmt: skip
 
 
@@ -270,14 +268,14 @@ def _beats(candidate: Candidate, trivial: Trivial | None, metric: Metric) -> boo
 
 
 def _recommended(candidates: Sequence[Candidate], trivial: Trivial | None, metric: Metric) -> Candidate:
-    """Return the cheapest as good as the leader.
+    """Return the cheapest of those most likely to be within the margin.
 
     Those that beat the best constant answer come first.
     """
     contenders = [c for c in candidates if c.contends]
     beating = [c for c in contenders if _beats(c, trivial, metric)]
-    as_good = [c for c in contenders if c.as_good]
-    return _cheapest([c for c in as_good if c in beating] or beating or as_good)
+    near = [c for c in contenders if c.is_near]
+    return _cheapest([c for c in near if c in beating] or beating or near)
 
 
 def _cheapest(contenders: Sequence[Candidate]) -> Candidate:

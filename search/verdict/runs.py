@@ -1,7 +1,7 @@
 """Judged runs of the candidates at a size, paired by repeat and by test example."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from math import isfinite
 
@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 from search.verdict.metric import Metric
 from search.verdict.results import Results
 from search.verdict.rows import Row
-from search.verdict.statistics import example_covariance, run_covariance
+from search.verdict.statistics import Comparison, compare
+from search.verdict.trivial import Trivial
+from search.verdict.variances import example_covariance, fold_variances, run_covariance
 from strategies import FreezingStrategy
 
 Array = NDArray[np.float64]
+
+FAR_BELOW = 7.0
+"""Spreads below its candidate's best run from which a run may have failed to train."""
+NORMAL_MEDIAN = 1.4826
+"""Standard deviation of normal numbers, in units of their median distance to the median."""
+LEAST_RUNS = 10
+"""Fewest runs whose usual spread is known."""
+LOST_SHARE = 1 / 3
+"""Least share of the best run's lead over guessing that a failed run lost."""
 
 
 def judged_runs(results: Results, size: int) -> dict[FreezingStrategy, list[Row] | None]:
@@ -35,6 +46,34 @@ def score_matrix(runs: Sequence[Sequence[Row]], metric: Metric) -> Array:
     for place, rows in enumerate(runs):
         scores[: len(rows), place] = [row.test_score(metric) for row in rows]
     return scores
+
+
+def failed_to_train(scores: Array, guess: Array | None) -> NDArray[np.bool_]:
+    """Return which runs lie so far below their candidate's best that they did not train.
+
+    That is `FAR_BELOW` times the usual spread of runs, and `LOST_SHARE` of what the best run has over guessing. The
+    spread is found from the median distance to a candidate's median run, which failed runs hardly change. None is
+    said to have failed where guessing is not known, or runs are fewer than `LEAST_RUNS`.
+
+    scores: (repeats, strategies); more is better; NaN where a strategy did not run.
+    guess: (repeats,) scores of the best constant answer; None where they are not known.
+    """
+    if guess is None or np.isfinite(scores).sum() < LEAST_RUNS:
+        return np.zeros(scores.shape, dtype=bool)
+    left = np.abs(scores - np.nanmedian(scores, axis=0))
+    varied = left[left > 0]
+    spread = NORMAL_MEDIAN * float(np.median(varied)) if len(varied) else 0.0
+    best = np.nanmax(scores, axis=0)
+    lost = best - scores
+    return np.asarray((lost > 0) & (lost > np.maximum(FAR_BELOW * spread, LOST_SHARE * (best - guess.mean()))))
+
+
+def floored(scores: Array, failed: NDArray[np.bool_], guess: Array | None) -> Array:
+    """Return scores in which no failed run is worse than guessing.
+
+    So a diverged one is no worse than others.
+    """
+    return scores if guess is None else np.where(failed, np.maximum(scores, guess[:, None]), scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,32 +107,46 @@ class ExampleScores:
                 if row.test_groups is not None:
                     groups[places] = row.test_groups
         found = cls(values=values, groups=None if (groups < 0).any() else groups)
-        several = found.groups is None or len(np.unique(found.groups[found.by_all])) > 1
-        return found if several and len(found._shared) else None
+        by_all = np.isfinite(values).any(axis=0).all(axis=1)
+        several = found.groups is None or len(np.unique(found.groups[by_all])) > 1
+        is_paired = (np.isfinite(values).all(axis=2).sum(axis=1) > 1).any()
+        return found if several and is_paired else None
 
     @property
-    def by_all(self) -> NDArray[np.int64]:
-        """The places of the examples that all strategies have tested."""
-        return np.flatnonzero(np.all(np.isfinite(self.values).any(axis=0), axis=1))
+    def is_crossed(self) -> bool:
+        """Repeats test examples of their own, in cross-validation."""
+        tested = np.isfinite(self.values).sum(axis=1)
+        return bool((tested[tested > 0] < self.values.shape[1]).any())
+
+    def without(self, failed: NDArray[np.bool_]) -> "ExampleScores":
+        """Return those of the other runs; failed: (repeats, strategies)."""
+        return replace(self, values=np.where(failed[:, None], np.nan, self.values))
 
     def covariance(self) -> Array:
         """Return the covariance (strategies, strategies) of mean scores over draws of the test examples.
 
-        An example's score is its mean over the repeats that tested it. Groups are drawn whole.
+        An example's score is its mean over the repeats that tested it. Groups are drawn whole. What a run's own noise
+        adds is left out where all repeats test the same examples: the variance between repeats has it already.
         """
         tested = np.isfinite(self.values)
-        means = np.where(tested, self.values, 0.0).sum(axis=0) / np.maximum(tested.sum(axis=0), 1)
-        by_all = self.by_all
-        return example_covariance(means[by_all], None if self.groups is None else self.groups[by_all])
+        counts = tested.sum(axis=0)
+        means = np.where(tested, self.values, 0.0).sum(axis=0) / np.where(counts > 0, counts, np.nan)
+        known = np.flatnonzero(counts.any(axis=1))
+        found = example_covariance(means[known], None if self.groups is None else self.groups[known])
+        if self.is_crossed:
+            return found
+        repeats = tested.any(axis=1).sum(axis=0)
+        return np.asarray(found - run_covariance(self.values, self.groups) / np.maximum(repeats[:, None], repeats))
 
-    def covariance_of_runs(self) -> Array:
-        """Return the covariance that test examples add to the scores of one repeat."""
-        return run_covariance(self.values[self._shared], self.groups)
+    def run_variances(self) -> Array:
+        """Return the variances (strategies,) that test examples add to the score of one repeat.
 
-    @property
-    def _shared(self) -> NDArray[np.int64]:
-        """The repeats in which all strategies have tested the same examples, at least two."""
-        return np.flatnonzero(np.isfinite(self.values).all(axis=2).sum(axis=1) > 1)
+        With a test set that all repeats share that is the noise of each run on each example. In cross-validation, where
+        each repeat has a fold of its own, all that examples add.
+        """
+        if self.is_crossed:
+            return fold_variances(self.values, self.groups)
+        return np.diag(run_covariance(self.values, self.groups))
 
 
 def knows_examples(runs: Sequence[Sequence[Row]], metric: Metric) -> bool:
@@ -125,3 +178,37 @@ def covariance_without_examples(runs: Sequence[Sequence[Row]], metric: Metric) -
 def _tested(row: Row) -> NDArray[np.int64]:
     assert row.example_scores is not None
     return np.arange(len(row.example_scores)) if row.tested is None else row.tested
+
+
+def compare_runs(
+    runs: Sequence[Sequence[Row]],
+    *,
+    metric: Metric,
+    trivial: Trivial | None,
+    margin: float,
+    seed: int,
+    sharing: float,
+    crossed: bool,
+) -> tuple[Comparison, NDArray[np.int64], float]:
+    """Return a comparison, how many runs of each failed to train, and the comparison's unit.
+
+    Its sign makes higher better. Its size is the leader's score where the margin is relative, else 1.
+    """
+    scores = score_matrix(runs, metric)
+    unit = metric.sign * (abs(np.nanmean(scores, axis=0).min()) or 1.0 if metric.relative else 1.0)
+    guess = None if trivial is None else np.array(trivial.scores) / unit
+    failed = failed_to_train(scores / unit, guess)
+    examples = ExampleScores.of(runs)
+    examples = None if examples is None else examples.without(failed)
+    known = covariance_without_examples(runs, metric) if examples is None else examples.covariance()
+    found = compare(
+        floored(scores / unit, failed, guess),
+        known / unit**2,
+        margin=margin,
+        seed=seed,
+        sharing=sharing,
+        failed=failed,
+        run_variances=None if examples is None else examples.run_variances() / unit**2,
+        crossed=crossed,
+    )
+    return found, failed.sum(axis=0), unit

@@ -6,25 +6,36 @@ Scores have intervals, as rliable asks for where runs are few (Agarwal et al., 2
 arxiv.org/abs/2108.13264).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
+from search.verdict.posterior import Effects, drawn, failures
 from search.verdict.race import LEAST_REPEATS
-from search.verdict.variances import covariance_of_mean, draws_share, moderated, summed
+from search.verdict.variances import draws_share
 
 Array = NDArray[np.float64]
 
 RULED_OUT_BELOW = 0.05
 """A strategy outside the margin is ruled out if its P(best) is smaller."""
-CERTAIN = 0.975
-"""Least P(best) of a winner: 0.95 would name a false one one time in ten."""
+CERTAIN = 0.9775
+"""Least P(better) of a winner, against each other strategy.
+
+Of two alike strategies it names one in 3 to 5 % of studies, of more in fewer: an intersection-union test (Berger,
+1982, doi:10.1080/00401706.1982.10487790).
+"""
+NEAR_HIGHEST = 0.9
+"""Least P(within the margin) of the recommended strategy, as a share of the highest."""
+KEPT_DISTANCE = 0.25
+"""Least share of its distance to the next better one that a score keeps."""
+LEADER_WEIGHT = 4.0
+"""Weight of the leader's corrected score where it would change places with others."""
 INTERVAL = 0.90
 SEED_SHARE = 0.25
 """Variance of scores by the seed, in units of that by fresh draws of labels."""
-PRIOR_EXAMPLES = 20
-"""Test examples that the usual variance of an example's score is worth."""
 DRAWS = 20_000
 
 
@@ -32,35 +43,45 @@ DRAWS = 20_000
 class Comparison:
     """Strategies compared: arrays (strategies,); more is better, in the unit of the margin.
 
-    means: observed over the repeats.
+    leader: the best observed of those that have run all repeats.
+    means: observed over the repeats; of one that was closed the leader's mean and its distance to it.
     scores, low, high: the means and their 90 % intervals, without the winner's curse.
-    contends: the strategy may still be best.
-    as_good: it contends, and its observed mean is within the margin of the leader's. The corrected score would not do:
-        without the winner's curse many come near that were seen to be worse.
+    contends: the strategy may still be best, or its observed mean is within the margin of the leader's.
+    is_near: it contends, and P(within the margin) is near the highest: the cheapest of those is recommended.
+    p_behind: the probability that it is worse than the leader.
     p_within_margin: the probability that it is within the margin of the best.
     expected_loss: its mean distance to the best.
     """
 
+    leader: int
     means: Array
     scores: Array
     low: Array
     high: Array
     p_best: Array
+    p_behind: Array
     contends: NDArray[np.bool_]
-    as_good: NDArray[np.bool_]
+    is_near: NDArray[np.bool_]
     p_within_margin: Array
     expected_loss: Array
 
     @property
+    def order(self) -> list[int]:
+        """The leader, then the others by their observed means."""
+        return _order(self.means, self.leader)
+
+    @property
     def winner(self) -> int | None:
-        """The only contender among several strategies, if it is certain to be the best."""
-        return sole_winner(self.p_best, self.contends)
+        """The leader, if no other contends and it is certain to be better than each."""
+        return self.leader if self.leader_wins(range(len(self.means))) else None
 
+    def leader_wins(self, families: Sequence[object]) -> bool:
+        """Check that the leader is certain to be better than each other family's strategies.
 
-def sole_winner(p_best: Array, contends: NDArray[np.bool_]) -> int | None:
-    """Return the only contender of several strategies, or families, if its P(best) is certain enough."""
-    is_alone = contends.sum() == 1 and len(contends) > 1
-    return int(contends.argmax()) if is_alone and p_best[contends][0] >= CERTAIN else None
+        families: each strategy's.
+        """
+        others = [place for place, family in enumerate(families) if family != families[self.leader]]
+        return bool(others) and not self.contends[others].any() and bool((self.p_behind[others] >= CERTAIN).all())
 
 
 def sharing(trained: int, *, labels: int, crossed: bool = False) -> float:
@@ -92,119 +113,82 @@ def compare(
     margin: float,
     seed: int,
     sharing: float = 0.0,
-    run_covariance: Array | None = None,
+    failed: NDArray[np.bool_] | None = None,
+    run_variances: Array | None = None,
+    crossed: bool = False,
     draws: int = DRAWS,
 ) -> Comparison:
     """Compare strategies by their scores on repeats; more is better.
 
-    scores: (repeats, strategies); NaN from where a strategy was closed.
+    scores: (repeats, strategies); NaN from where a strategy was closed, after any number of repeats.
     test_covariance: (strategies, strategies), of the mean scores over draws of the test set.
     margin: the half-width of the region of practical equivalence.
     sharing: as `sharing` returns it; 0 for repeats that share no labels.
-    run_covariance: as `run_covariance` returns it. With it the winner's curse is not overestimated.
+    failed: (repeats, strategies), the runs that failed to train.
+    run_variances: (strategies,) what test examples add to a repeat's score; None where it is not known. Repeats share
+        none of it.
+    crossed: by cross-validation. Then the test covariance has it again, and the winner's curse is not that large.
     """
-    drawn, means = _drawn(scores, test_covariance, seed=seed, sharing=sharing, draws=draws)
-    fair = drawn
-    if run_covariance is not None:
-        share = draws_share(scores, run_covariance)
-        fair, _ = _drawn(scores, test_covariance, seed=seed, sharing=sharing, draws=draws, share=share)
-    p_best = probability_best(drawn)
-    corrected = np.minimum(means, means.max() - _selection_bias(fair, means, repeats=len(scores)))
+    failed = np.zeros(scores.shape, dtype=bool) if failed is None else failed
+    effects = Effects.of(scores, failed)
+    lost, usually_lost = failures(effects, scores, failed, seed=seed, draws=draws)
+    share = 1.0 if run_variances is None else draws_share(scores, run_variances)
+    samples = drawn(effects, test_covariance, seed=seed, draws=draws, sharing=share * sharing) - lost
+    fair = samples
+    if crossed and share < 1:
+        fair = drawn(effects, test_covariance, seed=seed, draws=draws, sharing=sharing, share=share) - lost
+    leader, means, centre = effects.leader, effects.observed, effects.means - usually_lost
+    corrected = means if len(scores) < LEAST_REPEATS else _corrected(fair, centre, means, leader)
     # Each interval moves with its corrected score.
-    low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + corrected - means
-    contends = contending(corrected, p_best, margin=margin, repeats=len(scores))
+    low, high = np.quantile(samples, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0) + corrected - centre
     behind = fair.max(axis=1, keepdims=True) - fair
+    p_best, near = probability_best(samples), (behind <= margin + 1e-9).mean(axis=0)
+    contends = contending(means, p_best, leader=leader, margin=margin, repeats=len(scores))
     return Comparison(
+        leader=leader,
         means=means,
         scores=corrected,
         low=low,
         high=high,
         p_best=p_best,
+        p_behind=(samples < samples[:, [leader]]).mean(axis=0),
         contends=contends,
-        as_good=contends & (means.max() - means <= margin + 1e-9),
-        p_within_margin=(behind <= margin + 1e-9).mean(axis=0),
+        is_near=contends & (near >= NEAR_HIGHEST * near[contends].max()),
+        p_within_margin=near,
         expected_loss=behind.mean(axis=0),
     )
 
 
-def _drawn(
-    scores: Array, test_covariance: Array, *, seed: int, sharing: float, draws: int, share: float = 1.0
-) -> tuple[Array, Array]:
-    """Return draws of all mean scores (draws, strategies), and the means (strategies,).
+def _order(means: Array, leader: int) -> list[int]:
+    return [leader, *(int(place) for place in np.argsort(-means, kind="stable") if place != leader)]
 
-    Strategies with all repeats are compared on all. One that was closed early is compared with their leader on the
-    repeats that both have run. Its mean is the leader's plus their mean difference there, so that repeats that were
-    easy for all give it nothing.
+
+def _corrected(draws: Array, centre: Array, means: Array, leader: int) -> Array:
+    """Return the means without the winner's curse, in the order of the observed ones.
+
+    The parametric bootstrap tells the curse of each rank (Cawley & Talbot, 2010; Simon & Simon, 2013,
+    doi:10.1002/sim.5835). That is by how much the one at a rank in a draw exceeds its own mean, on average. The first
+    ones are too good, the last ones too bad. Where that would turn an order round, isotonic regression makes them
+    equal but for `KEPT_DISTANCE`. Of them, those that vary little move little, and so does the leader.
     """
-    lengths = np.isfinite(scores).sum(axis=0)
-    whole, means = np.flatnonzero(lengths == len(scores)), scores.mean(axis=0)
-
-    def joint(rows: int, places: NDArray[np.int64], seed: int | list[int]) -> Array:
-        covariance = test_covariance[np.ix_(places, places)]
-        return resample(scores[:rows, places], covariance, seed=seed, sharing=sharing, draws=draws, share=share)
-
-    drawn = np.empty((draws, len(lengths)))
-    drawn[:, whole] = joint(len(scores), whole, seed)
-    leader = whole[means[whole].argmax()]
-    for other in np.flatnonzero(lengths < len(scores)):
-        both = joint(lengths[other], np.array([leader, other]), [seed, int(other)])
-        means[other] = means[leader] + (scores[: lengths[other], other] - scores[: lengths[other], leader]).mean()
-        drawn[:, other] = drawn[:, leader] + both[:, 1] - both[:, 0]
-    return drawn, means
-
-
-def resample(
-    scores: Array,
-    test_covariance: Array | None,
-    *,
-    seed: int | list[int],
-    sharing: float = 0.0,
-    share: float = 1.0,
-    draws: int = DRAWS,
-) -> Array:
-    """Draw from the posterior of the mean scores: (draws, strategies), paired over strategies.
-
-    Two things vary: which examples were labelled (the repeat), and which are tested. The bootstrap of 5-10 repeats
-    covers 77-85 % at a nominal 90 %. So repeats are drawn from the multivariate t of their covariance with
-    (repeats - 1) degrees of freedom, and what `moderated` adds. For a pair of strategies that is the paired t-test.
-    Test examples are many, and drawn from the normal. As in the pigeonhole bootstrap (Owen, 2007,
-    doi:10.1214/07-AOAS122) their interaction counts twice, which errs towards caution.
-
-    scores: (repeats, strategies); more is better.
-    test_covariance: (strategies, strategies), of the mean scores over draws of the test set; None leaves it out.
-    sharing: as `sharing` returns it.
-    share: the part of the variance between repeats that is drawn.
-    """
-    rng = np.random.default_rng(seed)
-    repeats = len(scores)
-    result = np.repeat(scores.mean(axis=0, keepdims=True), draws, axis=0)
-    if repeats > 1:
-        centred, freedom = moderated(scores - scores.mean(axis=0))
-        centred *= np.sqrt(share * (1 / repeats + sharing) / (repeats - 1))
-        stretch = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1)))
-        # Mixtures of the repeats' own deviations have their covariance, and no strategy's spread can blur another's.
-        result += stretch * (rng.standard_normal((draws, repeats)) @ centred)
-    if test_covariance is not None:
-        result += _normal(test_covariance, draws, rng)
-    return result
-
-
-def _selection_bias(draws: Array, means: Array, *, repeats: int) -> float:
-    """Return the winner's curse: the excess of the leader's mean (Cawley & Talbot, 2010).
-
-    The parametric bootstrap (Efron & Tibshirani, 1993) estimates it: by how much the leader of a draw exceeds its own
-    mean, on average. A leader that varies less than the others has less of it, by its share in the variance of their
-    gap. Below `LEAST_REPEATS` the tails of the draws are too heavy for an estimate: 0.
-    """
-    if repeats < LEAST_REPEATS:
-        return 0.0
-    bias = float((draws.max(axis=1) - means[draws.argmax(axis=1)]).mean())
-    # Twice the share is 1 where all vary alike.
-    return max(bias * 2 * _share(draws, int(means.argmax())), 0.0)
+    ranked = np.argsort(-draws, axis=1, kind="stable")
+    excess = (np.take_along_axis(draws, ranked, axis=1) - centre[ranked]).mean(axis=0)
+    corrected = np.empty_like(centre)
+    corrected[np.argsort(-centre, kind="stable")] = np.sort(centre)[::-1] - excess
+    corrected[leader] = centre[leader] - max(excess[0], 0.0) * min(2 * _share(draws, leader), 1.0)
+    order = _order(means, leader)
+    kept = KEPT_DISTANCE * np.cumsum(np.maximum(-np.diff(centre[order], prepend=centre[leader]), 0.0))
+    precision = 1 / np.maximum(draws.var(axis=0)[order], 1e-30)
+    weights = np.maximum(precision / precision.max(), 1e-9) * np.where(np.arange(len(order)) == 0, LEADER_WEIGHT, 1.0)
+    corrected[order] = isotonic_regression(corrected[order] + kept, weights=weights, increasing=False).x - kept
+    return corrected
 
 
 def _share(draws: Array, leader: int) -> float:
-    """Return the leader's share (0-1) in the variance of its gap to the best other."""
+    """Return the leader's share (0-1) in the variance of its gap to the best other.
+
+    A leader that varies less than the others has less of the curse: where its share is below a half.
+    """
     if draws.shape[1] == 1:
         return 0.0
     gap = draws[:, leader] - np.delete(draws, leader, axis=1).max(axis=1)
@@ -218,57 +202,8 @@ def probability_best(draws: Array) -> Array:
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def contending(scores: Array, p_best: Array, *, margin: float, repeats: int) -> NDArray[np.bool_]:
+def contending(means: Array, p_best: Array, *, leader: int, margin: float, repeats: int) -> NDArray[np.bool_]:
     """Return which strategies may still be best, by P(best) or by the margin."""
     if repeats < LEAST_REPEATS:
-        return np.ones(len(scores), dtype=bool)
-    return np.asarray((p_best >= RULED_OUT_BELOW) | (scores.max() - scores <= margin + 1e-9))
-
-
-def example_covariance(scores: Array, groups: NDArray[np.int64] | None = None) -> Array:
-    """Return the covariance (strategies, strategies) of mean scores over test sets.
-
-    With groups it is robust to clusters (Liang & Zeger, 1986, doi:10.1093/biomet/73.1.13): deviations are summed
-    within a group, and groups are resampled whole. A strategy that leads on 16 to 50 test examples seems to vary less
-    than it does: it has few errors there. So a smaller variance is drawn towards the lower median of all, which is
-    worth `PRIOR_EXAMPLES`. And all are those of Student's t.
-
-    scores: (examples, strategies), each example's mean over the repeats that tested it.
-    groups: (examples,) integers; None: each example on its own.
-    """
-    deviations = summed(scores - scores.mean(axis=0), groups)
-    found, count = covariance_of_mean(deviations, len(scores)), len(deviations)
-    own = np.diag(found) + np.square(deviations).max(axis=0) / len(scores) ** 2
-    usual = np.quantile(own, 0.5, method="lower")
-    wider = np.maximum(own, (count * own + PRIOR_EXAMPLES * usual) / (count + PRIOR_EXAMPLES))
-    scale = np.sqrt(wider / np.where(own > 0, np.diag(found), 1.0))
-    return np.asarray(found * np.outer(scale, scale) + np.diag(np.where(own > 0, 0.0, wider)))
-
-
-def run_covariance(runs: Array, groups: NDArray[np.int64] | None = None) -> Array:
-    """Return the covariance (strategies, strategies) that test examples add to the scores of one repeat.
-
-    With a test set that all repeats share that is the noise of each run on each example. In cross-validation, where
-    each repeat has a fold of its own, all that examples add.
-
-    runs: (repeats, examples, strategies) scores; NaN where a repeat did not test the example.
-    groups: (examples,) integers; None: each example on its own.
-    """
-    tested: NDArray[np.bool_] = np.asarray(np.isfinite(runs).all(axis=2))
-    is_shared = bool(tested.all())
-    left = runs - runs.mean(axis=0) if is_shared else runs
-    noise = np.zeros((runs.shape[2],) * 2)
-    for repeat, places in enumerate(map(np.flatnonzero, tested)):
-        own = left[repeat, places]
-        noise += covariance_of_mean(
-            summed(own - own.mean(axis=0), None if groups is None else groups[places]), len(own)
-        )
-    return noise / (max(len(runs) - 1, 1) if is_shared else len(runs))
-
-
-def _normal(covariance: Array, draws: int, rng: np.random.Generator) -> Array:
-    spreads = np.sqrt(np.diag(covariance))
-    scale = np.where(spreads > 0, spreads, 1.0)  # as correlations, so that a huge variance does not blur a small one
-    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.asarray(scale * (rng.standard_normal((draws, len(values))) @ root.T))
+        return np.ones(len(means), dtype=bool)
+    return np.asarray((p_best >= RULED_OUT_BELOW) | (means[leader] - means <= margin + 1e-9))

@@ -30,12 +30,17 @@ class Trivial:
     """The best constant answer to the test examples.
 
     guess: its name in sentences.
-    score: a mean over repeats, in the metric's own unit.
+    scores: of the repeats, in the metric's own unit.
     """
 
     guess: str
-    score: float
+    scores: tuple[float, ...]
     metric: Metric
+
+    @property
+    def score(self) -> float:
+        """The mean over repeats."""
+        return float(np.mean(self.scores))
 
     @classmethod
     def of(cls, rows: Sequence[Row], *, metric: Metric, kind: str) -> "Trivial | None":
@@ -44,7 +49,7 @@ class Trivial:
         known = [score for score in scores if score is not None and isfinite(score)]
         if not known or len(known) < len(scores):
             return None
-        return cls(guess=guess(metric, kind), score=float(np.mean(known)), metric=metric)
+        return cls(guess=guess(metric, kind), scores=tuple(known), metric=metric)
 
     def is_below(self, score: float) -> bool:
         """Check that a score is better."""

@@ -7,6 +7,9 @@ import typer
 from rich.console import Console
 
 REPORTS = {
+    "power": ("false winners, and how often a true lead is found", 300),
+    "collapse": ("the leader's interval where some runs fail to train", 300),
+    "raced": ("studies whose race stops candidates early, by labels that were not drawn", 200),
     "coverage": ("intervals, verdicts and scores against the truth", 300),
     "ways": ("a held-out fifth beside cross-validation, by the labels in all", 150),
     "explored": ("by how much cross-validation favours what was explored on its labels", 300),

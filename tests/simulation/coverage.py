@@ -6,7 +6,8 @@ from itertools import product
 import numpy as np
 from rich.table import Table as Text
 
-from tests.simulation.study import MARGIN, WAYS, Design, Judged, confirm, simulate
+from tests.simulation.spreads import MARGIN
+from tests.simulation.study import WAYS, Design, Judged, confirm, simulate
 from tests.simulation.world import STRATEGIES, truth
 
 LABELS = (80, 120, 250, 1000)

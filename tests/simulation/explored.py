@@ -13,12 +13,12 @@ from operator import add
 import numpy as np
 from rich.table import Table as Text
 
-from tests.simulation.study import Design, outcomes_of, splits
+from tests.simulation.study import MAX_UNDRAWN, Design, outcomes_of, splits
 from tests.simulation.world import Array, Learners, draw, learner, train, truth
 
 EXPLORED = 24
-MAX_UNDRAWN = 400
-"""Most labels that validate while exploring."""
+
+
 LABELS = (80, 120, 250, 500, 700, 1000)
 SHARES = (0.1, 0.5, 1.0)
 KINDS = {"quick to learn": (50, 40), "slow": (60, 100), "held to their heads": (35, 1000)}

@@ -5,14 +5,15 @@ cross-validation: repeat r is fold r mod K of shuffle r div K.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.verdict.race import Field, race
-from search.verdict.statistics import Comparison, compare, example_covariance, run_covariance, sharing
+from search.verdict.statistics import Comparison, sharing
+from tests.simulation.spreads import judged
 from tests.simulation.world import Array, Examples, Learners, accuracy, draw, train
 
 Places = NDArray[np.int64]
@@ -21,10 +22,10 @@ WAYS: tuple[Way, ...] = ("held out", "given", "crossed")
 HELD_OUT_SHARE = 0.2
 GIVEN_EXAMPLES = 2000
 FOLDS = 5
+MIN_UNDRAWN, MAX_UNDRAWN = 50, 400
+"""Examples that validate a run: as many as the labels that it did not draw, within these."""
 SEEDS_OF_ALL = 30
 """Runs on all labels whose mean is the truth for these labels."""
-MARGIN = 0.01
-DRAWS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,13 @@ class Study:
 
     truth: (strategies,) mean accuracy over draws from the world; for these labels where a repeat trains on all.
     outcomes: (repeats, examples, strategies); NaN where a repeat did not test the example.
+    validated: (1 + repeats, strategies) accuracy on examples neither trained on nor tested; the first explores.
     """
 
     design: Design
     truth: Array
     outcomes: NDArray[np.float32]
+    validated: Array
 
     @property
     def plain(self) -> Array:
@@ -73,18 +76,22 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judged:
-    """A study beside its verdict. Strategies are in the order of their cost, the cheapest first."""
+    """A study beside its verdict.
+
+    Strategies are those that raced, in the order of their cost, the cheapest first; lengths: repeats that each has run.
+    """
 
     study: Study
     found: Comparison
+    lengths: Places
 
     @property
     def leader(self) -> int:
-        return int(self.found.means.argmax())
+        return self.found.leader
 
     @property
     def recommended(self) -> int:
-        return int(self.found.as_good.argmax())
+        return int(self.found.is_near.argmax())
 
 
 def splits(rng: np.random.Generator, design: Design, repeats: int) -> Iterator[tuple[Places, Places]]:
@@ -124,29 +131,30 @@ def simulate(rng: np.random.Generator, design: Design, learners: Learners, truth
     for repeat, own in enumerate(places):
         outcomes[repeat, own] = outcomes_of(heads[repeat], examples.at(own))
     first = 0 if design.way == "crossed" else design.pool
-    return Study(design=design, truth=truth, outcomes=outcomes[:, first:])
+    undrawn = min(max(MIN_UNDRAWN, design.labels - design.size), MAX_UNDRAWN)
+    explored = train(rng, learners, examples.at(np.array([next(splits(rng, design, 1))[0]])))
+    validated = np.array([outcomes_of(own, draw(rng, undrawn)).mean(axis=0) for own in [*explored, *heads]])
+    return Study(design=design, truth=truth, outcomes=outcomes[:, first:], validated=validated)
 
 
-def confirm(study: Study, *, seed: int = 0) -> Judged:
-    """Run the trials that the race needs, and judge as the product does."""
-    scores = np.nanmean(study.outcomes, axis=1, dtype=float)
+def confirm(study: Study, *, seed: int = 0, by_tests: bool = True) -> Judged:
+    """Run the trials that the race needs, and judge as the product does.
+
+    by_tests: the race reads test scores, as where too few labels are undrawn; else it validates, and has explored.
+    """
+    scores = study.validated
+    if by_tests:
+        scores = np.concatenate([scores[:1], np.nanmean(study.outcomes, axis=1, dtype=float)])
     eligible, done = dict.fromkeys(range(scores.shape[1]), ""), dict[tuple[int, int], float]()
+    explored = {} if by_tests else {(number, 0): scores[0, number] for number in eligible}
     while True:
-        field = Field(eligible=eligible, scores=done, pooled=(0,), searched=False)  # type: ignore[arg-type]
+        field = Field(eligible=eligible, scores=explored | done, pooled=(0,), searched=not by_tests)  # type: ignore[arg-type]
         places = race({0: field}, repeats=study.design.repeats)[0].needed
         if places <= done.keys():
             break
-        done = {(number, repeat): scores[repeat - 1, number] for number, repeat in places}  # type: ignore[index]
-    lengths = np.bincount([number for number, _ in done])
-    seen = np.where(np.arange(lengths.max())[:, None] < lengths, scores[: lengths.max()], np.nan)
-    means = [np.nanmean(study.outcomes[:length, :, number], axis=0) for number, length in enumerate(lengths)]
-    found = compare(
-        seen,
-        example_covariance(np.array(means, dtype=float).T),
-        margin=MARGIN,
-        seed=seed,
-        sharing=study.design.sharing,
-        run_covariance=run_covariance(study.outcomes[: lengths.min()].astype(float)),
-        draws=DRAWS,
-    )
-    return Judged(study=study, found=found)
+        done = {(number, repeat): scores[repeat, number] for number, repeat in places}  # type: ignore[index]
+    lengths = np.bincount([number for number, _ in done], minlength=len(eligible))
+    run = np.flatnonzero(lengths)
+    found = judged(study.outcomes[:, :, run], lengths[run], seed=seed, guess=0.5, sharing=study.design.sharing)
+    study = replace(study, truth=study.truth[run], outcomes=study.outcomes[:, :, run])
+    return Judged(study=study, found=found, lengths=lengths[run])

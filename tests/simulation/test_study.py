@@ -40,5 +40,5 @@ def test_confirm_judges_all_strategies(way):
     judged = confirm(study)
     assert study.outcomes.shape[1] == {"held out": 24, "given": GIVEN_EXAMPLES, "crossed": 120}[way]
     assert np.isfinite([judged.found.low, judged.found.high]).all()
-    assert judged.found.means.argmax() == judged.leader
-    assert judged.found.as_good[judged.recommended]
+    assert judged.found.leader == judged.leader
+    assert judged.found.is_near[judged.recommended]

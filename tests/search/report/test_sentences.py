@@ -61,7 +61,7 @@ def test_a_lazy_way_that_is_recommended_loses_nothing_more():
 def test_sizes_without_advice_say_why():
     few, guessing = (
         judged(50, repeats=2),
-        judged(100, trivial=Trivial(guess="x", score=0.95, metric=METRICS["accuracy"])),
+        judged(100, trivial=Trivial(guess="x", scores=(0.95,), metric=METRICS["accuracy"])),
     )
     found = answers(RESULTS, {50: few, 100: guessing, 200: judged(200)})
     assert [one.advice for one in found[:2]] == [few.sentence, guessing.sentence]

@@ -140,7 +140,7 @@ def test_what_is_near_guessing_is_named_at_the_edge():
     v = verdict(50, [0.5, 0.4, 0.1])
     far = replace(v.candidates[2], score=0.13, low=0.1, high=0.2, mean=0.13)
     every = (*v.candidates[:2], far)
-    v = replace(v, candidates=every, every_candidate=every, trivial=Trivial(guess="x", score=0.1, metric=v.metric))
+    v = replace(v, candidates=every, every_candidate=every, trivial=Trivial(guess="x", scores=(0.1,), metric=v.metric))
     figure = winners.scores({50: v})
     low, high = figure.layout.yaxis.range
     ends = [100 * end for c in every[:2] for end in (c.low, c.high)]

@@ -18,7 +18,7 @@ from search.verdict.load import load_results
 from search.verdict.predictions import save_predictions, with_example_scores
 from search.verdict.results import Results
 from search.verdict.runs import ExampleScores
-from search.verdict.statistics import example_covariance
+from search.verdict.variances import example_covariance
 from strategies import FreezingStrategy
 from tests.search.verdict.rows import row
 

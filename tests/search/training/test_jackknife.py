@@ -11,8 +11,7 @@ from search.training.jackknife import MAX_BLOCKS, MAX_NUMBERS, MIN_BLOCKS, pseud
 from search.training.scoring import evaluate, score
 from search.verdict.judge import NORMAL_90
 from search.verdict.metric import METRICS
-from search.verdict.statistics import example_covariance
-from search.verdict.variances import covariance_of_mean, summed
+from search.verdict.variances import covariance_of_mean, example_covariance, summed
 
 
 def normal(*shape, seed=0):

@@ -21,6 +21,6 @@ def candidate(family, score, **more):
     fields = {
         "strategy": FreezingStrategy(freeze_depth=0), "baseline": False, "low": 0.9 * score, "high": 1.05 * score,
         "p_best": 0.5, "seconds": 1.0, "p_within_margin": 0.9, "expected_loss": 0.01, "mean": score, "contends": True,
-        "as_good": True, "repeats": 5,
+        "is_near": True, "repeats": 5,
     }  # fmt: skip
     return Candidate(family=family, score=score, **{**fields, **more})

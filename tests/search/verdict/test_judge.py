@@ -8,6 +8,7 @@ import pytest
 from search.spec.study_spec import StudySpec
 from search.storage.location import OUT, StudyLocation
 from search.verdict.judge import _cheapest, judge
+from search.verdict.race import Course
 from search.verdict.results import Results
 from strategies import FreezingStrategy
 from tests.search.verdict.rows import GROUPS, candidate, row
@@ -169,14 +170,53 @@ def test_judge_takes_the_cost_of_the_fastest_run():
     assert sorted(c.seconds for c in judged.candidates) == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(("behind", "recommended"), [(0.005, "linear probing"), (0.15, "partial freezing")])
-def test_judge_does_not_recommend_what_was_seen_to_be_worse(behind, recommended):
-    # By repeats alone: their noise is so large that none is ruled out.
-    noise = np.random.default_rng(6).normal(scale=0.3, size=(5, 3, 1))
-    errors = np.array([1 + behind, 1, 1.001])[:, None] + noise - noise.mean(axis=0) + np.zeros(40)
+@pytest.mark.parametrize(
+    ("behind", "noise", "recommended"), [(0.002, 0.005, "linear probing"), (0.15, 0.3, "partial freezing")]
+)
+def test_judge_recommends_the_cheapest_near_the_best(behind, noise, recommended):
+    # By repeats alone: none of them is ruled out, but one may be too far behind to be taken for its cost.
+    own = np.random.default_rng(6).normal(scale=noise, size=(5, 3, 1))
+    errors = np.array([1 + behind, 1, 1.001])[:, None] + own - own.mean(axis=0) + np.zeros(40)
     verdict = judge(regression(errors), 50)
     assert len(verdict.contenders) == 3
     assert verdict.recommended.family == recommended
+    assert verdict.recommended.is_near
+
+
+def test_judge_tells_runs_that_failed_to_train():
+    """Its score is not ruined by one, and it is told."""
+    errors = squared_errors(np.random.default_rng(9), truth=[0.3, 0.31, 0.5])
+    plain = judge(regression(errors), 50)
+    assert {c.failed_to_train for c in plain.every_candidate} == {0}
+    errors[2, 1] = 1e9
+    results = regression(errors)
+    rows = tuple(replace(row, test_trivial=1.0) if row.judged else row for row in results.rows)
+    verdict = judge(replace(results, rows=rows), 50)
+    told = {c.strategy: c for c in verdict.every_candidate}
+    assert [told[one].failed_to_train for one in STRATEGIES[:3]] == [0, 1, 0]
+    assert told[STRATEGIES[1]].score < 1, "guessing has 1"
+    assert told[STRATEGIES[1]].mean > 1e8, "as it was observed"
+    assert {c.strategy for c in verdict.contenders} >= {STRATEGIES[0]}
+    leader = next(c for c in plain.every_candidate if c.strategy == STRATEGIES[0])
+    assert told[STRATEGIES[0]].high > leader.high + 0.01, "it may fail as well"
+
+
+@pytest.mark.parametrize("run", [1, 2, 4])
+def test_judge_takes_candidates_closed_after_any_repeat(run, monkeypatch):
+    """The race may stop a candidate early; its interval is wider, and the others' stay as they were."""
+    errors = squared_errors(np.random.default_rng(3), truth=[0.3, 0.31, 0.6], repeats=8)
+    whole, results = judge(regression(errors), 50), regression(errors)
+    rows = tuple(r for r in results.rows if r.strategy != STRATEGIES[2] or r.repeat <= run)
+    course = Course(needed=frozenset((r.strategy, r.repeat) for r in rows if r.judged), decided=8)
+    monkeypatch.setattr(Results, "_course", lambda *_: course)
+    verdict = judge(replace(results, rows=rows), 50)
+    now, before = ({c.strategy: c for c in one.every_candidate} for one in (verdict, whole))
+    assert now[STRATEGIES[2]].repeats == run
+    widths = {one: (now[one].high - now[one].low) / (before[one].high - before[one].low) for one in now}
+    assert widths[STRATEGIES[2]] >= 0.9
+    for one in STRATEGIES[:2]:
+        assert now[one].mean == before[one].mean
+        assert widths[one] == pytest.approx(1, rel=0.15)
 
 
 # -- several candidates of a family --------------------------------------------------------------------------
@@ -211,7 +251,7 @@ def test_judge_shows_a_family_by_its_best_candidate():
 def test_judge_lets_a_family_win_by_two_alike_candidates():
     errors = squared_errors(np.random.default_rng(8), truth=[0.1, 0.9, 0.9, 0.9, 0.1, 0.9])
     verdict = judge(regression(errors, strategies=TWICE), 50)
-    assert max(c.p_best for c in verdict.every_candidate) < 0.975 <= verdict.winner.p_best
+    assert max(c.p_best for c in verdict.every_candidate) < 0.975 <= verdict.winner.p_best, "both lead"
     assert verdict.winner.family == "linear probing"
     assert verdict.sentence == f"linear probing wins (P = {verdict.winner.p_best:.2f})"
 

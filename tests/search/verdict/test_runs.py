@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from search.verdict.metric import METRICS
-from search.verdict.runs import ExampleScores, covariance_without_examples, judged_runs, score_matrix
-from search.verdict.statistics import example_covariance, run_covariance
+from search.verdict.runs import (
+    ExampleScores,
+    covariance_without_examples,
+    failed_to_train,
+    floored,
+    judged_runs,
+    score_matrix,
+)
+from search.verdict.variances import example_covariance, fold_variances, run_covariance
 from tests.search.verdict.rows import row
 from tests.search.verdict.test_judge import STRATEGIES, regression, squared_errors
 
@@ -59,17 +66,75 @@ def test_covariance_takes_groups_whole(errors):
 def test_covariance_of_a_shared_test_set_is_that_of_the_means(errors):
     judged = judged_runs(regression(errors), 50)
     found = ExampleScores.of([*judged.values()])
-    assert found.covariance() == pytest.approx(example_covariance(errors.mean(axis=0).T))
-    assert found.covariance_of_runs() == pytest.approx(run_covariance(errors.swapaxes(1, 2)))
+    own = run_covariance(errors.swapaxes(1, 2))
+    assert not found.is_crossed
+    assert found.covariance() == pytest.approx(example_covariance(errors.mean(axis=0).T) - own / ROUNDS)
+    assert found.run_variances() == pytest.approx(np.diag(own))
 
 
-def test_covariance_uses_the_examples_that_all_tested(errors):
-    """A closed candidate has run fewer repeats, so fewer folds were tested by all."""
+def test_covariance_of_a_shared_test_set_counts_runs_once(errors):
+    """Each run's own noise on an example is in the variance between repeats."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        runs = rng.normal(size=(1, 300, 1)) + 2 * rng.normal(size=(4, 300, 3))
+        found.append(ExampleScores(values=runs, groups=None).covariance())
+    assert np.mean(found, axis=0) == pytest.approx(np.full((3, 3), 1 / 300), rel=0.2)
+
+
+def test_covariance_is_without_runs_that_failed(errors):
+    values = errors.swapaxes(1, 2).copy()
+    failed = np.zeros((ROUNDS, values.shape[2]), dtype=bool)
+    failed[1, 2] = True
+    values[1, :, 2] = 1e6
+    found = ExampleScores(values=values, groups=None).without(failed)
+    assert not found.is_crossed
+    assert np.diag(found.covariance()).max() < 0.1
+
+
+def test_failed_to_train_is_far_below_its_own_best_run():
+    rng = np.random.default_rng(0)
+    scores = rng.normal([0.9, 0.7, 0.4], 0.03, size=(6, 3)) + 0.03 * rng.normal(size=(6, 1))
+    guess = np.full(6, 0.1)
+    assert not failed_to_train(scores, guess).any()
+    scores[2, 0], scores[4, 1] = 0.45, 0.1
+    expected = np.zeros(scores.shape, dtype=bool)
+    expected[2, 0] = expected[4, 1] = True
+    assert (failed_to_train(scores, guess) == expected).all()
+    scores[:3, 1] = 0.1
+    assert failed_to_train(scores, guess)[:, 1].tolist() == [True, True, True, False, True, False], "most of them"
+
+
+def test_failed_to_train_takes_a_third_of_what_is_over_guessing():
+    scores = np.full((5, 2), 0.9) + 0.0001 * np.arange(10).reshape(5, 2)
+    scores[0, 0] = 0.8
+    assert not failed_to_train(scores, np.full(5, 0.1)).any(), "it has trained"
+    scores[0, 0] = 0.6
+    assert failed_to_train(scores, np.full(5, 0.1)).sum() == 1
+    assert not failed_to_train(scores, None).any(), "guessing is not known"
+    assert not failed_to_train(scores[:4], np.full(4, 0.1)).any(), "of eight runs no spread is known"
+
+
+def test_floored_counts_a_diverged_run_as_guessing():
+    scores = -np.array([[0.3, 0.4], [1e12, 0.5], [0.3, np.nan]])
+    failed = np.array([[False, False], [True, False], [False, False]])
+    known = floored(scores, failed, -np.array([2.0, 2.1, 2.2]))
+    assert known[1, 0] == -2.1
+    assert floored(scores, failed, None)[1, 0] == -1e12
+    assert np.array_equal(known[~failed], scores[~failed], equal_nan=True)
+
+
+def test_run_variances_of_folds_are_all_that_they_add(errors):
+    found = ExampleScores.of(crossed(errors))
+    assert found.is_crossed
+    assert found.run_variances() == pytest.approx(fold_variances(found.values))
+
+
+def test_covariance_of_a_closed_one_leaves_the_others(errors):
+    """One that has run fewer repeats has tested fewer folds: the others' own examples still count."""
     runs = crossed(errors)
+    whole = covariance(runs[:2])
     runs[2] = runs[2][:2]
-    tested = np.sort(np.concatenate([one.tested for one in runs[2]]))
-    whole = np.concatenate([errors[:, :2].mean(axis=0), errors[:1, 2]]).T[tested]
-    assert covariance(runs) == pytest.approx(example_covariance(whole))
+    assert covariance(runs)[:2, :2] == pytest.approx(whole, rel=0.3)
 
 
 def test_covariance_without_examples_counts_repeats_as_one(errors):

@@ -65,7 +65,9 @@ def test_sentence_says_first_that_repeats_are_too_few():
 
 def test_trivial_is_the_mean_over_repeats():
     scores = [0.5, 0.6, 0.7, 0.8, 0.9]
-    assert judge(study(scores), 50).trivial == Trivial(guess="guessing the mean", score=0.7, metric=METRICS["loss"])
+    found = judge(study(scores), 50).trivial
+    assert found.score == pytest.approx(0.7)
+    assert found == Trivial(guess="guessing the mean", scores=(*scores,), metric=METRICS["loss"])
 
 
 @pytest.mark.parametrize("lost", [None, np.nan, np.inf])
@@ -88,7 +90,7 @@ def test_trivial_is_unknown_where_one_is_missing(lost):
 )
 def test_trivial_is_below_what_is_better(name, score, worse, better, text):
     metric = METRICS[name]
-    trivial = Trivial(guess=guess(metric, metric.kinds[0]), score=score, metric=metric)
+    trivial = Trivial(guess=guess(metric, metric.kinds[0]), scores=(score, score), metric=metric)
     assert trivial.is_below(better)
     assert not trivial.is_below(worse)
     assert trivial.text == text
