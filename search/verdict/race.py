@@ -18,7 +18,7 @@ LEAST_REPEATS = 5
 
 With 3, identical strategies name a winner one time in ten.
 """
-KEPT = (8, 6, 4, 3)
+KEPT = (10, 8, 6, 4)
 """Candidates that run repeat 1, 2, 3, and every later one."""
 KEPT_UNEXPLORED = (16, 16, 8, 8, 8, 4)
 """The same where nothing has explored before, and the race has to read test scores."""

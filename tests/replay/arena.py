@@ -26,6 +26,8 @@ from tests.replay.table import Table
 Array = NDArray[np.float64]
 RIVAL_TRIALS = 36
 TRIALS, REPEATS = Search().trials, Confirm().repeats
+LEAST_DRAWS = 4
+"""A table with fewer is not played on: half of them can't explore and race."""
 FEW = 200
 """Labels that train, below which a size of a small task counts as few."""
 
@@ -233,7 +235,7 @@ def report(tables: Sequence[Table], *, studies: int, tasks: Sequence[str] = ()) 
 
     tasks: to play on; all of the tables by default. Every other table makes the portfolio.
     """
-    played_on = [table for table in tables if not tasks or table.task in tasks]
+    played_on = [table for table in tables if (not tasks or table.task in tasks) and table.repeats >= LEAST_DRAWS]
     arenas = [Arena(table, [other for other in tables if other is not table]) for table in played_on]
     text = Text(
         "design", *dict.fromkeys(_group(table, n) for table in played_on for n in table.trained), "worst cell", "runs",

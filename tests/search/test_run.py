@@ -71,8 +71,8 @@ def test_another_spec_of_the_same_name_is_refused(finished, search):
 @pytest.mark.parametrize(
     ("sizes", "estimate"),
     [
-        ("[20, 40]", "Sizes 20, 40: 20 exploring trials and up to 48 confirm trials"),
-        ('[20, "all"]', "Sizes 20, 847: 10 exploring trials and up to 80 confirm trials"),
+        ("[20, 40]", "Sizes 20, 40: 20 exploring trials and up to 64 confirm trials"),
+        ('[20, "all"]', "Sizes 20, 847: 10 exploring trials and up to 88 confirm trials"),
     ],
 )
 def test_dry_run_estimates_and_writes_nothing(tiny, search, sizes, estimate):
