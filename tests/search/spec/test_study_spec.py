@@ -21,8 +21,8 @@ def test_every_study_file_is_valid(file):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("trials = 16", "trials = -3", "[search] trials = -3: must be greater than or equal to 1"),
-        ("trials = 16", "trials = true", "[search] trials = True: must be a valid integer"),
+        ("trials = 20", "trials = -3", "[search] trials = -3: must be greater than or equal to 1"),
+        ("trials = 20", "trials = true", "[search] trials = True: must be a valid integer"),
         ("seed = 0", "sead = 0", "[search] sead is not a known key; allowed: trials, sampler, pruner, seed"),
         ("[search]", "[serch]", "[serch] is not a known table; allowed: task, model"),
         ('data = "digits" ', "", "[task] data is missing"),
@@ -86,7 +86,7 @@ def test_studies_are_found_by_file_and_by_name(tmp_path, monkeypatch):
 
 def test_only_budgets_may_grow(tmp_path):
     stored = read(tmp_path, DIGITS)
-    grown = stored.changed(task={"sizes": [25, 50, 100, 200, 400, 800]}, search={"trials": 20}, confirm={"repeats": 9})
+    grown = stored.changed(task={"sizes": [25, 50, 100, 200, 400, 800]}, search={"trials": 30}, confirm={"repeats": 9})
     assert grown.differences(stored) == []
     assert len(stored.differences(grown)) == 3
     other = stored.changed(search={"seed": 1}, train={"batch_size": 16})
