@@ -201,9 +201,13 @@ class Inspector(Callback):
         self.first = self.first or self.expected
         self.moved: set[str] = set()
         self.before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+        self.check_modes(module)
+
+    def on_train_batch_start(self, trainer: Trainer, module: "Learner", batch: object, batch_idx: int) -> None:
+        # A module's own hooks may freeze until the first batch.
+        backbone = module.backbone
         assert {name for name, p in backbone.named_parameters() if p.requires_grad} == set().union(*self.expected)
         assert all(p.requires_grad for p in module.head.parameters())
-        self.check_modes(module)
 
     def check_modes(self, module: "Learner") -> None:
         assert all(part.training for part in module.head.modules())

@@ -94,7 +94,7 @@ def test_trial_of_a_killed_worker_runs_again_at_once(work, tell):
 
 
 def test_trial_of_another_host_runs_again_after_the_grace(tmp_path, postgres, tell):
-    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
+    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW, beat=1.0, grace=3.0)  # a slow disk is no death
     with crew_of(work) as crew:
         _, _, _, trial = wait_for(crew, "begin")
         crew.signal(0, signal.SIGKILL)  # most likely before its first beat
@@ -115,7 +115,7 @@ def test_trial_of_another_host_runs_again_after_the_grace(tmp_path, postgres, te
 
 
 def test_worker_suspended_beyond_the_grace_writes_nothing_more(tmp_path, postgres, tell):
-    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW)
+    work = work_in(tmp_path, postgres.url(), pause=0.3, spec=FEW, beat=1.0, grace=3.0)  # a slow disk is no death
     with crew_of(work, elsewhere(work, "b")) as crew:
         _, process, _, trial = wait_for(crew, "begin")
         suspended = [one.pid for one in crew.processes].index(process)

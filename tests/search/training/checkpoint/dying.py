@@ -93,6 +93,8 @@ class Died(BaseException):
 class Queue:
     """A `TrialQueue` as a trial's run uses it, with trials claimed by hand."""
 
+    extension = 0
+
     def __init__(self, folder, task, *, storage=None, pruner=None):
         self.storage = optuna.storages.get_storage(storage or optuna.storages.InMemoryStorage())
         pruner = pruner or optuna.pruners.NopPruner()
