@@ -45,7 +45,7 @@ DATABASE = "The database, if not the study's own SQLite file: a URL, or env:VARI
 Storage = Annotated[str | None, typer.Option(metavar="URL", help=DATABASE)]
 Sizes = Annotated[str | None, typer.Option(metavar="N,N,...", help="Only these of the study's sizes.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")]
-REPEATS = "Repeats of each candidate, instead of the file's. More than a study has continue its race."
+REPEATS = "Repeats of the race, instead of the file's. More than a study has continue it."
 EXTEND = "Draw new repeats from all labels, where some were added to the data."
 TIME_LIMIT = "End within this time, as 2h, 90m or 3600s, with a verdict at each size."
 CLUSTER = 'The Ray cluster: "auto" or HOST:PORT. By default one on this machine.'

@@ -99,10 +99,12 @@ def _failures(recommended: Sequence[Candidate]) -> str:
 
 
 def _lazy(verdict: Verdict, family: Family) -> Candidate | None:
-    """Return a family's best baseline; None if the recommended strategy is of that family."""
-    if verdict.recommended.family == family:
-        return None
-    return next((c for c in verdict.every_candidate if c.family == family and c.baseline), None)
+    """Return a family's best baseline, or its best where none raced.
+
+    None if the recommended strategy is of that family.
+    """
+    own = [c for c in verdict.every_candidate if c.family == family != verdict.recommended.family]
+    return next((c for c in own if c.baseline), own[0] if own else None)
 
 
 # -- a strategy in words ---------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ class Origin:
             "baseline": strategy in results.baselines,
             "raced_with": sorted(results.raced_with(size)),
         }
-        found = [row for other in trials for row in results.explored(other) if row.strategy == strategy]
+        raced = results.raced_with(size) & trials.keys()
+        found = [row for other in raced for row in results.explored(other) if row.strategy == strategy]
         found = [row for row in found if row.final_value is not None]
         if not found:
             params = fixed_params(strategy, results.spec, num_groups=results.num_groups)

@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("portfolio.toml")
 class Relative:
     """A strategy in relative terms, which fits any network and any number of epochs.
 
-    frozen: share of the layer groups that stay frozen; below 1 at least the last one trains.
+    frozen: share of the layer groups that stay frozen; below 1 at least the last one trains, at .99 it alone.
     head_alone: share of the epochs before the first group unfreezes.
     gradual: share of the epochs over which group after group unfreezes; 0 for all at once.
     """
@@ -31,19 +31,6 @@ class Relative:
     backbone_lr_ratio: float = 1.0
     head_lr: float
     pretrained: bool = True
-
-    @classmethod
-    def of(cls, strategy: FreezingStrategy, *, num_groups: int, epochs: int) -> "Relative":
-        """Return a strategy of a network of so many groups in relative terms."""
-        depth = strategy.freeze_depth
-        return cls(
-            frozen=LAST_ALONE if depth == num_groups - 1 else round(depth / num_groups, 3),
-            head_alone=round(strategy.unfreeze_epoch / epochs, 3),
-            gradual=round(min(strategy.epochs_per_group * num_groups / epochs, 1.0), 3),
-            backbone_lr_ratio=strategy.backbone_lr_ratio,
-            head_lr=strategy.head_lr,
-            pretrained=strategy.pretrained,
-        )
 
     def strategy(self, *, num_groups: int, epochs: int) -> FreezingStrategy:
         """Return it for a network of so many groups, trained for so many epochs."""
@@ -58,10 +45,6 @@ class Relative:
             backbone_lr_ratio=self.backbone_lr_ratio,
             head_lr=self.head_lr,
         ).canonical(num_groups, epochs)
-
-
-LAST_ALONE = 0.99
-"""Share that means all groups but the last, however many there are."""
 
 
 def portfolio(spec: StudySpec, *, num_groups: int) -> list[FreezingStrategy]:

@@ -100,7 +100,7 @@ class TrialQueue:
         self._recovery = Recovery(
             storage=self.leased, location=location, studies=self.studies, owner=owner, heartbeat=heartbeat
         )
-        self._explored: set[int] = set()  # sizes that are explored to the budget
+        self._explored: dict[int, list[Row]] = {}  # the trials of sizes that are explored to the budget
         self._finished: set[int] = set()  # sizes with no trial left to claim
 
     @property
@@ -224,7 +224,7 @@ class TrialQueue:
         number = waiting[0].number if waiting else len(trials)
         if not waiting and number >= self.spec.search.trials:
             if all(trial.state.is_finished() for trial in trials):
-                self._explored.add(size)
+                self._explored[size] = self._rows(study, size)
             return None
         if not waiting and number < len(self._opening):
             first = fixed_params(self._opening[number], self.spec, num_groups=self.num_groups)
@@ -245,11 +245,14 @@ class TrialQueue:
                 return found
         needed = {size: results.needed_confirm_trials(size) for size in companions}
         known = {(row.size, (row.strategy, row.repeat)) for row in results.rows if row.judged}
-        for size in companions:
-            order = {strategy: place for place, strategy in enumerate(results.candidates(size))}
-            for place in sorted(needed[size], key=lambda place: (place[1], order[place[0]])):
-                if (size, place) not in known:
-                    self._add_confirm(*place, size=size, results=results)
+        if missing := [size for size in companions if any((size, place) not in known for place in needed[size])]:
+            trials = {size: study.get_trials(deepcopy=False) for size, study in self._explore.items()}
+            for size in missing:
+                order = {strategy: place for place, strategy in enumerate(results.candidates(size))}
+                for strategy, repeat in sorted(needed[size], key=lambda place: (place[1], order[place[0]])):
+                    if (size, (strategy, repeat)) not in known:
+                        origin = Origin.of(strategy, results, size=size, trials=trials)
+                        self._confirm.add_trial(origin.waiting(size=size, repeat=repeat, extension=self.extension))
         for trial in self._recovery.trials(self._confirm):
             if trial.user_attrs.get("extension", 0) != self.extension:
                 continue
@@ -264,7 +267,9 @@ class TrialQueue:
 
     def _results(self, sizes: list[int]) -> Results:
         """Return what is known now, as the report sees it; no example scores."""
-        rows = [row for size, study in self._explore.items() for row in self._rows(study, size)]
+        rows = [
+            row for size, study in self._explore.items() for row in self._explored.get(size) or self._rows(study, size)
+        ]
         rows += [row for row in self._rows(self._confirm, None) if row.extension == self.extension]
         return replace(self._known, rows=tuple(rows), together=frozenset(sizes))
 
@@ -283,11 +288,3 @@ class TrialQueue:
 
     def _strategy(self, trial: FrozenTrial) -> FreezingStrategy:
         return self.spec.strategy(trial.params, num_groups=self.num_groups)
-
-    def _add_confirm(self, strategy: FreezingStrategy, repeat: int, *, size: int, results: Results) -> None:
-        trials = {
-            other: self._explore[other].get_trials(deepcopy=False)
-            for other in results.raced_with(size) & self._explore.keys()
-        }
-        origin = Origin.of(strategy, results, size=size, trials=trials)
-        self._confirm.add_trial(origin.waiting(size=size, repeat=repeat, extension=self.extension))

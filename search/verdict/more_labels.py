@@ -44,6 +44,8 @@ def steps(results: Results, verdicts: Mapping[int, Verdict]) -> list[Step]:
 
 
 def _step(results: Results, before: Verdict, after: Verdict) -> Step | None:
+    if before.extension != after.extension:  # their repeats are not nested
+        return None
     runs, metric = (_runs(results, before), _runs(results, after)), results.metric
     shared = sorted(runs[0].keys() & runs[1].keys())
     if len(shared) < 2:

@@ -9,8 +9,12 @@ SIGNAL = 4.0
 """Variance of a strategy's effect at a size, over that of one run's noise."""
 ALIKE = 0.7
 """Correlation of a strategy's effects at neighbouring sizes; two steps apart, its square."""
-LEAST = -2.0
-"""The lowest value that counts, below the median: that of failed runs is far lower."""
+FAR_BEHIND, TAIL = 3.0, 5.0
+"""Spreads behind a repeat's best from which a run counts for less, and its scale.
+
+At most one spread more counts. So a run that fails to train moves nobody else, and of two bad strategies the better one
+is still known.
+"""
 
 
 def effects(values: Array) -> Array:
@@ -18,8 +22,7 @@ def effects(values: Array) -> Array:
 
     A run's value is the level of its repeat and size, the strategy's effect at that size, and noise. What a strategy
     does at 100 and 400 labels informs 200. This is the best linear unbiased prediction (Henderson, 1975,
-    doi:10.2307/2529430), with the three constants above for its variances. On the replay tables fitted ones do no
-    better (`python -m tests.replay arena`).
+    doi:10.2307/2529430), with the constants above for its variances.
 
     values: (strategies, sizes, repeats), more is better; NaN where there is no run.
     Returns (strategies, sizes), in units of the size's spread; 0 for a strategy without any run.
@@ -41,9 +44,9 @@ def effects(values: Array) -> Array:
 
 
 def _in_spreads(values: Array) -> Array:
-    """Return values less their size's median, in units of its best value's distance to that.
+    """Return how far each run is behind the best of its repeat, as negative numbers.
 
-    Those of a size's first repeat give median and spread. So sizes and metrics are comparable.
+    The unit is the distance of the best to the median in a size's first repeat. So sizes and metrics are comparable.
     """
     result = np.full(values.shape, np.nan)
     for size in range(values.shape[1]):
@@ -51,7 +54,10 @@ def _in_spreads(values: Array) -> Array:
         if not len(runs):
             continue
         first = values[:, size, runs[0]]
-        middle = np.nanmedian(first)
-        spread = np.nanmax(first) - middle
-        result[:, size] = np.maximum((values[:, size] - middle) / (spread if spread > 0 else 1.0), LEAST)
+        spread = (np.nanmax(first) - np.nanmedian(first)) or 1.0
+        own = values[:, size, runs]
+        behind = (np.nanmax(own, axis=0) - own) / spread
+        result[:, size, runs] = -np.where(
+            behind > FAR_BEHIND, FAR_BEHIND + np.tanh((behind - FAR_BEHIND) / TAIL), behind
+        )
     return result

@@ -140,13 +140,7 @@ class Results:
 
     def most_confirms(self, size: int) -> int:
         """Return the largest number of confirm trials the size may take."""
-        if self.is_confirmed(size):
-            return len(self.needed_confirm_trials(size))
-        most = len(self.candidates(size)) or max(
-            len(self.eligible(size)), self.spec.search.trials * (size not in self.unexplored)
-        )
-        repeats = range(1, self.spec.confirm.repeats + 1)
-        return sum(min(most, kept(repeat, searched=size not in self.unexplored)) for repeat in repeats)
+        return len(self.needed_confirm_trials(size)) if self.is_confirmed(size) else sum(self.whole_rounds(size))
 
     def rounds(self, size: int) -> list[int]:
         """Return the confirm trials that each repeat still takes, or at most takes."""

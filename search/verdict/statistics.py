@@ -93,9 +93,9 @@ def sharing(trained: int, *, labels: int, crossed: bool = False) -> float:
     seed adds, about a quarter of what a fresh draw adds. So sharing is (n / N) / (1.25 - n / N).
     Without a seed it would be n / (N - n): 9 at n = 0.9 N, where trained networks show 1 to 3.
     In cross-validation it is 0. There the variance between repeats also has what the folds' own examples add, and the
-    test covariance counts that again. By simulation it makes up for the labels that repeats share: intervals are 0.9
-    to 1.4 times as wide as they should be. With n / (N - n), or tested / trained labels (Nadeau & Bengio, 2003,
-    doi:10.1023/A:1024068626366), they are 1.3 to 2.6 times.
+    test covariance counts that again. That makes up for the labels that repeats share. In simulation intervals are 1.2
+    to 1.5 times as wide as an oracle's (`python -m tests.simulation coverage`). With n / (N - n), or tested / trained
+    labels (Nadeau & Bengio, 2003, doi:10.1023/A:1024068626366), they would be wider still.
     With a fixed test set and all labels the spread over draws cannot be seen: 0, for these labels only.
 
     trained: labels that a repeat trains on, n.

@@ -17,7 +17,6 @@ REPORTS = {
     "samplers": ("which search reaches a good strategy soonest, at equal seconds", 50),
     "stops": ("which epoch to stop at: of the lowest validation loss, the last, or chosen over repeats", 400),
     "values": ("which value of a trial steers a short search best", 20),
-    "portfolio": ("the product's portfolio, made from all tables", 0),
 }
 """Reports: a module here, its subject, and the number of studies a table that it replays by default."""
 
@@ -75,6 +74,14 @@ def play_arena(
 
     for text in report(_tables(), studies=runs, tasks=task or ()):
         Console(width=180).print(text)
+
+
+@app.command("portfolio")
+def write_portfolio() -> None:
+    """Write the product's portfolio, made from all tables."""
+    from tests.replay.portfolio import write
+
+    print(write(_tables()))
 
 
 def _tables() -> list[Table]:

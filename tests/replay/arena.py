@@ -116,7 +116,6 @@ def frostline(
     draws: Sequence[int],
     seed: int,
     *,
-    engine: str = "baselines + TPE",
     trials: int = TRIALS,
     repeats: int = REPEATS,
     recommends: bool = False,
@@ -130,7 +129,15 @@ def frostline(
         row
         for size in range(len(arena.table.sizes))
         for row in replay.explored(
-            _searched(arena, ENGINES[engine], size=size, draw=draws[0], seed=seed, trials=trials, first=arena.opening),
+            _searched(
+                arena,
+                ENGINES["baselines + TPE"],
+                size=size,
+                draw=draws[0],
+                seed=seed,
+                trials=trials,
+                first=arena.opening,
+            ),
             size,
             draws[0],
         )

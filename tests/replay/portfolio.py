@@ -1,15 +1,17 @@
 """The portfolio, made from the tables: greedy, each task weighted alike, in relative terms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
-from rich.table import Table as Text
 
 from search.study.portfolio import FILE, Relative
+from strategies import FreezingStrategy
 from tests.replay.table import Table
 
 COUNT = 8
+LAST_ALONE = 0.99
+"""Share that stands for all groups but the last, however many there are."""
 HEAD = """\
 # Strategies that did well on other tasks, the most useful first; each size tries them after the baselines. Shares are
 # of the layer groups and of the epochs. Chosen greedily from the replay tables by `python -m tests.replay portfolio`:
@@ -22,7 +24,7 @@ def chosen(tables: Sequence[Table], *, count: int = COUNT) -> list[Relative]:
     A size's regret is that of the best of them, by the mean test accuracy over all draws. Each task weighs alike.
     """
     found = [
-        Relative.of(one, num_groups=table.num_groups, epochs=table.grid.epochs)
+        relative(one, num_groups=table.num_groups, epochs=table.grid.epochs)
         for table in tables
         for one in table.strategies[: -len(table.grid.extras) or None]
     ]
@@ -37,6 +39,19 @@ def chosen(tables: Sequence[Table], *, count: int = COUNT) -> list[Relative]:
     return picked
 
 
+def relative(strategy: FreezingStrategy, *, num_groups: int, epochs: int) -> Relative:
+    """Return a strategy of a network of so many groups in relative terms."""
+    depth = strategy.freeze_depth
+    return Relative(
+        frozen=LAST_ALONE if depth == num_groups - 1 else round(depth / num_groups, 3),
+        head_alone=round(strategy.unfreeze_epoch / epochs, 3),
+        gradual=round(min(strategy.epochs_per_group * num_groups / epochs, 1.0), 3),
+        backbone_lr_ratio=strategy.backbone_lr_ratio,
+        head_lr=strategy.head_lr,
+        pretrained=strategy.pretrained,
+    )
+
+
 def _regrets(table: Table, candidates: Sequence[Relative]) -> np.ndarray:
     places = {one: place for place, one in enumerate(table.strategies)}
     grid = table.grid
@@ -46,8 +61,8 @@ def _regrets(table: Table, candidates: Sequence[Relative]) -> np.ndarray:
     return np.asarray(regret[[places[grid.nearest(one)] for one in strategies]] / len(table.sizes))
 
 
-def report(tables: Sequence[Table], *, studies: int = 0) -> Iterator[Text | str]:
-    """Write the product's portfolio from all tables, and yield it."""
+def write(tables: Sequence[Table]) -> str:
+    """Write the product's portfolio from all tables; return a line on it."""
     found = chosen(tables)
     lines = [HEAD + "".join(f"# - {_source(table)}\n" for table in tables)]
     for one in found:
@@ -56,7 +71,7 @@ def report(tables: Sequence[Table], *, studies: int = 0) -> Iterator[Text | str]
         }
         lines.append("[[strategy]]\n" + "".join(f"{name} = {str(value).lower()}\n" for name, value in given.items()))
     FILE.write_text("\n".join(lines), encoding="utf-8")
-    yield f"{FILE.name}: {len(found)} strategies from {len(tables)} tables"
+    return f"{FILE.name}: {len(found)} strategies from {len(tables)} tables"
 
 
 def _source(table: Table) -> str:

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from search.study.portfolio import Relative
 from search.verdict.race import kept
 from strategies import FreezingStrategy
 from tests.replay.arena import DESIGNS, Arena, Outcome, frostline, played, report
-from tests.replay.portfolio import chosen
+from tests.replay.portfolio import chosen, relative
 from tests.replay.table import Table
 
 
@@ -89,9 +88,9 @@ def test_relative_strategy_comes_back_for_its_own_network(depth):
     strategy = FreezingStrategy(
         freeze_depth=depth, unfreeze_epoch=5 * (depth < 4), backbone_lr_ratio=1.0 if depth == 4 else 0.1, head_lr=1e-3
     ).canonical(4, 20)
-    relative = Relative.of(strategy, num_groups=4, epochs=20)
-    assert relative.strategy(num_groups=4, epochs=20) == strategy
-    deep = relative.strategy(num_groups=19, epochs=8)
+    found = relative(strategy, num_groups=4, epochs=20)
+    assert found.strategy(num_groups=4, epochs=20) == strategy
+    deep = found.strategy(num_groups=19, epochs=8)
     assert (deep.freeze_depth == 19) == (depth == 4)
     assert (deep.freeze_depth == 18) == (depth == 3), "the last group alone"
 

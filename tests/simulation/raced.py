@@ -24,7 +24,7 @@ COLUMNS = ("runs", "finalists", "false %", "regret", "regret r.", "leader's", "l
 
 leader's, finalists': coverage of their 90 % intervals; +: reported score minus truth, in points.
 """
-CLOSED = ("1", "2", "3-4", "5 up")
+CLOSED = ("1", "2", "3-4")
 """By the repeats of a closed candidate: coverage of its interval, and its score's error."""
 
 
@@ -69,7 +69,7 @@ def summary(raced: Sequence[Judged]) -> dict[str, float]:
         100 * covered[finalist].mean(), 100 * error[finalist].mean(),
     )  # fmt: skip
     found = dict(zip(COLUMNS, map(float, numbers), strict=True))
-    for name, least, last in zip(CLOSED, (1, 2, 3, 5), (1, 2, 4, most - 1), strict=True):
+    for name, least, last in zip(CLOSED, (1, 2, 3), (1, 2, 4), strict=True):
         part = (lengths >= least) & (lengths <= last)
         found[f"{name}'s"] = 100 * float(covered[part].mean()) if part.any() else np.nan
         found[f"{name} +"] = 100 * float(error[part].mean()) if part.any() else np.nan

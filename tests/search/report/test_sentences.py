@@ -58,6 +58,12 @@ def test_a_lazy_way_that_is_recommended_loses_nothing_more():
     assert one.loss == "Expected loss against the best 0.4 points. From scratch loses 2.5."
 
 
+def test_lazy_way_without_a_baseline_is_its_familys_best():
+    every = tuple(replace(c, baseline=False) for c in judged(50).every_candidate)
+    (one,) = answers(RESULTS, {50: judged(50, candidates=every, every_candidate=every)})
+    assert one.loss.endswith("Linear probing loses 5.0, from scratch 2.5.")
+
+
 def test_sizes_without_advice_say_why():
     few, guessing = (
         judged(50, repeats=2),

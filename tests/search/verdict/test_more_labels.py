@@ -62,3 +62,10 @@ def test_one_size_or_too_few_repeats_show_no_change():
     assert steps(alone, judge_all(alone)) == []
     few = nested(np.random.default_rng(1), repeats=4)
     assert steps(few, judge_all(few)) == []
+
+
+def test_sizes_of_two_extensions_show_no_change():
+    """Their repeats draw from other labels, so that one's are not among the other's."""
+    study = nested(np.random.default_rng(1))
+    verdicts = judge_all(study)
+    assert steps(study, verdicts | {100: replace(verdicts[100], extension=1)}) == []
